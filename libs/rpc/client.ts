@@ -1,0 +1,263 @@
+import { once } from 'node:events'
+import {
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+} from '@bufbuild/protobuf'
+import { Fault } from '@gantry/model/fault'
+import {
+  connectivityState,
+  credentials,
+  Client as GrpcClient,
+  type CallOptions as GrpcOptions,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js'
+import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
+import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
+import { pathOf } from './service.ts'
+import { fromStatus } from './status.ts'
+import { readAll, writeAll } from './streams.ts'
+
+/** How long a call waits for a peer that is not reachable yet, unless told. */
+const WAIT_MS = 5000
+
+/** How one call is made. */
+export interface CallOptions {
+  readonly signal: AbortSignal
+  readonly namespace?: string | undefined
+  readonly lease?: string | undefined
+  readonly headers?: Readonly<Record<string, string>>
+  /** The whole call, in ms; no limit unless told. */
+  readonly timeoutMs?: number
+  /** How long the call may wait for the peer to be reachable, in ms; 5,000 unless told. */
+  readonly waitMs?: number
+}
+
+type Method<M> = M extends {
+  methodKind: infer Kind
+  input: infer I extends DescMessage
+  output: infer O extends DescMessage
+}
+  ? Kind extends 'unary'
+    ? (request: MessageInitShape<I>, options: CallOptions) => Promise<MessageShape<O>>
+    : Kind extends 'server_streaming'
+      ? (request: MessageInitShape<I>, options: CallOptions) => AsyncIterable<MessageShape<O>>
+      : Kind extends 'client_streaming'
+        ? (requests: AsyncIterable<MessageInitShape<I>>, options: CallOptions) => Promise<MessageShape<O>>
+        : (requests: AsyncIterable<MessageInitShape<I>>, options: CallOptions) => AsyncIterable<MessageShape<O>>
+  : never
+
+/** The calls of a service as plain functions. A call that answers with a stream starts at the first `next`. */
+export type Client<S extends DescService> = { readonly [K in keyof S['method']]: Method<S['method'][K]> }
+
+/** A connection to one process, shared by the clients of all its services. It reconnects by itself for ever. */
+export interface Channel extends AsyncDisposable {
+  /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs` */
+  ready(waitMs: number): Promise<void>
+  readonly raw: GrpcClient
+}
+
+/** Opens a channel to the unix socket `address`; nothing is dialled before the first call. */
+export function connect(address: string): Channel {
+  const raw = new GrpcClient(`unix:${address}`, credentials.createInsecure(), {
+    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+    'grpc.initial_reconnect_backoff_ms': 50,
+    'grpc.max_reconnect_backoff_ms': 1000,
+    'grpc.use_local_subchannel_pool': 1,
+  })
+  return {
+    raw,
+    async ready(waitMs) {
+      if (raw.getChannel().getConnectivityState(true) === connectivityState.READY) return
+      await new Promise<void>((resolve, reject) =>
+        raw.waitForReady(Date.now() + waitMs, (error) =>
+          error ? reject(new Fault('unavailable', `Cannot reach "${address}": is the service running?`)) : resolve(),
+        ),
+      )
+    },
+    [Symbol.asyncDispose]: async () => raw.close(),
+  }
+}
+
+/** The typed client of one service over a channel. Errors of the peer arrive as the `Fault` it threw. */
+export function clientOf<S extends DescService>(service: S, channel: Channel): Client<S> {
+  return Object.fromEntries(service.methods.map((method) => [method.localName, caller(method, channel)])) as Client<S>
+}
+
+function caller(method: DescMethod, channel: Channel): unknown {
+  switch (method.methodKind) {
+    case 'unary':
+      return (request: unknown, options: CallOptions) => callUnary(method, channel, request, options)
+    case 'client_streaming':
+      return (requests: AsyncIterable<unknown>, options: CallOptions) =>
+        callClientStream(method, channel, requests, options)
+    case 'server_streaming':
+      return (request: unknown, options: CallOptions) => callServerStream(method, channel, request, options)
+    case 'bidi_streaming':
+      return (requests: AsyncIterable<unknown>, options: CallOptions) => callBidi(method, channel, requests, options)
+  }
+}
+
+async function callUnary(
+  method: DescMethod,
+  channel: Channel,
+  request: unknown,
+  options: CallOptions,
+): Promise<unknown> {
+  await opened(channel, options)
+  return new Promise((resolve, reject) => {
+    const call = channel.raw.makeUnaryRequest(
+      pathOf(method),
+      bytes,
+      bytes,
+      encode(method.input, request),
+      metadataOf(options),
+      grpcOptions(options),
+      (error, reply) => {
+        options.signal.removeEventListener('abort', cancel)
+        if (error) reject(toFault(error))
+        else resolve(fromBinary(method.output, reply ?? Buffer.alloc(0)))
+      },
+    )
+    const cancel = (): void => call.cancel()
+    options.signal.addEventListener('abort', cancel, { once: true })
+  })
+}
+
+async function callClientStream(
+  method: DescMethod,
+  channel: Channel,
+  requests: AsyncIterable<unknown>,
+  options: CallOptions,
+): Promise<unknown> {
+  await opened(channel, options)
+  const reply = Promise.withResolvers<Buffer>()
+  const call = channel.raw.makeClientStreamRequest(
+    pathOf(method),
+    bytes,
+    bytes,
+    metadataOf(options),
+    grpcOptions(options),
+    (error, message) => (error ? reply.reject(toFault(error)) : reply.resolve(message ?? Buffer.alloc(0))),
+  )
+  using _ = cancelWith(options.signal, call)
+  const sent = send(call, method, requests)
+  const message = await Promise.race([reply.promise, sent.then(() => reply.promise)])
+  return fromBinary(method.output, message)
+}
+
+async function* callServerStream(
+  method: DescMethod,
+  channel: Channel,
+  request: unknown,
+  options: CallOptions,
+): AsyncIterable<unknown> {
+  await opened(channel, options)
+  const call = channel.raw.makeServerStreamRequest(
+    pathOf(method),
+    bytes,
+    bytes,
+    encode(method.input, request),
+    metadataOf(options),
+    grpcOptions(options),
+  )
+  using _ = cancelWith(options.signal, call)
+  yield* receive(call, method)
+}
+
+async function* callBidi(
+  method: DescMethod,
+  channel: Channel,
+  requests: AsyncIterable<unknown>,
+  options: CallOptions,
+): AsyncIterable<unknown> {
+  await opened(channel, options)
+  const call = channel.raw.makeBidiStreamRequest(
+    pathOf(method),
+    bytes,
+    bytes,
+    metadataOf(options),
+    grpcOptions(options),
+  )
+  using _ = cancelWith(options.signal, call)
+  const failed = Promise.withResolvers<never>()
+  send(call, method, requests).catch((error) => {
+    failed.reject(error)
+    call.cancel()
+  })
+  failed.promise.catch(() => undefined)
+  try {
+    yield* receive(call, method)
+  } catch (error) {
+    throw await Promise.race([failed.promise, Promise.resolve(error)]).catch((cause: unknown) => cause)
+  }
+}
+
+type Sink = Parameters<typeof writeAll>[0] & { cancel(): void }
+type Source = Parameters<typeof readAll>[0] & { cancel(): void }
+
+/** Sends every request, then the end of them. A call that went away meanwhile is no failure of the sending. */
+async function send(call: Sink, method: DescMethod, requests: AsyncIterable<unknown>): Promise<void> {
+  const gone = new AbortController()
+  call.once('close', () => gone.abort())
+  call.once('error', () => gone.abort())
+  try {
+    await writeAll(call, encodeAll(method.input, requests), gone.signal)
+  } catch (error) {
+    if (!gone.signal.aborted) throw error
+  }
+  call.end()
+}
+
+async function* receive(call: Source, method: DescMethod): AsyncIterable<unknown> {
+  try {
+    for await (const message of readAll(call)) yield fromBinary(method.output, message)
+  } catch (error) {
+    throw toFault(error)
+  }
+}
+
+/** Waits for the peer; a call whose signal is aborted already, or while it waits, is never sent. */
+async function opened(channel: Channel, { signal, waitMs = WAIT_MS }: CallOptions): Promise<void> {
+  if (!signal.aborted) {
+    const waiting = new AbortController()
+    const aborted = once(signal, 'abort', { signal: waiting.signal }).catch(() => undefined)
+    await Promise.race([channel.ready(waitMs), aborted]).finally(() => waiting.abort())
+  }
+  if (signal.aborted)
+    throw new Fault('cancelled', 'The call was cancelled before it was sent', { cause: signal.reason })
+}
+
+/** Cancels the call when the signal says so, or when the consumer of its stream stops early. */
+function cancelWith(signal: AbortSignal, call: { cancel(): void }): Disposable {
+  const cancel = (): void => call.cancel()
+  signal.addEventListener('abort', cancel, { once: true })
+  return {
+    [Symbol.dispose]() {
+      signal.removeEventListener('abort', cancel)
+      cancel()
+    },
+  }
+}
+
+function metadataOf({ namespace, lease, headers = {} }: CallOptions): Metadata {
+  const metadata = new Metadata()
+  for (const [name, value] of Object.entries(headers)) metadata.set(name, value)
+  if (namespace !== undefined) metadata.set(NAMESPACE_HEADER, namespace)
+  if (lease !== undefined) metadata.set(LEASE_HEADER, lease)
+  return metadata
+}
+
+function grpcOptions({ timeoutMs }: CallOptions): GrpcOptions {
+  return timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs }
+}
+
+function toFault(error: unknown): unknown {
+  const { code, details } = error as Partial<ServiceError>
+  return typeof code === 'number' ? fromStatus(code, details ?? '', error) : error
+}

@@ -1,0 +1,41 @@
+import { Fault } from '@gantry/model/fault'
+import { type Namespace, parseNamespace } from '@gantry/model/namespace'
+import type { Metadata } from '@grpc/grpc-js'
+
+/** Header that names the tenant of a call (behaviour facts, 1.2). */
+export const NAMESPACE_HEADER = 'containerd-namespace'
+/** Header that names the lease what a call creates belongs to (behaviour facts, 1.3). */
+export const LEASE_HEADER = 'containerd-lease'
+
+/** What a handler knows of its call beside the request itself. */
+export interface CallContext {
+  /**
+   * The namespace of the call. Reading it is what makes it required.
+   * @throws {Fault} `failed-precondition` when the header is absent or empty, `invalid-argument` when it is malformed
+   */
+  readonly namespace: Namespace
+  /** The lease id, or undefined when the call carries none. */
+  readonly lease: string | undefined
+  /** First value of another header, by its lower-case name. */
+  header(name: string): string | undefined
+  /** Aborted when the caller hangs up, the deadline passes or the process stops. */
+  readonly signal: AbortSignal
+}
+
+/** Builds the context of one call from its metadata. */
+export function createContext(metadata: Metadata, signal: AbortSignal): CallContext {
+  const header = (name: string): string | undefined => metadata.get(name)[0]?.toString() || undefined
+  return {
+    get namespace() {
+      const name = header(NAMESPACE_HEADER)
+      if (name === undefined)
+        throw new Fault('failed-precondition', 'namespace is required: send the containerd-namespace header')
+      return parseNamespace(name)
+    },
+    get lease() {
+      return header(LEASE_HEADER)
+    },
+    header,
+    signal,
+  }
+}

@@ -1,0 +1,33 @@
+import { create, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { Fault } from '@gantry/model/fault'
+
+/** The most one message may hold, both ways, as containerd allows (behaviour facts, 1.1). */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+/** Bytes as they are: what grpc-js calls a serializer, for all that is encoded and decoded here. */
+export const bytes = (value: Buffer): Buffer => value
+
+/** Reads a message that came from the other side. @throws {Fault} `invalid-argument` when the bytes are none */
+export function decode(schema: DescMessage, message: Uint8Array): unknown {
+  try {
+    return fromBinary(schema, message)
+  } catch (cause) {
+    throw new Fault('invalid-argument', `Cannot read the message: it is no ${schema.typeName}`, { cause })
+  }
+}
+
+/** Reads messages as they come. */
+export async function* decodeAll(schema: DescMessage, messages: AsyncIterable<Uint8Array>): AsyncIterable<unknown> {
+  for await (const message of messages) yield decode(schema, message)
+}
+
+/** The bytes of a message given by its init shape. */
+export function encode(schema: DescMessage, init: unknown): Buffer {
+  const message = toBinary(schema, create(schema, init as never))
+  return Buffer.from(message.buffer, message.byteOffset, message.byteLength)
+}
+
+/** The bytes of each message as it is made. */
+export async function* encodeAll(schema: DescMessage, inits: AsyncIterable<unknown>): AsyncIterable<Buffer> {
+  for await (const init of inits) yield encode(schema, init)
+}

@@ -1,0 +1,244 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Content, WriteAction } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { Health, HealthCheckResponse_ServingStatus } from '@gantry/api/grpc/health/v1/health_pb'
+import { Fault } from '@gantry/model/fault'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { clientOf, connect } from './client.ts'
+import { route } from './proxy.ts'
+import { listen } from './server.ts'
+import { bind, type Implementation, unimplemented } from './service.ts'
+
+const log = { error: () => undefined, debug: () => undefined }
+const signal = AbortSignal.timeout(20_000)
+const CHUNKS = 2000
+
+let folder: string
+let produced = 0
+let aborted = Promise.withResolvers<void>()
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gantry-rpc-'))
+  produced = 0
+  aborted = Promise.withResolvers<void>()
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+const content: Implementation<typeof Content> = {
+  async info({ digest }, { namespace, lease, header }) {
+    if (digest === 'missing') throw new Fault('not-found', 'content missing: not found')
+    if (digest === 'bug') throw new Error('secret')
+    return { info: { digest, labels: { namespace, lease: lease ?? '', extra: header('x-extra') ?? '' } } }
+  },
+  async *read({ size }, context) {
+    context.signal.addEventListener('abort', () => aborted.resolve())
+    for (; produced < CHUNKS; produced++) yield { offset: BigInt(produced), data: new Uint8Array(Number(size)) }
+  },
+  async *write(requests) {
+    let offset = 0n
+    for await (const { action, data } of requests) {
+      offset += BigInt(data.length)
+      if (data.length === 13) throw new Fault('out-of-range', 'unlucky')
+      yield { action, offset }
+    }
+    yield { action: WriteAction.COMMIT, offset }
+  },
+  update: unimplemented('update'),
+  list: unimplemented('list'),
+  delete: unimplemented('delete'),
+  status: unimplemented('status'),
+  listStatuses: unimplemented('listStatuses'),
+  abort: async (_request, context) => {
+    context.signal.addEventListener('abort', () => aborted.resolve())
+    await aborted.promise
+    return {}
+  },
+}
+
+/** The service itself, or the same service behind a gateway: every rule below holds for both. */
+async function serve(way: 'direct' | 'through a gateway') {
+  const stack = new AsyncDisposableStack()
+  stack.use(await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], log }))
+  let address = join(folder, 'owner.sock')
+  if (way === 'through a gateway') {
+    const owner = stack.use(connect(address))
+    address = join(folder, 'gateway.sock')
+    stack.use(await listen({ address, bindings: [], routes: [route(Content, owner)], log }))
+  }
+  const channel = stack.use(connect(address))
+  return { client: clientOf(Content, channel), channel, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+describe.each(['direct', 'through a gateway'] as const)('%s', (way) => {
+  test('a unary call carries namespace, lease and headers to its handler', async () => {
+    await using service = await serve(way)
+
+    const reply = await service.client.info(
+      { digest: 'd' },
+      { signal, namespace: 'default', lease: 'l1', headers: { 'x-extra': 'y' } },
+    )
+
+    expect(reply.info?.labels).toEqual({ namespace: 'default', lease: 'l1', extra: 'y' })
+  })
+
+  test.each([
+    ['a fault arrives as the same fault', 'missing', 'default', 'not-found', 'content missing: not found'],
+    ['a bug arrives as INTERNAL without its text', 'bug', 'default', 'internal', 'Internal error'],
+    ['a missing namespace is refused', 'd', undefined, 'failed-precondition', 'namespace is required'],
+    ['a malformed namespace is refused', 'd', '-bad-', 'invalid-argument', '-bad-'],
+  ])('%s', async (_name, digest, namespace, code, text) => {
+    await using service = await serve(way)
+
+    const failure = await service.client.info({ digest }, { signal, namespace }).catch((error: unknown) => error)
+
+    expect(failure).toBeInstanceOf(Fault)
+    expect(failure).toMatchObject({ code, message: expect.stringContaining(text) })
+  })
+
+  test('a method that is not there yet answers UNIMPLEMENTED', async () => {
+    await using service = await serve(way)
+
+    await expect(service.client.delete({ digest: 'd' }, { signal })).rejects.toMatchObject({ code: 'unimplemented' })
+  })
+
+  test('a stream arrives whole and in order', async () => {
+    await using service = await serve(way)
+
+    const offsets: bigint[] = []
+    for await (const { offset } of service.client.read({ size: 10n }, { signal })) offsets.push(offset)
+
+    expect(offsets).toEqual(Array.from({ length: CHUNKS }, (_, index) => BigInt(index)))
+  })
+
+  test('a reader that stops early stops the producer, long before it made everything', async () => {
+    await using service = await serve(way)
+
+    for await (const _ of service.client.read({ size: 100_000n }, { signal })) break
+    await aborted.promise
+
+    expect(produced).toBeLessThan(CHUNKS / 2)
+  })
+
+  test('a duplex call answers each message, and its last reply comes after the end of the input', async () => {
+    await using service = await serve(way)
+    async function* requests() {
+      for (let n = 1; n <= 3; n++) yield { action: WriteAction.WRITE, data: new Uint8Array(n) }
+    }
+
+    const replies: bigint[] = []
+    for await (const { offset } of service.client.write(requests(), { signal })) replies.push(offset)
+
+    expect(replies).toEqual([1n, 3n, 6n, 6n])
+  })
+
+  test('a fault in the middle of a duplex call ends it with that fault', async () => {
+    await using service = await serve(way)
+    async function* requests() {
+      yield { action: WriteAction.WRITE, data: new Uint8Array(13) }
+      await new Promise((resolve) => setTimeout(resolve, 60_000).unref())
+    }
+
+    const call = Array.fromAsync(service.client.write(requests(), { signal }))
+
+    await expect(call).rejects.toMatchObject({ code: 'out-of-range', message: 'unlucky' })
+  })
+
+  test('a caller that cancels is answered at once and the handler hears of it', async () => {
+    await using service = await serve(way)
+    const cancel = new AbortController()
+
+    const call = service.client.abort({ ref: 'r' }, { signal: cancel.signal })
+    setTimeout(() => cancel.abort(), 100)
+
+    await expect(call).rejects.toMatchObject({ code: 'cancelled' })
+    await aborted.promise
+  })
+
+  test('a deadline reaches the handler', async () => {
+    await using service = await serve(way)
+
+    const call = service.client.abort({ ref: 'r' }, { signal, timeoutMs: 200 })
+
+    await expect(call).rejects.toMatchObject({ code: 'deadline-exceeded' })
+    await aborted.promise
+  })
+
+  test('a message of more than 16 MiB is refused', async () => {
+    await using service = await serve(way)
+
+    const call = service.client.info({ digest: 'x'.repeat(17 * 1024 * 1024) }, { signal, namespace: 'default' })
+
+    await expect(call).rejects.toMatchObject({ code: 'resource-exhausted' })
+  })
+})
+
+test('health answers SERVING', async () => {
+  await using service = await serve('direct')
+
+  expect(await clientOf(Health, service.channel).check({}, { signal })).toMatchObject({
+    status: HealthCheckResponse_ServingStatus.SERVING,
+  })
+})
+
+test('a service nobody has registered answers UNIMPLEMENTED', async () => {
+  await using service = await serve('direct')
+
+  const call = clientOf(Containers, service.channel).get({ id: 'x' }, { signal })
+
+  await expect(call).rejects.toMatchObject({ code: 'unimplemented' })
+})
+
+test('a call waits for a peer that starts later', async () => {
+  await using channel = connect(join(folder, 'owner.sock'))
+  const call = clientOf(Content, channel).info({ digest: 'd' }, { signal, namespace: 'default' })
+  await new Promise((resolve) => setTimeout(resolve, 300))
+
+  await using _ = await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], log })
+
+  expect((await call).info?.digest).toBe('d')
+})
+
+test('a call through a gateway survives the restart of the owner before it', async () => {
+  const address = join(folder, 'owner.sock')
+  await using owner = connect(address)
+  await using _ = await listen({ address: join(folder, 'g.sock'), bindings: [], routes: [route(Content, owner)], log })
+  await using channel = connect(join(folder, 'g.sock'))
+  const client = clientOf(Content, channel)
+  const call = () => client.info({ digest: 'd' }, { signal, namespace: 'default' })
+  const first = await listen({ address, bindings: [bind(Content, content)], log })
+  await call()
+
+  await first[Symbol.asyncDispose]()
+  const waiting = call()
+  await using __ = await listen({ address, bindings: [bind(Content, content)], log })
+
+  expect((await waiting).info?.digest).toBe('d')
+})
+
+test('a peer that never comes is UNAVAILABLE after the wait', async () => {
+  await using channel = connect(join(folder, 'nobody.sock'))
+
+  const call = clientOf(Content, channel).info({ digest: 'd' }, { signal, waitMs: 200 })
+
+  await expect(call).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('nobody.sock') })
+})
+
+test('a socket that somebody serves is not taken over, a stale one is', async () => {
+  const address = join(folder, 'taken.sock')
+  const other = createServer().listen(address)
+
+  const refused = listen({ address, bindings: [], log })
+  await expect(refused).rejects.toMatchObject({ code: 'failed-precondition' })
+  await new Promise((resolve) => other.close(resolve))
+
+  await using _ = await listen({ address, bindings: [], log })
+})
+
+test('a socket path that the kernel would cut is refused with its length', async () => {
+  const refused = listen({ address: `/tmp/${'x'.repeat(103)}`, bindings: [], log })
+
+  await expect(refused).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining('108') })
+})
