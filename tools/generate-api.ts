@@ -12,7 +12,7 @@ const TIMEOUT_MS = 60_000
  */
 export function generate(target: string = ROOT): void {
   const bin = join(ROOT, 'node_modules', '.bin')
-  const env = { ...process.env, PATH: `${bin}${delimiter}${process.env['PATH']}`, BUF_TOKEN: '' }
+  const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}`, BUF_TOKEN: '' }
   execFileSync(join(bin, 'buf'), ['generate', '--output', target], {
     cwd: ROOT,
     env,
