@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest'
+import { isFault } from './fault.ts'
+import { fieldsOf, parseFilters } from './filter.ts'
+
+const image = fieldsOf({
+  name: 'docker.io/library/busybox:latest',
+  type: 'io.containerd.snapshotter.v1',
+  topic: '/tasks/oom',
+  empty: '',
+  labels: { 'a.b': '1', 'x/y-z': 'two', blank: '', é: 'accent' },
+})
+
+test.each([
+  ['no filter at all', []],
+  ['an empty filter', ['']],
+  ['presence', ['name']],
+  ['equality of a bare value with slashes and a colon', ['name==docker.io/library/busybox:latest']],
+  ['a quoted value', ['name=="docker.io/library/busybox:latest"']],
+  ['white space between tokens', ['type==io.containerd.snapshotter.v1, name ~= busybox']],
+  ['a bare value holding operator characters', ['labels.none!=a=b@c']],
+  ['a label by joined components', ['labels.a.b==1']],
+  ['a label by a quoted key', ['labels."a.b"==1', 'nothing']],
+  ['a label whose key needs quotes', ['labels."x/y-z"==two']],
+  ['an empty label, which is present', ['labels.blank']],
+  ['any of several filters', ['name==other', 'topic=="/tasks/oom"']],
+  ['inequality of an absent field', ['nothing!=x']],
+  ['a pattern in bars', ['topic~=|^/tasks/|']],
+  ['a pattern in slashes', ['name~=/busy.ox/']],
+  ['a bare pattern', ['topic~=^/tasks']],
+  ['a pattern with a comma in quotes', ['name~="busy(box){1,2}"']],
+  ['a pattern that an absent field matches as ""', ['nothing~=^$']],
+  ['a pattern that ignores case', ['name~=(?i)BUSY[B-b]OX']],
+  ['a named group as RE2 spells it', ['name~="(?P<x>busy)"']],
+  ['a named set', ['name~="[[:alpha:]]+box"']],
+  ['escapes', ['name!="\\x41\\101\\u0041\\U00000041\\n\\""']],
+  ['an escaped slash in a slash pattern', ['topic~=/\\/tasks/']],
+])('a filter lets through %s', (_, filters) => {
+  expect(parseFilters(filters)(image)).toBe(true)
+})
+
+test.each([
+  ['a presence test of an absent field', ['nothing']],
+  ['a presence test of an empty plain field', ['empty']],
+  ['a presence test of a map', ['labels']],
+  ['one selector of two that fails', ['name,labels.none']],
+  ['equality with an absent field', ['nothing==x']],
+  ['inequality of an equal value', ['labels.a.b!=1']],
+  ['a bad pattern', ['name~="("']],
+  ['a pattern with a back reference', ['name~="(o)\\\\1"']],
+  ['a pattern with look-around', ['name~="(?=busy)"']],
+  ['a pattern longer than the limit', [`name~=b|${'a'.repeat(5000)}`]],
+  ['a name every object inherits', ['constructor']],
+  ['a label every object inherits', ['labels.toString']],
+])('a filter stops %s', (_, filters) => {
+  expect(parseFilters(filters)(image)).toBe(false)
+})
+
+test.each([
+  ['a slash quote around a plain value', 'topic==/tasks/oom'],
+  ['a bar quote around a plain value', 'topic==|x|'],
+  ['an unknown operator', 'name=x'],
+  ['a tripled operator', 'name===x'],
+  ['a missing value', 'name=='],
+  ['a value that begins with a dot', 'name==.x'],
+  ['a trailing comma', 'name==x,'],
+  ['a trailing dot', 'labels.=='],
+  ['two selectors without a comma', 'name==x y'],
+  ['only white space', '  '],
+  ['an open quote', 'name=="x'],
+  ['a raw line break in quotes', 'name=="a\nb"'],
+  ['another quote escaped', 'name=="\\|"'],
+  ['an unknown escape', 'name=="\\q"'],
+  ['an escape of half a character', 'name=="\\ud800"'],
+  ['an escape past the last character', 'name=="\\UFFFFFFFF"'],
+  ['a dash in a field', 'labels.a-b==1'],
+  ['a single quote', "labels.'a'==1"],
+  ['a control character in a value', 'name==a\u0001b'],
+])('a filter with %s is refused', (_, filter) => {
+  let caught: unknown
+  try {
+    parseFilters([filter])
+  } catch (error) {
+    caught = error
+  }
+
+  expect(isFault(caught, 'invalid-argument')).toBe(true)
+})
+
+test('a pattern made to backtrack takes no time', () => {
+  const matches = parseFilters(['name~="(a+)+$"', 'name~="^(a|aa)+$"'])
+  const started = performance.now()
+
+  expect(matches(() => `${'a'.repeat(20_000)}b`)).toBe(false)
+
+  expect(performance.now() - started).toBeLessThan(1000)
+})
