@@ -1,0 +1,171 @@
+import { closeSync, constants, openSync, readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { Fault } from '@gantry/model/fault'
+import { declare, isSystemError } from './system.ts'
+
+/** What to mount where, in the form containerd's API gives it: `options` are flags (`ro`, `rbind`) and data (`a=b`). */
+export interface Mount {
+  /** `bind`, `overlay`, `tmpfs`, ...; `bind` and `rbind` in the options say the same. */
+  readonly type: string
+  readonly source: string
+  readonly target: string
+  readonly options: readonly string[]
+}
+
+const MS_RDONLY = 1
+const MS_REMOUNT = 0x20
+const MS_BIND = 0x1000
+const MS_REC = 0x4000
+const MS_PROPAGATION = 0x1e0000 // unbindable, private, slave, shared
+
+const MNT_DETACH = 2
+const UMOUNT_NOFOLLOW = 8
+
+/** The kernel copies one page of option text and silently no more. */
+const MAX_DATA = 4095 // bytes, without the NUL
+const O_PATH = 0o10000000
+
+/** Options that set (`on`) or clear (`off`) a flag; every other one is text for the file system. */
+const FLAGS = new Map<string, { readonly on: number; readonly off: number }>(
+  [
+    { on: MS_RDONLY, names: ['ro'], opposite: ['rw'] },
+    { on: 0x2, names: ['nosuid'], opposite: ['suid'] },
+    { on: 0x4, names: ['nodev'], opposite: ['dev'] },
+    { on: 0x8, names: ['noexec'], opposite: ['exec'] },
+    { on: 0x10, names: ['sync'], opposite: ['async'] },
+    { on: MS_REMOUNT, names: ['remount'], opposite: [] },
+    { on: 0x40, names: ['mand'], opposite: ['nomand'] },
+    { on: 0x80, names: ['dirsync'], opposite: [] },
+    { on: 0x400, names: ['noatime'], opposite: ['atime'] },
+    { on: 0x800, names: ['nodiratime'], opposite: ['diratime'] },
+    { on: MS_BIND, names: ['bind'], opposite: [] },
+    { on: MS_BIND | MS_REC, names: ['rbind'], opposite: [] },
+    { on: 0x20000, names: ['unbindable'], opposite: [] },
+    { on: 0x20000 | MS_REC, names: ['runbindable'], opposite: [] },
+    { on: 0x40000, names: ['private'], opposite: [] },
+    { on: 0x40000 | MS_REC, names: ['rprivate'], opposite: [] },
+    { on: 0x80000, names: ['slave'], opposite: [] },
+    { on: 0x80000 | MS_REC, names: ['rslave'], opposite: [] },
+    { on: 0x100000, names: ['shared'], opposite: [] },
+    { on: 0x100000 | MS_REC, names: ['rshared'], opposite: [] },
+    { on: 0x200000, names: ['relatime'], opposite: ['norelatime'] },
+    { on: 0x1000000, names: ['strictatime'], opposite: ['nostrictatime'] },
+    { on: 0x2000000, names: ['lazytime'], opposite: ['nolazytime'] },
+    { on: 0, names: ['defaults'], opposite: [] },
+  ].flatMap(({ on, names, opposite }) => [
+    ...names.map((name) => [name, { on, off: 0 }] as const),
+    ...opposite.map((name) => [name, { on: 0, off: on }] as const),
+  ]),
+)
+
+const sysMount = declare(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+)
+const sysUmount = declare('int umount2(const char *target, int flags)')
+
+/**
+ * Mounts `what`. A read-only bind takes a second, remounting call, and propagation a third: the kernel ignores them in the
+ * first. When a later call fails, the mount is taken away again.
+ * @throws {SystemError} `ENOENT`, `EPERM`, `EINVAL`, ... from mount(2)
+ * @throws {Fault} `invalid-argument` when the options do not fit in the page that the kernel reads
+ */
+export function mount(what: Mount): void {
+  const { flags, data } = parseOptions(what.type === 'bind' ? ['bind', ...what.options] : what.options)
+  using text = fitted(data)
+  const plain = flags & ~MS_PROPAGATION
+  const changesOnly = (flags & MS_PROPAGATION) !== 0 && (plain & ~MS_REC) === 0 && what.type === ''
+  if (!changesOnly) sysMount(what.target, what.source, what.target, what.type, plain, text.value)
+  try {
+    if ((plain & MS_BIND) !== 0 && (plain & ~(MS_BIND | MS_REC)) !== 0)
+      sysMount(what.target, '', what.target, '', plain | MS_REMOUNT, null)
+    if ((flags & MS_PROPAGATION) !== 0)
+      sysMount(what.target, '', what.target, '', flags & (MS_PROPAGATION | MS_REC), null)
+  } catch (error) {
+    if (!changesOnly) unmount(what.target, { detach: true })
+    throw error
+  }
+}
+
+/**
+ * Takes the topmost mount off `target`, which is not followed when it is a link. With `detach` it leaves the tree at once and
+ * goes when its last user does.
+ * @throws {SystemError} `EINVAL` when nothing is mounted there, `EBUSY` when it is in use, `ENOENT`
+ */
+export function unmount(target: string, options: { readonly detach?: boolean } = {}): void {
+  sysUmount(target, target, UMOUNT_NOFOLLOW | (options.detach ? MNT_DETACH : 0))
+}
+
+/** Takes all mounts off `target` that are stacked on it. Nothing mounted, or no such path, is well. */
+export function unmountAll(target: string, options: { readonly detach?: boolean } = {}): void {
+  try {
+    for (;;) unmount(target, options)
+  } catch (error) {
+    if (!isSystemError(error, 'EINVAL', 'ENOENT')) throw error
+  }
+}
+
+/** The mount points at and below `path`, the latest mounted first: the order in which they can be unmounted. */
+export function mountsUnder(path: string): string[] {
+  return parseMountPoints(readFileSync('/proc/self/mountinfo', 'utf8'))
+    .filter((point) => point === path || point.startsWith(path === '/' ? '/' : `${path}/`))
+    .reverse()
+}
+
+/** The mount points of a mountinfo table, oldest first. */
+export function parseMountPoints(table: string): string[] {
+  const points = table.split('\n').map((line) => line.split(' ', 5)[4])
+  return points
+    .filter((point) => point !== undefined)
+    .map((point) =>
+      point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    )
+}
+
+/** Parts options into the flags of mount(2) and the text for the file system; the later of two opposites wins. */
+export function parseOptions(options: readonly string[]): { readonly flags: number; readonly data: readonly string[] } {
+  let flags = 0
+  const data: string[] = []
+  for (const option of options) {
+    const flag = FLAGS.get(option)
+    if (flag) flags = (flags & ~flag.off) | flag.on
+    else if (option !== '') data.push(option)
+  }
+  return { flags, data }
+}
+
+interface Data extends Disposable {
+  readonly value: string | null
+}
+
+/**
+ * The option text, shortened when it would not fit: the folders of a long `lowerdir` are then named through a descriptor of
+ * the folder they share. Such names are read once, by the mount, so the descriptor is closed after it.
+ */
+function fitted(data: readonly string[]): Data {
+  const value = data.join(',')
+  if (Buffer.byteLength(value) <= MAX_DATA) return { value: value === '' ? null : value, [Symbol.dispose]() {} }
+  const lower = data.find((option) => option.startsWith('lowerdir='))?.slice('lowerdir='.length)
+  const shared = lower === undefined ? '/' : commonFolder(lower.split(':'))
+  const fd = openSync(shared, O_PATH | constants.O_DIRECTORY)
+  const short = data.map((option) => shorten(option, shared, `/proc/self/fd/${fd}`)).join(',')
+  const data_ = { value: short, [Symbol.dispose]: () => closeSync(fd) }
+  if (Buffer.byteLength(short) <= MAX_DATA) return data_
+  data_[Symbol.dispose]()
+  throw new Fault(
+    'invalid-argument',
+    `Cannot mount: the options take ${short.length} bytes and ${MAX_DATA} is the most`,
+  )
+}
+
+/** The deepest folder above all of these absolute paths. */
+export function commonFolder(paths: readonly string[]): string {
+  let shared = dirname(paths[0] ?? '/')
+  while (shared !== '/' && !paths.every((path) => path.startsWith(`${shared}/`))) shared = dirname(shared)
+  return shared
+}
+
+function shorten(option: string, from: string, to: string): string {
+  if (!option.startsWith('lowerdir=')) return option
+  const paths = option.slice('lowerdir='.length).split(':')
+  return `lowerdir=${paths.map((path) => (path.startsWith(`${from}/`) ? to + path.slice(from.length) : path)).join(':')}`
+}
