@@ -1,0 +1,91 @@
+/** The only file that knows lmdb: bytes in, bytes out, one durable transaction at a time. */
+import { accessSync, constants } from 'node:fs'
+import { Fault } from '@gantry/model/fault'
+import { open, type RootDatabase } from 'lmdb'
+import type { Changes, Entry, Range } from './view.ts'
+
+// Address space, not memory or disk: the file grows with what is stored. Fixed, because growing a map under readers is
+// where LMDB bindings break.
+const MAP_BYTES = 16 * 2 ** 30
+
+export interface Database {
+  /** A committed value, as a copy of its own. */
+  get(key: string): Uint8Array | undefined
+  page(range: Range, limit: number): Entry[]
+  /** Stores all changes or none; resolves when they are on disk and visible to `get`. */
+  commit(changes: Changes): Promise<void>
+  close(): Promise<void>
+}
+
+/** @throws {Fault} `failed-precondition` when the folder cannot be written or its file is damaged */
+export function openDatabase(path: string): Database {
+  const lmdb = openEnvironment(path)
+  return {
+    get: (key) => lmdb.getBinary(bytesOf(key)),
+    page({ from, to, reverse }, limit) {
+      const options = reverse
+        ? { start: bytesOf(to), end: bytesOf(from), reverse, exclusiveStart: true, inclusiveEnd: true, limit }
+        : { start: bytesOf(from), end: bytesOf(to), limit }
+      return Array.from(lmdb.getRange(options), ({ key, value }) => ({ key: textOf(key), value }))
+    },
+    async commit(changes) {
+      try {
+        await lmdb.batch(() => {
+          for (const [key, value] of changes) void (value ? lmdb.put(bytesOf(key), value) : lmdb.remove(bytesOf(key)))
+        })
+        lmdb.resetReadTxn()
+      } catch (error) {
+        throw await toFault(path, error)
+      }
+    },
+    close: () => lmdb.close(),
+  }
+}
+
+function openEnvironment(path: string): RootDatabase<Uint8Array, Uint8Array> {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
+    return open<Uint8Array, Uint8Array>(path, {
+      keyEncoding: 'binary',
+      encoding: 'binary',
+      noSubdir: false, // a folder, also when its name has a dot
+      mapSize: MAP_BYTES,
+      overlappingSync: false, // a commit is on disk when its promise resolves
+    })
+  } catch (error) {
+    throw new Fault('failed-precondition', `Cannot open the records in "${path}": ${messageOf(error)}`, {
+      cause: error,
+    })
+  }
+}
+
+async function toFault(path: string, error: unknown): Promise<Fault> {
+  const cause = await causeOf(error)
+  const text = messageOf(cause)
+  if (/ENOSPC|no space|MAP_FULL|quota/i.test(text))
+    return new Fault('resource-exhausted', `Cannot write records in "${path}": the disk is full`, { cause })
+  if (/EROFS|read-only|EACCES|permission/i.test(text))
+    return new Fault('failed-precondition', `Cannot write records in "${path}": the folder is read-only`, { cause })
+  return new Fault('internal', `Cannot write records in "${path}": ${text}`, { cause })
+}
+
+/** lmdb rejects with a general error whose `commitError` promise rejects with the reason. */
+async function causeOf(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error && 'commitError' in error)) return error
+  return await Promise.resolve(error.commitError).then(
+    () => error,
+    (reason: unknown) => reason,
+  )
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function bytesOf(key: string): Buffer {
+  return Buffer.from(key, 'latin1')
+}
+
+function textOf(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1')
+}
