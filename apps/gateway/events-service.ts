@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import type { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
+import { type Envelope, EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
+import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
+import { toTimestamp } from '@gantry/model/clock'
+import { Fault } from '@gantry/model/fault'
+import { parseFilters } from '@gantry/model/filter'
+import type { Implementation } from '@gantry/rpc/service'
+import type { Bus, LogStart } from '@gantry/service/bus'
+import { eventFields } from './event-fields.ts'
+
+/** Asks for a replay: a sequence number, an RFC 3339 time, or `new` for what comes from now on, numbered. */
+const FROM_HEADER = 'gantry-events-from'
+
+/**
+ * containerd.services.events.v1.Events over the durable log (behaviour facts, 10). A subscriber gets what happens from
+ * now on in every namespace; one that sends the header `gantry-events-from` gets the log from there, and each envelope
+ * carries its sequence, so that it can go on exactly where it stopped.
+ */
+export function eventsService(bus: Bus): Implementation<typeof Events> {
+  return {
+    async publish({ topic, event }, { namespace, signal }) {
+      if (event === undefined) throw new Fault('invalid-argument', 'Cannot publish: the event is missing')
+      const envelope = create(EnvelopeSchema, { timestamp: toTimestamp(new Date()), namespace, topic, event })
+      await append(bus, envelope, signal)
+      return {}
+    },
+
+    async forward({ envelope }, { signal }) {
+      if (envelope?.timestamp === undefined)
+        throw new Fault('invalid-argument', 'Cannot forward: the envelope has no timestamp')
+      await append(bus, envelope, signal)
+      return {}
+    },
+
+    async *subscribe({ filters }, { header, signal }) {
+      const wanted = parseFilters(filters)
+      const from = header(FROM_HEADER)
+      for await (const { sequence, envelope } of bus.read({ from: parseStart(from), signal })) {
+        const bytes = from === undefined ? envelope : numbered(envelope, sequence)
+        const message = fromBinary(EnvelopeSchema, bytes)
+        if (wanted(eventFields(message))) yield message
+      }
+    },
+  }
+}
+
+async function append(bus: Bus, envelope: Envelope, signal: AbortSignal): Promise<void> {
+  const { namespace, topic } = envelope
+  await bus.publish({ namespace, topic, id: randomUUID(), envelope: toBinary(EnvelopeSchema, envelope) }, signal)
+}
+
+/** Adds the sequence behind the bytes of an envelope: protobuf reads what follows as one more field. */
+function numbered(envelope: Uint8Array, sequence: number): Uint8Array {
+  return Buffer.concat([
+    envelope,
+    toBinary(SequencedEnvelopeSchema, create(SequencedEnvelopeSchema, { sequence: BigInt(sequence) })),
+  ])
+}
+
+function parseStart(text: string | undefined): LogStart {
+  if (text === undefined || text === 'new') return 'new'
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  const time = new Date(text)
+  if (Number.isNaN(time.getTime()))
+    throw new Fault(
+      'invalid-argument',
+      `Cannot replay from "${text}": give a sequence number, an RFC 3339 time or "new"`,
+    )
+  return time
+}
