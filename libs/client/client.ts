@@ -1,0 +1,62 @@
+import { dirname } from 'node:path'
+import { parseNamespace } from '@gantry/model/namespace'
+import { connect } from '@gantry/rpc/client'
+import { type Containers, createContainers } from './containers.ts'
+import { createEvents, type Events } from './events.ts'
+import { createImages, type Images } from './images.ts'
+import { createTasks, type Tasks } from './tasks.ts'
+import { type Services, servicesOf, type Wire } from './wire.ts'
+
+const DEFAULT_SNAPSHOTTER = 'overlayfs'
+const DEFAULT_RUNTIME = 'io.containerd.runc.v2'
+
+export interface ClientOptions {
+  /** Absolute path of the socket of Gantry or of containerd. */
+  readonly address: string
+  readonly namespace: string
+  readonly snapshotter?: string
+  readonly runtime?: string
+  /** Where FIFOs for stdio are made; `fifo` beside the socket unless told. */
+  readonly fifoDir?: string
+}
+
+export interface GantryClient extends AsyncDisposable {
+  readonly namespace: string
+  readonly images: Images
+  readonly containers: Containers
+  readonly tasks: Tasks
+  readonly events: Events
+  /** The plain services, for what has no use case here; make their options with `call`. */
+  readonly services: Services
+  readonly call: Wire['call']
+}
+
+/**
+ * A client of one namespace. Nothing is dialled before the first call; a call waits a few seconds for the server.
+ *
+ * @throws {Fault} `invalid-argument` for a malformed namespace
+ */
+export function createClient(options: ClientOptions): GantryClient {
+  const namespace = parseNamespace(options.namespace)
+  const channel = connect(options.address)
+  const wire: Wire = {
+    services: servicesOf(channel),
+    namespace,
+    snapshotter: options.snapshotter ?? DEFAULT_SNAPSHOTTER,
+    runtime: options.runtime ?? DEFAULT_RUNTIME,
+    fifoDir: options.fifoDir ?? `${dirname(options.address)}/fifo`,
+    call: (signal, more) => ({ ...more, signal, namespace }),
+  }
+  const images = createImages(wire)
+  const containers = createContainers(wire, images)
+  return {
+    namespace,
+    images,
+    containers,
+    tasks: createTasks(wire, containers),
+    events: createEvents(wire),
+    services: wire.services,
+    call: wire.call,
+    [Symbol.asyncDispose]: () => channel[Symbol.asyncDispose](),
+  }
+}

@@ -1,0 +1,65 @@
+import type { Descriptor } from '@gantry/model/descriptor'
+import type { Digest } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import type { ImageConfig } from '@gantry/model/manifest'
+import type { Wire } from './wire.ts'
+
+export interface Image {
+  readonly name: string
+  readonly target: Descriptor
+  readonly labels: Readonly<Record<string, string>>
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+/** An image as one platform sees it. */
+export interface ResolvedImage {
+  readonly image: Image
+  readonly manifest: Descriptor
+  readonly config: ImageConfig
+  readonly configDigest: Digest
+  /** The committed snapshot that holds its unpacked layers; '' for an image without layers. */
+  readonly chainId: string
+  /** What its manifest, config and layers weigh, compressed, in bytes. */
+  readonly size: bigint
+}
+
+export interface PullOptions {
+  /** `os/arch[/variant]`; the host's unless told. */
+  readonly platform?: string
+  readonly plainHttp?: boolean
+  readonly snapshotter?: string
+  readonly credentials?: { readonly username: string; readonly secret: string }
+}
+
+/** One line of a progress report; an unnamed one is a status text. Offsets and totals are bytes. */
+export interface Progress {
+  readonly event: string
+  readonly name: string
+  readonly parents: readonly string[]
+  readonly progress: bigint
+  readonly total: bigint
+}
+
+export interface Images {
+  /** Lets the server pull, unpack and name the image `reference`, which must be complete (see `normalizeReference`). */
+  pull(
+    reference: string,
+    options: PullOptions,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<Image>
+  list(filters: readonly string[], signal: AbortSignal): Promise<Image[]>
+  /** @throws {Fault} `not-found` */
+  get(name: string, signal: AbortSignal): Promise<Image>
+  /** With `sync` it returns after the garbage is collected. @throws {Fault} `not-found` */
+  delete(name: string, options: { readonly sync?: boolean }, signal: AbortSignal): Promise<void>
+  /** Gives the image a further name, replacing what had it. */
+  tag(source: string, target: string, signal: AbortSignal): Promise<Image>
+  /** Reads index, manifest and config from the content store. @throws {Fault} `not-found` without a manifest for the platform */
+  resolve(name: string, options: { readonly platform?: string }, signal: AbortSignal): Promise<ResolvedImage>
+}
+
+export function createImages(_wire: Wire): Images {
+  throw new Fault('unimplemented', 'Not yet')
+}
