@@ -1,0 +1,35 @@
+import type { Leases as LeasesDesc } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import type { Implementation } from '@gantry/rpc/service'
+import type { Leases } from './leases.ts'
+
+/** containerd.services.leases.v1.Leases. `sync` of Delete is accepted; nothing is collected yet, so there is nothing to wait for. */
+export function leasesService(leases: Leases): Implementation<typeof LeasesDesc> {
+  return {
+    async create({ id, labels }, { namespace }) {
+      return { lease: await leases.create(namespace, id, labels) }
+    },
+
+    async delete({ id }, { namespace }) {
+      await leases.delete(namespace, id)
+      return {}
+    },
+
+    async list({ filters }, { namespace }) {
+      return { leases: leases.list(namespace, filters) }
+    },
+
+    async addResource({ id, resource }, { namespace }) {
+      await leases.add(namespace, id, resource)
+      return {}
+    },
+
+    async deleteResource({ id, resource }, { namespace }) {
+      await leases.remove(namespace, id, resource)
+      return {}
+    },
+
+    async listResources({ id }, { namespace }) {
+      return { resources: leases.resources(namespace, id) }
+    },
+  }
+}
