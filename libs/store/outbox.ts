@@ -1,17 +1,18 @@
 /**
  * Events that are stored with the change they stand for and leave once the bus has them.
  *
- *   outbox       [seq, 16 digits] -> subject length (2 bytes), subject, data
+ *   outbox       [seq, 16 digits] -> namespace 00 topic 00 envelope
  *   outbox-state [uuid] [last]    -> text: who this store is, and the last sequence it gave out
  */
 import { randomUUID } from 'node:crypto'
 import type { Codec } from './codec.ts'
 import type { Store } from './store.ts'
 
-/** An event on its way out. */
+/** An event on its way out; namespace and topic are identifiers, so neither holds a NUL. */
 export interface OutboxEvent {
-  readonly subject: string
-  readonly data: Uint8Array
+  readonly namespace: string
+  readonly topic: string
+  readonly envelope: Uint8Array
 }
 
 /** An event that waits; `id` is `<uuid of this store>:<seq>`, and `seq` only ever grows. */
@@ -66,15 +67,11 @@ const textCodec: Codec<string> = {
 }
 
 const eventCodec: Codec<OutboxEvent> = {
-  encode({ subject, data }) {
-    const name = Buffer.from(subject)
-    const length = Buffer.alloc(2)
-    length.writeUInt16BE(name.length)
-    return Buffer.concat([length, name, data])
-  },
+  encode: ({ namespace, topic, envelope }) => Buffer.concat([Buffer.from(`${namespace}\0${topic}\0`), envelope]),
   decode(bytes) {
-    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    const end = 2 + buffer.readUInt16BE()
-    return { subject: buffer.subarray(2, end).toString(), data: buffer.subarray(end) }
+    const first = bytes.indexOf(0)
+    const second = bytes.indexOf(0, first + 1)
+    const text = Buffer.from(bytes.subarray(0, second)).toString()
+    return { namespace: text.slice(0, first), topic: text.slice(first + 1), envelope: bytes.subarray(second + 1) }
   },
 }

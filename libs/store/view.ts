@@ -33,9 +33,17 @@ export function rangeOf(prefix: Buffer, after: Buffer | undefined, reverse: bool
   const to = afterPrefix(prefix).toString('latin1')
   if (after === undefined) return { from, to, reverse }
   const border = after.toString('latin1')
-  if (reverse) return { from, to: border < to ? border : to, reverse }
+  if (reverse) return { from, to: smaller(border, to), reverse }
   const next = `${border}\u0000` // the first key behind the border
-  return { from: next > from ? next : from, to, reverse }
+  return { from: larger(next, from), to, reverse }
+}
+
+function smaller(a: string, b: string): string {
+  return a < b ? a : b
+}
+
+function larger(a: string, b: string): string {
+  return a < b ? b : a
 }
 
 /** Walks a range in its direction; changes hide and complete what is committed. */

@@ -1,0 +1,72 @@
+import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
+import { EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
+import { toTimestamp } from '@gantry/model/clock'
+import { Fault } from '@gantry/model/fault'
+import { openOutbox } from '@gantry/store/outbox'
+import type { Store } from '@gantry/store/store'
+import type { Logger } from 'pino'
+import { type Bus, MAX_EVENT_BYTES } from './bus.ts'
+import { createPublisher } from './publisher.ts'
+import { subjectOf } from './topic.ts'
+
+/**
+ * Says that something happened, as part of the write that makes it happen.
+ *
+ * @param topic such as `/images/create`
+ * @throws {Fault} `invalid-argument` for a bad namespace or topic, `resource-exhausted` for an event past 1 MB
+ */
+export type Emit = <S extends DescMessage>(
+  namespace: string,
+  topic: string,
+  schema: S,
+  init: MessageInitShape<S>,
+) => void
+
+/** Writes records together with the events that stand for the change: both are stored or neither. */
+export interface Changes extends AsyncDisposable {
+  /**
+   * One transaction of the store; events reach the log in the order of the writes. Resolves with the result of `fn` once
+   * the change is on disk and the log has its events; when the bus is down at once, when it is slow after 250 ms: the
+   * events then follow later, also after a crash.
+   */
+  write<T>(fn: (emit: Emit) => T): Promise<T>
+}
+
+export function openChanges({ store, bus, log }: { store: Store; bus: Bus; log: Logger }): Changes {
+  const outbox = openOutbox(store)
+  const publisher = createPublisher({ outbox, bus, log })
+  return {
+    async write(fn) {
+      let last = 0
+      const result = await store.write(() =>
+        fn((namespace, topic, schema, init) => {
+          last = outbox.append({ namespace, topic, envelope: envelopeOf(namespace, topic, schema, init) })
+        }),
+      )
+      if (last > 0) await publisher.delivered(last)
+      return result
+    },
+    [Symbol.asyncDispose]: () => publisher.close(),
+  }
+}
+
+function envelopeOf<S extends DescMessage>(
+  namespace: string,
+  topic: string,
+  schema: S,
+  init: MessageInitShape<S>,
+): Uint8Array {
+  subjectOf(namespace, topic) // refuses what could not be published
+  const envelope = toBinary(
+    EnvelopeSchema,
+    create(EnvelopeSchema, {
+      timestamp: toTimestamp(new Date()),
+      namespace,
+      topic,
+      event: { typeUrl: schema.typeName, value: toBinary(schema, create(schema, init)) },
+    }),
+  )
+  if (envelope.length > MAX_EVENT_BYTES)
+    throw new Fault('resource-exhausted', `Cannot announce ${topic}: the event has ${envelope.length} bytes`)
+  return envelope
+}

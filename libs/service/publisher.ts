@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isFault } from '@gantry/model/fault'
+import type { Outbox, PendingEvent } from '@gantry/store/outbox'
+import type { Logger } from 'pino'
+import type { Bus } from './bus.ts'
+
+const BATCH = 256 // events read from the outbox at once
+const PATIENCE_MS = 250 // how long a write waits for its events
+const RETRY_MS = 50
+
+/** Moves events from the outbox to the log, one after the other. */
+export interface Publisher {
+  /** Events have been committed up to `seq`: resolves when the log has them, or the wait is not worth it. */
+  delivered(seq: number): Promise<void>
+  close(): Promise<void>
+}
+
+interface Waiter {
+  readonly seq: number
+  readonly resolve: () => void
+}
+
+/**
+ * One event is in flight at a time: were several, a lost one could arrive behind its successors, and readers, who tell
+ * doubles by the growing sequence, would take it for one.
+ */
+export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus; log: Logger }): Publisher {
+  const stop = new AbortController()
+  let acked = 0 // sequence of the last event the log has
+  let removed = 0
+  let removing: Promise<void> | undefined
+  let waiters: Waiter[] = []
+  let work = Promise.withResolvers<void>()
+
+  async function run(): Promise<void> {
+    while (!stop.signal.aborted) {
+      const batch = outbox.pending(BATCH, acked)
+      if (batch.length > 0) await publish(batch)
+      else {
+        forget()
+        await work.promise
+        work = Promise.withResolvers<void>()
+      }
+    }
+  }
+
+  async function publish(batch: readonly PendingEvent[]): Promise<void> {
+    for (const { seq, ...event } of batch) {
+      try {
+        await bus.whenReady(stop.signal)
+        await bus.publish(event, stop.signal)
+      } catch (error) {
+        if (stop.signal.aborted) return
+        if (!isFault(error, 'resource-exhausted') && !isFault(error, 'invalid-argument')) {
+          log.debug({ err: error, topic: event.topic }, 'An event waits')
+          await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {})
+          return
+        }
+        // It can never be published: kept, it would hold up every event behind it.
+        log.error({ err: error, topic: event.topic, namespace: event.namespace }, 'An event is dropped')
+      }
+      acked = seq
+      settle(seq)
+    }
+    forget()
+  }
+
+  function settle(seq: number): void {
+    for (const waiter of waiters) if (waiter.seq <= seq) waiter.resolve()
+    waiters = waiters.filter((waiter) => waiter.seq > seq)
+  }
+
+  /** Removes what is delivered from the outbox, behind the back of the flow; a crash before it only repeats ids. */
+  function forget(): void {
+    if (removing || removed >= acked) return
+    const through = acked
+    removing = outbox
+      .removeThrough(through)
+      .then(() => {
+        removed = through
+      })
+      .catch((error: unknown) => log.error({ err: error }, 'Delivered events stay in the outbox'))
+      .finally(() => {
+        removing = undefined
+      })
+  }
+
+  const running = run()
+  return {
+    async delivered(seq) {
+      work.resolve()
+      if (!bus.ready || seq <= acked) return
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const waiter = { seq, resolve }
+      waiters.push(waiter)
+      const timer = setTimeout(resolve, PATIENCE_MS)
+      await promise
+      clearTimeout(timer)
+      waiters = waiters.filter((other) => other !== waiter)
+    },
+    async close() {
+      stop.abort()
+      work.resolve()
+      await running
+      await removing
+    },
+  }
+}
