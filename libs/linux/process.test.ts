@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { identify, isAlive, processesIn, sendSignal, startTimeOf } from './process.ts'
+import { borrowFd, identify, isAlive, processesIn, sendSignal, startTimeOf } from './process.ts'
 
 test('a process is known by its pid and start time', async () => {
   const child = spawn('sleep', ['60'])
@@ -42,4 +42,22 @@ test('processes are found by the folder they work in', async () => {
   await once(child, 'exit')
   rmSync(dir, { recursive: true })
   expect(processesIn(dir)).toEqual([])
+})
+
+test('a descriptor of another process can be borrowed', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'gantry-fd-'))
+  const theirs = openSync(dir, 'r')
+  const child = spawn('sleep', ['60'], { stdio: [theirs, 'ignore', 'ignore'] })
+  await once(child, 'spawn')
+  const id = identify(child.pid ?? 0) ?? { pid: 0, startTime: '0' }
+
+  const fd = borrowFd(id, 0) ?? -1
+
+  expect(fstatSync(fd).ino).toBe(fstatSync(theirs).ino)
+  closeSync(fd)
+  closeSync(theirs)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  expect(borrowFd(id, 0)).toBeUndefined()
+  rmSync(dir, { recursive: true })
 })

@@ -3,6 +3,7 @@ import { declare, isSystemError } from './system.ts'
 
 const SYS_PIDFD_SEND_SIGNAL = 424 // the same number on x64 and arm64
 const SYS_PIDFD_OPEN = 434
+const SYS_PIDFD_GETFD = 438
 const F_GETFL = 3
 const F_SETFL = 4
 const O_NONBLOCK = 0o4000
@@ -46,6 +47,21 @@ export function sendSignal(process: ProcessId, signal: number): boolean {
     return true
   } catch (error) {
     if (isSystemError(error, 'ESRCH')) return false
+    throw error
+  }
+}
+
+/**
+ * A duplicate of a descriptor of this very process, or undefined when the process is gone; the caller closes it.
+ * It shares the open file, so whatever is set on it counts for the other process as well.
+ */
+export function borrowFd(process: ProcessId, fd: number): number | undefined {
+  const where = `pid ${process.pid} fd ${fd}`
+  try {
+    using handle = openPidfd(process.pid)
+    return isAlive(process) ? pidfdGetfd(where, SYS_PIDFD_GETFD, handle.fd, fd, 0) : undefined
+  } catch (error) {
+    if (isSystemError(error, 'ESRCH')) return undefined
     throw error
   }
 }
@@ -95,5 +111,6 @@ function openPidfd(pid: number): Disposable & { readonly fd: number } {
 
 const pidfdOpen = declare('long syscall(long number, int pid, uint flags)')
 const pidfdSendSignal = declare('long syscall(long number, int pidfd, int signal, long info, uint flags)')
+const pidfdGetfd = declare('long syscall(long number, int pidfd, int fd, uint flags)')
 const fcntl = declare('int fcntl(int fd, int command, int argument)')
 const close = declare('int close(int fd)')
