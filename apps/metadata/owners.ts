@@ -29,9 +29,9 @@ export function createOwners(clients: Readonly<Record<string, Client<typeof Owne
       const answers = Object.entries(clients).map(async ([owner, client]) => {
         try {
           return await ask(client, SKIP_MS, signal)
-        } catch (err) {
-          if (signal.aborted || !isFault(err)) throw err
-          log.warn({ owner, err }, 'Skipped an owner that cannot be asked what it holds')
+        } catch (error) {
+          if (signal.aborted || !isFault(error)) throw error
+          log.warn({ owner, reason: error.message }, 'Skipped an owner that cannot be asked what it holds')
           return []
         }
       })

@@ -1,0 +1,61 @@
+/** gantry-metadata: the owner of namespaces, images, containers and leases. */
+import { create } from '@bufbuild/protobuf'
+import { TimestampSchema } from '@bufbuild/protobuf/wkt'
+import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
+import { Introspection } from '@gantry/api/containerd/services/introspection/v1/introspection_pb'
+import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
+import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
+import { toTimestamp } from '@gantry/model/clock'
+import { clientOf, connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind } from '@gantry/rpc/service'
+import { connectBus } from '@gantry/service/bus'
+import { openChanges } from '@gantry/service/changes'
+import { startProcess, stopped } from '@gantry/service/process'
+import { openStore } from '@gantry/store/store'
+import { readConfig } from './config.ts'
+import { createContainers } from './containers/containers.ts'
+import { containersService } from './containers/containers-service.ts'
+import { openIdentity } from './identity.ts'
+import { createImages } from './images/images.ts'
+import { imagesService } from './images/images-service.ts'
+import { introspectionService } from './introspection-service.ts'
+import { createLeases } from './leases/leases.ts'
+import { leasesService } from './leases/leases-service.ts'
+import { createNamespaces } from './namespaces/namespaces.ts'
+import { namespacesService } from './namespaces/namespaces-service.ts'
+import { createOwners } from './owners.ts'
+import { rowsOf } from './rows.ts'
+import { sandboxControllerService, sandboxStoreService } from './sandboxes/sandboxes-service.ts'
+
+const { log, stop, options } = await startProcess('metadata', process.argv.slice(2))
+const config = readConfig(options)
+
+await using store = openStore(config.records)
+await using bus = connectBus(config.nats, log)
+await using changes = openChanges({ store, bus, log })
+await using content = connect(config.content)
+await using snapshots = connect(config.snapshots)
+
+const rows = rowsOf(store)
+const parts = { rows, changes, now: () => create(TimestampSchema, toTimestamp(new Date())) }
+const owners = createOwners({ content: clientOf(Owner, content), snapshots: clientOf(Owner, snapshots) }, log)
+
+await using _server = await listen({
+  address: config.socket,
+  bindings: [
+    bind(Namespaces, namespacesService(createNamespaces({ rows, changes, owners }))),
+    bind(Images, imagesService(createImages(parts))),
+    bind(Containers, containersService(createContainers(parts))),
+    bind(Leases, leasesService(createLeases(parts))),
+    bind(Store, sandboxStoreService),
+    bind(Controller, sandboxControllerService),
+    bind(Introspection, introspectionService(await openIdentity(rows, changes), config.records)),
+  ],
+  log,
+})
+log.info({ socket: config.socket }, 'Ready')
+await stopped(stop)
