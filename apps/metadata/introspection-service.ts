@@ -25,7 +25,7 @@ function pluginsOf(records: string): Plugin[] {
   const leases = 'io.containerd.lease.v1'
   const service = 'io.containerd.service.v1'
   return [
-    { type: metadata, id: 'bolt', exports: { policy: 'isolated', path: records } },
+    { type: metadata, id: 'bolt', exports: { policy: 'shared', path: records } },
     { type: leases, id: 'manager', requires: [metadata] },
     ...SERVICES.map((name) => ({ type: service, id: `${name}-service`, requires: [metadata] })),
     ...GRPC.map((name) => ({
