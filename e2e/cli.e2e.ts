@@ -1,0 +1,254 @@
+/** Our own command line, as a user of docker or nerdctl would type it. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, expect, inject, test } from 'vitest'
+import { type CommandOptions, run, runOnTerminal } from './harness/command.ts'
+import { startDaemon, until } from './harness/daemon.ts'
+import { GANTRY, gantryEnv } from './harness/gantry.ts'
+import { onGantry } from './harness/target.ts'
+import { rows } from './harness/text.ts'
+
+onGantry((target) => {
+  const image = inject('image')
+  const env = () => gantryEnv(target().address, target().namespace)
+  const gantry = (...args: string[]) => run([GANTRY, ...args], { env: env() })
+  const gantryWith = (options: CommandOptions, ...args: string[]) => run([GANTRY, ...args], { ...options, env: env() })
+  const onTerminal = (options: CommandOptions, ...args: string[]) =>
+    runOnTerminal([GANTRY, ...args], { ...options, env: env() })
+  const shell = (flags: readonly string[], script: string) => gantry('run', '--rm', ...flags, image, 'sh', '-c', script)
+
+  beforeAll(async () => {
+    await target().pull()
+  })
+  afterEach(() => target().sweep())
+
+  test('version says which client and server', async () => {
+    const { code, stdout } = await gantry('version')
+
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/server/i)
+    expect(JSON.parse((await gantry('version', '--json')).stdout)).toBeTypeOf('object')
+  })
+
+  test('help is printed on request, an unknown command is refused', async () => {
+    expect(await gantry('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('run') })
+    expect((await gantry('frobnicate')).code).toBeGreaterThan(0)
+  })
+
+  test('pull prints plain lines when nobody looks', async () => {
+    const { code, stdout, stderr } = await gantry('pull', '--plain-http', image)
+
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).not.toContain('\u001b')
+    expect(stdout).toContain('busybox')
+  })
+
+  test('pull draws a bar a layer on a terminal', async () => {
+    const { code, stdout } = await onTerminal({ holdMs: 0 }, 'pull', '--plain-http', image)
+
+    expect(code).toBe(0)
+    expect(stdout).toContain('\u001b[')
+  })
+
+  test('images lists what was pulled, for people and for machines', async () => {
+    const { code, stdout } = await gantry('images')
+
+    expect(code).toBe(0)
+    expect(stdout).toContain('busybox')
+    expect(JSON.stringify(documents((await gantry('images', '--json')).stdout))).toContain(image)
+  })
+
+  test.each([0, 1, 9, 137])('run passes the exit code %i on', async (code) => {
+    expect(await shell([], `echo out; echo err >&2; exit ${code}`)).toEqual({ code, stdout: 'out\n', stderr: 'err\n' })
+  })
+
+  test('run --rm leaves no container', async () => {
+    await shell(['--name', 'short'], 'true')
+
+    expect((await target().ctr(['containers', 'ls', '-q'])).stdout).toBe('')
+  })
+
+  test('run -t has a terminal, run -i reads', async () => {
+    expect(
+      await onTerminal({}, 'run', '--rm', '-t', image, 'sh', '-c', 'tty; sleep 0.3; stty size; exit 3'),
+    ).toMatchObject({
+      code: 3,
+      stdout: '/dev/pts/0\n33 101\n',
+    })
+    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'run', '--rm', '-i', image, 'cat')).toEqual({
+      code: 0,
+      stdout: 'abc\n',
+      stderr: '',
+    })
+    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'run', '--rm', image, 'cat')).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: '',
+    })
+  })
+
+  test('what is typed in run -it is understood', async () => {
+    const { code, stdout } = await onTerminal(
+      { stdin: 'echo typed $((6*7))\nexit 5\n', holdMs: 3000 },
+      'run',
+      '--rm',
+      '-i',
+      '-t',
+      image,
+      'sh',
+    )
+
+    expect(code).toBe(5)
+    expect(stdout).toContain('typed 42')
+  })
+
+  test('run --env and --mount', async () => {
+    const folder = mkdtempSync(join(target().dir, 'shared-'))
+    writeFileSync(join(folder, 'file'), 'from the host\n')
+
+    const flags = ['--env', 'A=b', '--mount', `type=bind,src=${folder},dst=/shared,readonly`]
+    const { code, stdout } = await shell(flags, 'echo $A $GREETING; cat /shared/file; touch /shared/x')
+    expect({ code, stdout }).toEqual({ code: 1, stdout: 'b hello\nfrom the host\n' })
+    rmSync(folder, { recursive: true })
+  })
+
+  test('the command of the image runs when none is given', async () => {
+    expect((await gantryWith({ stdin: 'echo from sh\n', holdMs: 0 }, 'run', '--rm', '-i', image)).stdout).toBe(
+      'from sh\n',
+    )
+  })
+
+  test('a detached container: run -d, ps, exec, stop, rm', async () => {
+    const started = await gantry(
+      'run',
+      '-d',
+      '--name',
+      'web',
+      image,
+      'sh',
+      '-c',
+      'trap "exit 0" TERM; while :; do sleep 0.1; done',
+    )
+    expect({ code: started.code, stderr: started.stderr }).toEqual({ code: 0, stderr: '' })
+    expect(started.stdout.trim()).not.toBe('')
+
+    const shown = await gantry('ps')
+    expect(shown.code).toBe(0)
+    expect(shown.stdout).toMatch(/web/)
+    expect(JSON.stringify(documents((await gantry('ps', '--json')).stdout))).toContain('web')
+    expect(await gantry('exec', 'web', 'sh', '-c', 'echo in $GREETING; exit 4')).toEqual({
+      code: 4,
+      stdout: 'in hello\n',
+      stderr: '',
+    })
+    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'exec', '-i', 'web', 'cat')).toEqual({
+      code: 0,
+      stdout: 'abc\n',
+      stderr: '',
+    })
+    expect(await onTerminal({}, 'exec', '-t', 'web', 'sh', '-c', 'tty; sleep 0.3')).toMatchObject({
+      code: 0,
+      stdout: '/dev/pts/0\n',
+    })
+
+    expect((await gantry('rm', 'web')).code).toBeGreaterThan(0) // it runs
+    expect((await gantry('stop', 'web')).code).toBe(0)
+    expect(rows((await target().ctr(['tasks', 'ls'])).stdout).filter(([, , status]) => status === 'RUNNING')).toEqual(
+      [],
+    )
+    expect((await gantry('rm', 'web')).code).toBe(0)
+    expect((await target().ctr(['containers', 'ls', '-q'])).stdout).toBe('')
+    expect((await target().ctr(['snapshots', 'ls'])).stdout).not.toContain('Active')
+  })
+
+  test('kill ends a container at once, rm -f does both', async () => {
+    await gantry('run', '-d', '--name', 'one', image, 'sleep', '1000')
+    await gantry('run', '-d', '--name', 'two', image, 'sleep', '1000')
+
+    expect((await gantry('kill', 'one')).code).toBe(0)
+    await until(
+      'it ended',
+      async () =>
+        !(await target().ctr(['tasks', 'ls'])).stdout.includes('RUNNING') || (await statusOf('one')) !== 'RUNNING',
+    )
+    expect((await gantry('rm', 'one')).code).toBe(0)
+    expect((await gantry('rm', '-f', 'two')).code).toBe(0)
+    expect((await target().ctr(['containers', 'ls', '-q'])).stdout).toBe('')
+  })
+  const statusOf = async (id: string) =>
+    rows((await target().ctr(['tasks', 'ls'])).stdout).find(([name]) => name === id)?.[2]
+
+  test('a name that is taken, a container that is not there, an image nobody has', async () => {
+    await gantry('run', '-d', '--name', 'taken', image, 'sleep', '1000')
+
+    const again = await gantry('run', '-d', '--name', 'taken', image, 'true')
+    expect([again.code, again.stderr]).toEqual([125, expect.stringContaining('taken')])
+    const unknown = await gantry('exec', 'nope', 'true')
+    expect([unknown.code, unknown.stderr]).toEqual([expect.any(Number), expect.stringContaining('nope')])
+    expect(unknown.code).toBeGreaterThan(0)
+    expect((await gantry('run', '--rm', `${inject('registry')}/nope:1`, 'true')).code).toBeGreaterThan(0)
+    const missing = await gantry('run', '--rm', image, 'nosuchprogram')
+    expect([missing.code, missing.stderr]).toEqual([127, expect.stringContaining('nosuchprogram')])
+  })
+
+  test('rmi takes a name away', async () => {
+    await target().ctr(['images', 'tag', image, 'docker.io/library/other:1'])
+
+    expect((await gantry('rmi', 'other:1')).code).toBe(0)
+    expect((await target().ctr(['images', 'ls', '-q'])).stdout).not.toContain('other')
+    expect((await gantry('rmi', 'other:1')).code).toBeGreaterThan(0)
+  })
+
+  test('events are printed as they happen', async () => {
+    const events = startDaemon([GANTRY, 'events', '--json'], env())
+    const topics = () =>
+      events
+        .log()
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => (JSON.parse(line) as { topic: string }).topic)
+    await until('events arrive', async () => {
+      await target().ctr(['namespaces', 'label', target().namespace, `round=${Math.random()}`])
+      return topics().length > 0
+    })
+
+    await shell(['--name', 'told'], 'exit 2')
+    await until('the end is told', () => topics().includes('/containers/delete'))
+    expect(topics().filter((topic) => topic.startsWith('/tasks/'))).toEqual([
+      '/tasks/create',
+      '/tasks/start',
+      '/tasks/exit',
+      '/tasks/delete',
+    ])
+    expect(await events.stop('SIGINT')).toBeTypeOf('number')
+  })
+
+  test('namespaces are listed and chosen', async () => {
+    const other = target().anotherNamespace()
+    expect((await gantry('--namespace', other, 'pull', '--plain-http', image)).code).toBe(0)
+
+    expect((await gantry('namespaces')).stdout).toContain(other)
+    expect((await gantry('--namespace', other, 'run', '--rm', image, 'echo', 'there')).stdout).toBe('there\n')
+    expect((await gantry('--namespace', 'bad ns', 'images')).code).toBeGreaterThan(0)
+  })
+
+  test('a node that is not there is said so', async () => {
+    const { code, stderr } = await run([GANTRY, '--address', join(target().dir, 'none.sock'), 'ps'])
+
+    expect(code).toBeGreaterThan(0)
+    expect(stderr).toContain('none.sock')
+    expect(stderr).not.toMatch(/ at .*\.ts:\d+/)
+  })
+})
+
+/** One JSON document, or one a line. */
+function documents(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown)
+  }
+}

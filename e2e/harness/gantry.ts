@@ -1,0 +1,42 @@
+/** A node of ours, started as a user starts it: `gantry up`. */
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { run } from './command.ts'
+import { startDaemon, until } from './daemon.ts'
+import { commandOf, family } from './leaks.ts'
+import type { Running } from './target.ts'
+
+/** the top of the working copy */
+export const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+export const GANTRY = join(WORKSPACE, 'apps', 'cli', 'gantry')
+
+/** Starts a node and waits until every service answers through the public socket. Options as of `gantry up`. */
+export async function startGantry(root: string, state: string, options: readonly string[] = []): Promise<Running> {
+  const address = join(state, 'gantry.sock')
+  const daemon = startDaemon([GANTRY, 'up', '--root', root, '--state', state, ...options])
+  const ctr = (...args: string[]) => run(['ctr', '-a', address, ...args], { timeoutMs: 5000 })
+  const probes = [['version'], ['ns', 'ls'], ['content', 'ls'], ['snapshots', 'ls'], ['tasks', 'ls']]
+  await until(
+    'every service of the node answers',
+    async () => {
+      if (!daemon.running()) throw new Error('gantry up ended')
+      if (!existsSync(address)) return false
+      for (const probe of probes) if ((await ctr(...probe)).code !== 0) return false
+      return true
+    },
+    { withinMs: 30_000, context: () => daemon.log().slice(-4000) },
+  )
+  return {
+    daemon,
+    address,
+    snapshotFolders: join(root, 'snapshots', 'overlayfs'),
+    // a monitor (conmon) is a container's, even while it is still a child of ours
+    pids: () => family(daemon.pid).filter((pid) => /node|nats-server|gantry/.test(commandOf(pid).split(' ')[0] ?? '')),
+  }
+}
+
+/** Our own command line, pointed at a node. */
+export function gantryEnv(address: string, namespace: string): Record<string, string> {
+  return { GANTRY_ADDRESS: address, GANTRY_NAMESPACE: namespace }
+}

@@ -1,0 +1,140 @@
+/** What a daemon and its containers may leave behind on a host, found by looking at the host, not by asking the daemon. */
+import { type Dirent, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+const CGROUPS = '/sys/fs/cgroup'
+const FIFOS = '/run/containerd/fifo' // where Debian's ctr makes the FIFOs of a container's stdio, whatever daemon it talks to
+
+/** The traces of one daemon: `dir` holds its root and state, `namespaces` are containerd namespaces nobody else uses. */
+export interface Scope {
+  readonly dir: string
+  readonly namespaces: readonly string[]
+  /** processes that are meant to be there: the daemon's own */
+  readonly daemons?: () => readonly number[]
+  /** FIFO folders that were there before: others may use ctr on this host */
+  readonly foreignFifos?: ReadonlySet<string>
+}
+
+/** One line for every mount, process, cgroup and FIFO found; empty when the host is clean. */
+export function traces(scope: Scope): string[] {
+  return [...mounts(scope), ...processes(scope), ...cgroups(scope), ...fifos(scope)]
+}
+
+export function mounts({ dir }: Scope): string[] {
+  return lines('/proc/self/mountinfo')
+    .map((line) => (line.split(' ')[4] ?? '').replaceAll('\\040', ' '))
+    .filter((point) => point.startsWith(`${dir}/`))
+    .map((point) => `mount ${point}`)
+}
+
+/** Containers' processes by their cgroup, monitors and shims by a path of ours in their arguments, folder or open files. */
+export function processes({ dir, namespaces, daemons = () => [] }: Scope): string[] {
+  const expected = new Set([process.pid, process.ppid, ...daemons()])
+  return pids()
+    .filter((pid) => !expected.has(pid) && belongs(pid, dir, namespaces))
+    .map((pid) => `process ${pid} ${commandOf(pid)}`)
+}
+
+/** The cgroups of containers (a folder inside the namespace's). An empty folder of a namespace itself is not counted. */
+export function cgroups({ namespaces }: Scope): string[] {
+  return hierarchies().flatMap((hierarchy) =>
+    namespaces.flatMap((namespace) =>
+      folders(join(hierarchy, namespace)).map((entry) => `cgroup ${join(hierarchy, namespace, entry.name)}`),
+    ),
+  )
+}
+
+/** The folders of FIFOs on the host at this moment. */
+export function fifoFolders(): ReadonlySet<string> {
+  return new Set(entries(FIFOS).map((entry) => join(FIFOS, entry.name)))
+}
+
+export function fifos({ dir, foreignFifos = new Set() }: Scope): string[] {
+  const shared = [...fifoFolders()].filter((path) => !foreignFifos.has(path)).map((path) => `fifo folder ${path}`)
+  const own = walk(dir)
+    .filter(([, entry]) => entry.isFIFO())
+    .map(([path]) => `fifo ${path}`)
+  return [...shared, ...own]
+}
+
+/** Removes the empty cgroup folders that stand for namespaces; containerd leaves them. */
+export function removeNamespaceCgroups(namespaces: readonly string[]): void {
+  for (const path of hierarchies().flatMap((hierarchy) => namespaces.map((namespace) => join(hierarchy, namespace)))) {
+    try {
+      rmdirSync(path)
+    } catch {
+      // absent or in use: `cgroups` reports what is in it
+    }
+  }
+}
+
+export function commandOf(pid: number): string {
+  return attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()) ?? ''
+}
+
+export function parentOf(pid: number): number {
+  const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? ''
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0)
+}
+
+export function pids(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+}
+
+/** `pid` and everything it started, by the parents that /proc tells. */
+export function family(pid: number): number[] {
+  const children = Map.groupBy(pids(), parentOf)
+  const of = (parent: number): number[] => [parent, ...(children.get(parent) ?? []).flatMap(of)]
+  return of(pid)
+}
+
+function belongs(pid: number, dir: string, namespaces: readonly string[]): boolean {
+  const cgroup = attempt(() => readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? ''
+  if (namespaces.some((namespace) => cgroup.includes(`:/${namespace}/`))) return true
+  const state = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? ''
+  if (state.slice(state.lastIndexOf(')') + 2).startsWith('Z')) return false // only its parent can end a zombie
+  if (commandOf(pid).includes(`${dir}/`)) return true
+  const cwd = attempt(() => readlinkSync(`/proc/${pid}/cwd`)) ?? ''
+  if (cwd.startsWith(`${dir}/`)) return true
+  const files = attempt(() => readdirSync(`/proc/${pid}/fd`)) ?? []
+  return files.some((fd) => attempt(() => readlinkSync(`/proc/${pid}/fd/${fd}`))?.startsWith(`${dir}/`))
+}
+
+function hierarchies(): string[] {
+  const names = folders(CGROUPS).map((entry) => join(CGROUPS, entry.name))
+  return [CGROUPS, ...names]
+}
+
+function walk(dir: string, depth = 6): [string, Dirent][] {
+  if (depth === 0) return []
+  return entries(dir).flatMap((entry) => {
+    const path = join(dir, entry.name)
+    const own: [string, Dirent] = [path, entry]
+    // what is below `fs`, `rootfs` or `blobs` is the content of images and containers
+    return entry.isDirectory() && !['fs', 'rootfs', 'blobs', 'sha256'].includes(entry.name)
+      ? [own, ...walk(path, depth - 1)]
+      : [own]
+  })
+}
+
+function folders(dir: string): Dirent[] {
+  return entries(dir).filter((entry) => entry.isDirectory())
+}
+
+function entries(dir: string): Dirent[] {
+  return attempt(() => readdirSync(dir, { withFileTypes: true })) ?? []
+}
+
+function lines(path: string): string[] {
+  return readFileSync(path, 'utf8').split('\n').filter(Boolean)
+}
+
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch {
+    return undefined // processes and folders vanish while they are looked at
+  }
+}

@@ -1,0 +1,72 @@
+/** Debian's docker-registry on a loopback port of its own, empty at start, gone at the end. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { freePort, startDaemon, until } from './daemon.ts'
+import type { Blob, Image } from './image.ts'
+
+export interface Registry extends AsyncDisposable {
+  /** host:port */
+  readonly host: string
+  /** Uploads an image and returns the reference to pull it by. */
+  push(name: string, tag: string, image: Image): Promise<string>
+}
+
+export async function startRegistry(): Promise<Registry> {
+  const dir = mkdtempSync(join(tmpdir(), 'gantry-registry-'))
+  const host = `127.0.0.1:${await freePort()}`
+  const config = {
+    version: '0.1',
+    log: { level: 'error', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(dir, 'data') } },
+    http: { addr: host },
+  }
+  writeFileSync(join(dir, 'config.yml'), JSON.stringify(config)) // JSON is YAML too
+  const daemon = startDaemon(['docker-registry', 'serve', join(dir, 'config.yml')], { OTEL_TRACES_EXPORTER: 'none' })
+  await until('the registry answers', async () => (await fetch(`http://${host}/v2/`)).ok, { context: daemon.log })
+
+  return {
+    ...openRegistry(host),
+    async [Symbol.asyncDispose]() {
+      await daemon.stop('SIGKILL')
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A registry somebody else started. */
+export function openRegistry(host: string): Pick<Registry, 'host' | 'push'> {
+  return {
+    host,
+    async push(name, tag, image) {
+      for (const blob of [image.config, ...image.layers]) await pushBlob(`http://${host}/v2/${name}`, blob)
+      await expectOk(
+        fetch(`http://${host}/v2/${name}/manifests/${tag}`, {
+          method: 'PUT',
+          headers: { 'content-type': image.manifest.mediaType },
+          body: Buffer.from(image.manifest.bytes),
+        }),
+      )
+      return `${host}/${name}:${tag}`
+    },
+  }
+}
+
+async function pushBlob(repository: string, blob: Blob): Promise<void> {
+  const start = await expectOk(fetch(`${repository}/blobs/uploads/`, { method: 'POST' }))
+  const to = new URL(start.headers.get('location') ?? '', repository)
+  to.searchParams.set('digest', blob.digest)
+  await expectOk(
+    fetch(to, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/octet-stream' },
+      body: Buffer.from(blob.bytes),
+    }),
+  )
+}
+
+async function expectOk(response: Promise<Response>): Promise<Response> {
+  const { ok, status, url } = await response
+  if (!ok) throw new Error(`The registry answered ${status} to ${url}: ${await (await response).text()}`)
+  return response
+}

@@ -1,0 +1,158 @@
+/**
+ * The daemon under test. Every suite that says "as containerd does" runs twice, against Debian's containerd and against Gantry, with
+ * the same commands and the same expectations, so an expectation that is wrong about containerd fails first.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, inject } from 'vitest'
+import { type CommandOptions, type Outcome, run, runOnTerminal } from './command.ts'
+import { startContainerd } from './containerd.ts'
+import { type Daemon, until } from './daemon.ts'
+import { startGantry } from './gantry.ts'
+import { fifoFolders, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
+
+export type TargetName = 'containerd' | 'gantry'
+
+/** What the two kinds of daemon have in common; `startContainerd` and `startGantry` make one. */
+export interface Running {
+  readonly daemon: Daemon
+  /** the public gRPC socket */
+  readonly address: string
+  /** one folder a snapshot of the overlayfs snapshotter */
+  readonly snapshotFolders: string
+  /** the pids that belong to the daemon itself right now */
+  pids(): readonly number[]
+}
+
+export interface Target extends AsyncDisposable, Running {
+  readonly name: TargetName
+  /** root, state and everything else lie in here */
+  readonly dir: string
+  /** used by no other target */
+  readonly namespace: string
+  ctr(args: readonly string[], options?: CommandOptions): Promise<Outcome>
+  ctrOnTerminal(args: readonly string[], options?: CommandOptions): Promise<Outcome>
+  /** another namespace only this target uses; it is watched for leaks too */
+  anotherNamespace(): string
+  /** pulls the image of the registry all suites share (or another) and returns its reference */
+  pull(reference?: string): Promise<string>
+  /** fails unless nothing is left of the containers that ran */
+  expectNoTraces(): Promise<void>
+  /** ends and removes every container, for the sake of the tests after one that failed */
+  sweep(): Promise<void>
+}
+
+/** Short, because a socket's path may not be longer than 107 bytes. */
+export async function startTarget(name: TargetName): Promise<Target> {
+  const dir = mkdtempSync(join(tmpdir(), name === 'gantry' ? 'ge-' : 'ce-'))
+  mkdirSync(join(dir, 'root'))
+  mkdirSync(join(dir, 'state'))
+  const namespaces = [`e2e${dir.slice(-6)}`]
+  const namespace = namespaces[0] ?? ''
+  const running = await (name === 'gantry' ? startGantry : startContainerd)(join(dir, 'root'), join(dir, 'state'))
+  const scope: Scope = { dir, namespaces, daemons: () => running.pids(), foreignFifos: fifoFolders() }
+  const ctr = ['ctr', '-a', running.address]
+  const env = { CONTAINERD_NAMESPACE: namespace }
+
+  async function sweep() {
+    for (const used of namespaces) {
+      const inside = [...ctr, '-n', used]
+      for (const id of words((await run([...inside, 'tasks', 'ls', '-q'])).stdout))
+        await run([...inside, 'tasks', 'rm', '-f', id])
+      for (const id of words((await run([...inside, 'containers', 'ls', '-q'])).stdout))
+        await run([...inside, 'containers', 'rm', id])
+    }
+  }
+
+  async function expectNoTraces() {
+    const clean = async () => left().length === 0 && (await strayFolders()) <= 0
+    await until('nothing is left behind', clean, { withinMs: 6000 }).catch(() => {})
+    expect({ traces: left(), strayFolders: Math.max(0, await strayFolders()) }).toEqual({ traces: [], strayFolders: 0 })
+  }
+
+  /** Folders of snapshots without a record. */
+  async function strayFolders() {
+    const lists = await Promise.all(namespaces.map((used) => run([...ctr, '-n', used, 'snapshots', 'ls'])))
+    const records = lists.flatMap(({ stdout }) => stdout.trimEnd().split('\n').slice(1))
+    return folderCount(running.snapshotFolders) - records.length
+  }
+  const left = () => traces(scope)
+
+  return {
+    ...running,
+    name,
+    dir,
+    namespace,
+    sweep,
+    expectNoTraces,
+    async pull(reference = inject('image')) {
+      const pulled = await run([...ctr, 'images', 'pull', '--plain-http', reference], { env })
+      if (pulled.code !== 0) throw new Error(`Cannot pull: ${pulled.stderr}`)
+      return reference
+    },
+    ctr: (args, options) => run([...ctr, ...args], { ...options, env: { ...env, ...options?.env } }),
+    ctrOnTerminal: (args, options) =>
+      runOnTerminal([...ctr, ...args], { ...options, env: { ...env, ...options?.env } }),
+    anotherNamespace() {
+      namespaces.push(`${namespace}x${namespaces.length}`)
+      return namespaces.at(-1) ?? ''
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        await sweep()
+        await running.daemon.stop()
+      } finally {
+        removeNamespaceCgroups(namespaces)
+        const remains = traces({ ...scope, daemons: () => [] })
+        if (remains.length === 0) rmSync(dir, { recursive: true, force: true })
+        expect(remains).toEqual([])
+      }
+    },
+  }
+}
+
+const NAMES = (process.env.GANTRY_E2E_TARGETS ?? 'containerd,gantry').split(',') as TargetName[]
+
+/** Declares the same tests for every target. One daemon serves the file; after each test the host must be clean again. */
+export function onEveryTarget(
+  declare: (target: () => Target) => void,
+  names: readonly TargetName[] = ['containerd', 'gantry'],
+): void {
+  describe.each(names.filter((name) => NAMES.includes(name)))('%s', (name) => {
+    let target: Target | undefined
+    const current = () => {
+      if (!target) throw new Error(`${name} did not start`)
+      return target
+    }
+    beforeAll(async () => {
+      target = await startTarget(name)
+    }, 60_000)
+    afterEach(async (context) => {
+      if (!target) return
+      if (context.task.result?.state === 'fail') await target.sweep()
+      await target.expectNoTraces()
+    }, 60_000)
+    afterAll(async () => {
+      await target?.[Symbol.asyncDispose]()
+    }, 60_000)
+    declare(current)
+  })
+}
+
+/** Debian's containerd shows what is right; a suite that tests what only Gantry does runs on Gantry alone. */
+export function onGantry(declare: (target: () => Target) => void): void {
+  onEveryTarget(declare, ['gantry'])
+}
+
+function words(text: string): string[] {
+  return text.split(/\s+/).filter(Boolean)
+}
+
+function folderCount(dir: string): number {
+  try {
+    return readdirSync(dir).length
+  } catch {
+    return 0 // no snapshot was made yet
+  }
+}

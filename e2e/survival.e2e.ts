@@ -1,0 +1,181 @@
+/** kill -9 of every process of a node in turn, while a container runs and a subscriber listens. */
+import { createClient, type GantryClient } from '@gantry/client/client'
+import type { Envelope } from '@gantry/client/events'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { until } from './harness/daemon.ts'
+import { commandOf, family } from './harness/leaks.ts'
+import { onGantry, type Target } from './harness/target.ts'
+import { rows } from './harness/text.ts'
+
+const PROCESSES = ['gateway', 'metadata', 'content', 'snapshots', 'tasks', 'nats-server'] as const
+
+onGantry((target) => {
+  let image = ''
+  let client: GantryClient
+  const stop = new AbortController()
+  const heard: Envelope[] = []
+  let listening: Promise<void>
+  const about = (id: string) => heard.filter(({ json }) => containerOf(json) === id).map(({ topic }) => topic)
+
+  beforeAll(async () => {
+    image = await target().pull()
+    client = createClient({ address: target().address, namespace: target().namespace })
+    listening = (async () => {
+      for await (const envelope of client.events.subscribe({}, stop.signal)) heard.push(envelope)
+    })()
+    listening.catch(() => {}) // awaited at the end
+    let round = 0
+    await until('the subscriber hears', async () => {
+      await target().ctr(['ns', 'label', target().namespace, `round=${round++}`])
+      return heard.length > 0
+    })
+  })
+  afterAll(async () => {
+    stop.abort()
+    await listening.catch((error) => {
+      if (!stop.signal.aborted) throw error
+    })
+    await client[Symbol.asyncDispose]()
+  })
+
+  test.each(PROCESSES)('the container goes on and the node heals when %s is killed', async (name) => {
+    const id = `keep-${name}`
+    expect(
+      (await target().ctr(['run', '-d', image, id, 'sh', '-c', 'trap "exit 6" TERM; while :; do sleep 0.1; done']))
+        .code,
+    ).toBe(0)
+    const pid = await pidOf(target(), id)
+
+    const before = processOf(target(), name)
+    process.kill(before, 'SIGKILL')
+    await until(`${name} is back`, () => processOf(target(), name) !== before, {
+      context: () => target().daemon.log().slice(-3000),
+    })
+
+    await until(
+      'the task is still reported as running, with the same process',
+      async () => (await pidOf(target(), id)) === pid,
+    )
+    expect((await target().ctr(['tasks', 'exec', '--exec-id', 'e', id, 'echo', 'alive'])).stdout).toBe('alive\n')
+    expect((await target().ctr(['tasks', 'kill', '-s', 'SIGTERM', id])).code).toBe(0)
+    await until('it stopped', async () => (await statusOf(target(), id)) === 'STOPPED')
+    const removed = await target().ctr(['tasks', 'rm', id])
+    expect(removed.stderr).toContain('exit code 6')
+    expect((await target().ctr(['containers', 'rm', id])).code).toBe(0)
+
+    await until('the subscriber heard the end', () => about(id).includes('/containers/delete'), {
+      context: () => JSON.stringify(about(id)),
+    })
+    expect(about(id)).toEqual([
+      '/snapshot/prepare',
+      '/containers/create',
+      '/tasks/create',
+      '/tasks/start',
+      '/tasks/exec-added',
+      '/tasks/exec-started',
+      '/tasks/exit',
+      '/tasks/exit',
+      '/tasks/delete',
+      '/snapshot/remove',
+      '/containers/delete',
+    ])
+  })
+
+  test('a container that ends while tasks is down is reported with its exit code', async () => {
+    const id = 'ends-alone'
+    await target().ctr(['run', '-d', image, id, 'sh', '-c', 'sleep 2; exit 23'])
+    const pid = await pidOf(target(), id)
+    const before = processOf(target(), 'tasks')
+
+    process.kill(before, 'SIGSTOP') // it must not be restarted before the container ends
+    await until('the container ended', () => !alive(pid))
+    process.kill(before, 'SIGKILL')
+
+    await until('it is reported as stopped', async () => (await statusOf(target(), id)) === 'STOPPED')
+    expect((await target().ctr(['tasks', 'rm', id])).stderr).toContain('exit code 23')
+    await target().ctr(['containers', 'rm', id])
+    await until('the end was heard', () => about(id).includes('/containers/delete'))
+    expect(about(id).filter((topic) => topic === '/tasks/exit')).toHaveLength(1)
+    expect(heard.find(({ topic, json }) => topic === '/tasks/exit' && containerOf(json) === id)?.json).toMatchObject({
+      exit_status: 23,
+    })
+  })
+
+  test('containers start and stop without NATS, and the events of that time arrive later', async () => {
+    const before = processOf(target(), 'nats-server')
+    process.kill(before, 'SIGSTOP') // there, but it answers nobody
+
+    const outcome = await target().ctr(['run', '--rm', image, 'offline', 'sh', '-c', 'exit 8'])
+    process.kill(before, 'SIGCONT')
+
+    expect(outcome.code).toBe(8)
+    await until('the events arrived', () => about('offline').includes('/containers/delete'))
+    expect([...about('offline')].sort()).toEqual(
+      [
+        '/snapshot/prepare',
+        '/containers/create',
+        '/tasks/create',
+        '/tasks/start',
+        '/tasks/exit',
+        '/tasks/delete',
+        '/snapshot/remove',
+        '/containers/delete',
+      ].sort(),
+    )
+  })
+
+  test('no event came twice, and the log has no gap', () => {
+    const sequences = heard.map(({ sequence }) => sequence).filter((sequence) => sequence !== undefined)
+
+    expect(sequences).toHaveLength(heard.length)
+    const [first = 0n] = sequences
+    expect(sequences).toEqual(sequences.map((_, index) => first + BigInt(index)))
+  })
+
+  test('the log is read again from the start by whoever comes later', async () => {
+    const later: Envelope[] = []
+    const enough = new AbortController()
+    const [first] = heard
+    const reading = (async () => {
+      for await (const envelope of client.events.subscribe({ from: first?.sequence ?? 0n }, enough.signal))
+        later.push(envelope)
+    })().catch(() => {})
+
+    await until('everything came again', () => later.length >= heard.length)
+    enough.abort()
+    await reading
+    expect(later.slice(0, heard.length).map(({ sequence, topic }) => [sequence, topic])).toEqual(
+      heard.map(({ sequence, topic }) => [sequence, topic]),
+    )
+  })
+})
+
+function processOf(target: Target, name: string): number {
+  const is = (pid: number) => {
+    const command = commandOf(pid)
+    return name === 'nats-server' ? /^\S*nats-server /.test(command) : command.includes(`apps/${name}/main`)
+  }
+  return family(target.daemon.pid).find(is) ?? -1
+}
+
+async function pidOf(target: Target, id: string): Promise<number> {
+  return Number(rows((await target.ctr(['tasks', 'ls'])).stdout).find(([name]) => name === id)?.[1])
+}
+
+async function statusOf(target: Target, id: string): Promise<string | undefined> {
+  return rows((await target.ctr(['tasks', 'ls'])).stdout).find(([name]) => name === id)?.[2]
+}
+
+function containerOf(event: unknown): unknown {
+  const { container_id, id, key } = event as Record<string, unknown>
+  return container_id ?? id ?? key
+}
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
