@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '@gantry/model/fault'
 import { connect, type ErrorCode, type JetStreamManager, type NatsConnection, NatsError } from 'nats'
 import type { Logger } from 'pino'
+import { abortable, aborted } from './abortable.ts'
 import type { NatsConfig } from './config.ts'
 import { ensureStream, STREAM } from './stream.ts'
 
@@ -70,7 +71,7 @@ export function createLink(config: NatsConfig, log: Logger): Link {
     get session() {
       return session
     },
-    next: (signal) => (session ? Promise.resolve(session) : orAborted(opened.promise, signal)),
+    next: (signal) => (session ? Promise.resolve(session) : abortable(opened.promise, signal)),
     async close() {
       stop.abort()
       await running
@@ -163,20 +164,4 @@ async function readText(path: string): Promise<string | undefined> {
   } catch {
     return undefined
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
-}
-
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: result, resolve, reject } = Promise.withResolvers<T>()
-  const abort = () => reject(signal.reason)
-  if (signal.aborted) abort()
-  signal.addEventListener('abort', abort, { once: true })
-  promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  return result
 }

@@ -1,7 +1,114 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Fault } from '@gantry/model/fault'
+import { type JetStreamManager, NatsError, type StreamInfo } from 'nats'
+import { abortable } from './abortable.ts'
 import type { LoggedEvent, LogStart } from './bus.ts'
 import type { Link } from './link.ts'
+import { type PullStart, pull } from './pull.ts'
+import { STREAM } from './stream.ts'
 
-export async function* readLog(
-  _link: Link,
-  _options: { from: LogStart; signal: AbortSignal },
-): AsyncGenerator<LoggedEvent> {}
+const RETRY_MS = 50
+const MAX_REMEMBERED = 10_000 // senders, and ids without a count
+const NO_MESSAGE = 10037 // the server's code for "no message at this sequence"
+
+/** How far a reader is. */
+interface Cursor {
+  /** Where to go on: the next sequence or, before anything was read, a time. */
+  next: PullStart | 'end'
+  /** The first sequence this reader was meant to see. */
+  first: number | undefined
+  last: { readonly sequence: number; readonly id: string } | undefined
+  /** When the log was made; another time means that the server lost its data and began a new one. */
+  log: string | undefined
+}
+
+/** See `Bus.read`. Whatever breaks, the next attempt goes on behind the last event that was handed out. */
+export function readLog(
+  link: Link,
+  { from, signal }: { from: LogStart; signal: AbortSignal },
+): AsyncIterable<LoggedEvent> {
+  // Without a connection the end of the log is unknown: "now" is then a time.
+  const next = from !== 'new' ? from : link.session ? 'end' : new Date()
+  return follow(link, { next, first: undefined, last: undefined, log: undefined }, signal)
+}
+
+async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGenerator<LoggedEvent> {
+  const isDouble = createDoubles()
+  const fallback = new Date()
+  while (!signal.aborted) {
+    try {
+      const session = await link.next(signal)
+      const start = await abortable(locate(session.manager, cursor), signal)
+      for await (const event of pull(session, start, signal)) {
+        cursor.next = event.sequence + 1
+        cursor.first ??= event.sequence
+        cursor.last = event
+        if (!isDouble(event.id)) yield event
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      if (error instanceof Fault) throw error
+      if (cursor.next === 'end') cursor.next = fallback
+      await sleep(RETRY_MS, undefined, { signal }).catch(() => {})
+    }
+  }
+}
+
+/** Finds where to go on, in a log that may have been cut short or begun anew since. */
+async function locate(manager: JetStreamManager, cursor: Cursor): Promise<PullStart> {
+  const { created, state } = await manager.streams.info(STREAM)
+  const end = state.last_seq + 1
+  const known = cursor.log
+  cursor.log = created
+  if (cursor.next instanceof Date) return cursor.next
+  if (cursor.next === 'end') cursor.next = end
+  else if (known === undefined && cursor.next > end)
+    throw new Fault('out-of-range', `Cannot read events from ${cursor.next}: the log ends at ${state.last_seq}`)
+  else if (known !== undefined && known !== created) cursor.next = 1
+  else if (!(await isIntact(manager, cursor, state))) cursor.next = Math.min(cursor.first ?? 1, end)
+  cursor.first ??= cursor.next
+  return cursor.next
+}
+
+/** Is the event that was read last still where it was? Past the limits of the log it may be gone. */
+async function isIntact(manager: JetStreamManager, { last }: Cursor, state: StreamInfo['state']): Promise<boolean> {
+  if (last === undefined || last.sequence < state.first_seq) return true
+  if (last.sequence > state.last_seq) return false
+  try {
+    const stored = await manager.streams.getMessage(STREAM, { seq: last.sequence })
+    return stored.header.get('Nats-Msg-Id') === last.id
+  } catch (error) {
+    if (error instanceof NatsError && error.api_error?.err_code === NO_MESSAGE) return true
+    throw error
+  }
+}
+
+/**
+ * An event may lie in the log twice: its sender repeated it after the server's duplicate window, or the server lost what
+ * it knew. An outbox counts up, so an id at or below its last one is a double; any other id is one when it came lately.
+ */
+function createDoubles(): (id: string) => boolean {
+  const senders = createRecent()
+  const others = createRecent()
+  return (id) => {
+    const [, sender, count] = /^([^:]+):(\d+)$/.exec(id) ?? []
+    if (sender !== undefined) return !senders.raise(sender, Number(count))
+    return id !== '' && !others.raise(id, 1)
+  }
+}
+
+/** The highest number seen for each name, for the names seen last. */
+function createRecent() {
+  const highest = new Map<string, number>()
+  return {
+    /** Is `value` higher than any before? */
+    raise(name: string, value: number): boolean {
+      if (value <= (highest.get(name) ?? 0)) return false
+      highest.delete(name) // in again at the end: the map is in the order of use
+      highest.set(name, value)
+      const [oldest] = highest.size > MAX_REMEMBERED ? highest.keys() : []
+      if (oldest !== undefined) highest.delete(oldest)
+      return true
+    },
+  }
+}

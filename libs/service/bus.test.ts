@@ -1,0 +1,204 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect } from 'nats'
+import { pino } from 'pino'
+import { describe, expect, test } from 'vitest'
+import { type Bus, connectBus, type LoggedEvent, type LogStart } from './bus.ts'
+import { noServer, startNats } from './nats-server.fixture.ts'
+
+const log = pino({ level: 'silent' })
+const forever = new AbortController().signal
+const event = (n: number, sender = 'sender') => ({
+  namespace: 'default',
+  topic: '/test/happened',
+  id: `${sender}:${n}`,
+  envelope: Buffer.from(String(n)),
+})
+const numberOf = ({ envelope }: LoggedEvent): number => Number(Buffer.from(envelope).toString())
+
+/** Reads `count` events. */
+async function take(bus: Bus, from: LogStart, count: number): Promise<LoggedEvent[]> {
+  const events: LoggedEvent[] = []
+  const stop = new AbortController()
+  for await (const event of bus.read({ from, signal: stop.signal })) if (events.push(event) === count) break
+  return events
+}
+
+/** Publishes 1..count, each until it is confirmed. */
+async function publishAll(bus: Bus, count: number): Promise<void> {
+  for (let n = 1; n <= count; n++)
+    for (;;) {
+      try {
+        await bus.publish(event(n), forever)
+        break
+      } catch {
+        await sleep(5)
+      }
+    }
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
+
+describe.skipIf(noServer)(`the event bus${noServer ? ` (skipped: ${noServer})` : ''}`, () => {
+  test('what is published is read back in order, from a sequence and from a time', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+
+    await publishAll(bus, 3)
+    await sleep(20)
+    const later = new Date()
+    await bus.publish(event(4), forever)
+
+    const all = await take(bus, 1, 4)
+    expect(all.map(numberOf)).toEqual([1, 2, 3, 4])
+    expect(all.map(({ sequence, id }) => [sequence, id])).toEqual(upTo(4).map((n) => [n, `sender:${n}`]))
+    expect((await take(bus, 3, 2)).map(numberOf)).toEqual([3, 4])
+    expect((await take(bus, later, 1)).map(numberOf)).toEqual([4])
+  })
+
+  test('a reader of what is new sees nothing older, and stops at once when told', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await bus.publish(event(1), forever)
+    const stop = new AbortController()
+    const events = bus.read({ from: 'new', signal: stop.signal })[Symbol.asyncIterator]()
+
+    const first = events.next()
+    await sleep(100)
+    await bus.publish(event(2), forever)
+    const seen = await first
+    const waiting = events.next()
+    await sleep(50)
+    const asked = performance.now()
+    stop.abort()
+    const end = await waiting
+
+    expect(seen.done ? undefined : numberOf(seen.value)).toBe(2)
+    expect(end.done).toBe(true)
+    expect(performance.now() - asked).toBeLessThan(50)
+  })
+
+  test('a sequence the log has not reached is refused', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await bus.publish(event(1), forever)
+
+    await expect(take(bus, 3, 1)).rejects.toMatchObject({ code: 'out-of-range' })
+  })
+
+  test('the same id is stored once, and a double that got in is dropped by readers', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await publishAll(bus, 2)
+    await bus.publish(event(2), forever)
+    const raw = await connect({ servers: nats.config.url?.split('@')[1] ?? '', token: 'secret' })
+    const { headers } = await import('nats')
+    const stale = headers()
+    stale.set('Nats-Msg-Id', 'sender:1')
+    await raw.jetstream().publish('gantry.events.other.test.happened', '1', { headers: headers() })
+    await raw.close()
+    await bus.publish(event(3), forever)
+
+    expect((await take(bus, 1, 4)).map(numberOf)).toEqual([1, 2, 1, 3])
+  })
+
+  test('no event is lost or doubled while the server is killed again and again', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await bus.whenReady(forever)
+
+    const reading = take(bus, 'new', 2000)
+    await sleep(50)
+    const publishing = publishAll(bus, 2000)
+    for (let round = 0; round < 4; round++) {
+      await sleep(150)
+      await nats.kill()
+      await sleep(100)
+      await nats.start()
+    }
+    await publishing
+    const seen = await reading
+
+    expect(seen.map(numberOf)).toEqual(upTo(2000))
+    expect((await take(bus, 1, 2000)).map(numberOf)).toEqual(upTo(2000))
+  }, 60_000)
+
+  test('a server that lost its data gets a new log, and a reader goes on with it', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await publishAll(bus, 5)
+    const stop = new AbortController()
+    const events = bus.read({ from: 1, signal: stop.signal })[Symbol.asyncIterator]()
+    const before = []
+    for (let i = 0; i < 5; i++) before.push((await events.next()).value)
+
+    await nats.kill()
+    await nats.wipe()
+    await nats.start()
+    await bus.whenReady(forever)
+    await bus.publish(event(6), AbortSignal.timeout(5000)).catch(() => bus.publish(event(6), forever))
+    const after = (await events.next()).value
+    stop.abort()
+
+    expect(before.map(numberOf)).toEqual([1, 2, 3, 4, 5])
+    expect([after.sequence, numberOf(after)]).toEqual([1, 6])
+  }, 20_000)
+
+  test('a process starts without a server, and finds it once its address is written down', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus({ ...nats.config, url: undefined }, log)
+
+    await sleep(100)
+    const before = bus.ready
+    await writeFile(nats.config.urlFile, `${nats.config.url}\n`)
+    await bus.publish(event(1), forever)
+
+    expect([before, bus.ready]).toEqual([false, true])
+    await rm(nats.config.urlFile)
+  })
+
+  test('a process is listed in the directory of live instances', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    await bus.whenReady(forever)
+    const raw = await connect({ servers: nats.config.url?.split('@')[1] ?? '', token: 'secret' })
+
+    const found = []
+    for await (const { name, metadata } of await raw.services.client().ping()) found.push({ name, metadata })
+    await raw.close()
+
+    expect(found).toEqual([{ name: 'gantry-content', metadata: { address: '/run/gantry/content.sock' } }])
+  })
+
+  test('a publish without a server fails as unavailable after a short wait', async () => {
+    await using nats = await startNats()
+    await nats.kill()
+    await using bus = connectBus(nats.config, log)
+
+    await expect(bus.publish(event(1), forever)).rejects.toMatchObject({ code: 'unavailable' })
+  })
+
+  test.each([
+    ['a wildcard', 'de*ault', '/test/x'],
+    ['a deeper subject', 'default.>', '/test/x'],
+    ['a dot component', 'default', '/test/./x'],
+    ['white space', 'default', '/test/a b'],
+    ['no slash', 'default', 'test'],
+  ])('a name with %s never becomes a subject', async (_what, namespace, topic) => {
+    await using bus = connectBus(
+      {
+        url: undefined,
+        urlFile: '/nowhere',
+        tokenFile: undefined,
+        maxAgeH: 1,
+        maxBytes: 1,
+        instance: { app: 'content', address: '' },
+      },
+      log,
+    )
+
+    await expect(bus.publish({ namespace, topic, envelope: Buffer.alloc(0) }, forever)).rejects.toMatchObject({
+      code: 'invalid-argument',
+    })
+  })
+})
