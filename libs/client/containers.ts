@@ -1,7 +1,18 @@
-import { Fault } from '@gantry/model/fault'
-import type { Images } from './images.ts'
-import type { Spec, SpecOptions } from './spec.ts'
-import type { Wire } from './wire.ts'
+import { cpus } from 'node:os'
+import type { Container as WireContainer } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Fault, ignoring, isFault } from '@gantry/model/fault'
+import { clearReserved } from '@gantry/model/labels'
+import { packJson } from './any.ts'
+import type { Images, ResolvedImage } from './images.ts'
+import { openLease } from './lease.ts'
+import { readFromSnapshot, type SnapshotMount } from './rootfs.ts'
+import { buildSpec, type Spec, type SpecOptions, userOf } from './spec.ts'
+import { parseSpec } from './spec-parse.ts'
+import { isNumeric, type ResolvedUser, resolveUser, type UserFiles } from './user.ts'
+import { toDate, type Wire } from './wire.ts'
+
+const STOP_SIGNAL_LABEL = 'io.containerd.image.config.stop-signal'
+const CLEANUP_MS = 10_000 // for undoing, whatever became of the call
 
 export interface Container {
   readonly id: string
@@ -29,7 +40,11 @@ export interface CreateContainer {
 }
 
 export interface Containers {
-  /** Prepares a snapshot named like the container and writes the record, both or neither. */
+  /**
+   * Prepares a snapshot named like the container and writes the record, both or neither.
+   *
+   * @throws {Fault} `not-found` without the image, `already-exists`, `failed-precondition` when the image is not unpacked
+   */
   create(options: CreateContainer, signal: AbortSignal): Promise<Container>
   list(filters: readonly string[], signal: AbortSignal): Promise<Container[]>
   /** @throws {Fault} `not-found` */
@@ -38,6 +53,118 @@ export interface Containers {
   delete(id: string, options: { readonly keepSnapshot?: boolean }, signal: AbortSignal): Promise<void>
 }
 
-export function createContainers(_wire: Wire, _images: Images): Containers {
-  throw new Fault('unimplemented', 'Not yet')
+export function createContainers(wire: Wire, images: Images): Containers {
+  const { containers, snapshots, tasks } = wire.services
+  const get: Containers['get'] = async (id, signal) =>
+    toContainer((await containers.get({ id }, wire.call(signal))).container)
+  return {
+    get,
+    create: (options, signal) => create(wire, images, options, signal),
+    async list(filters, signal) {
+      const reply = await containers.list({ filters: [...filters] }, wire.call(signal))
+      return reply.containers.map(toContainer)
+    },
+    async delete(id, { keepSnapshot = false }, signal) {
+      const task = await ignoring('not-found', tasks.get({ containerId: id }, wire.call(signal)))
+      if (task) throw new Fault('failed-precondition', `Cannot delete container "${id}": it has a task`)
+      const { snapshotter, snapshotKey } = await get(id, signal)
+      await containers.delete({ id }, wire.call(signal))
+      if (keepSnapshot || snapshotKey === '') return
+      await ignoring('not-found', snapshots.remove({ snapshotter, key: snapshotKey }, wire.call(signal)))
+    },
+  }
+}
+
+/** Finds a user in the image a snapshot is made of. Root and plain numbers do without the image when it cannot be read. */
+export async function findUser(text: string, mounts: () => Promise<readonly SnapshotMount[]>): Promise<ResolvedUser> {
+  const files: UserFiles = {
+    passwd: async () => readFromSnapshot(await mounts(), 'etc/passwd'),
+    group: async () => readFromSnapshot(await mounts(), 'etc/group'),
+  }
+  try {
+    return await resolveUser(text, files)
+  } catch (error) {
+    if (!isNumeric(text) || isFault(error, 'invalid-argument')) throw error
+    return resolveUser(text, { passwd: async () => '', group: async () => '' })
+  }
+}
+
+/** A lease keeps the snapshot until the record that refers to it is written. */
+async function create(wire: Wire, images: Images, options: CreateContainer, signal: AbortSignal): Promise<Container> {
+  const { id, platform } = options
+  const image = await images.resolve(options.image, platform === undefined ? {} : { platform }, signal)
+  await using lease = await openLease(wire, signal)
+  const snapshotter = options.snapshotter ?? wire.snapshotter
+  const mounts = await prepare(wire, { snapshotter, key: id, image, lease: lease.id }, signal)
+  try {
+    const defaults = image.config.config
+    const user = await findUser(userOf(options.spec, defaults), async () => mounts)
+    const spec = buildSpec({
+      namespace: wire.namespace,
+      id,
+      image: defaults,
+      user,
+      options: options.spec,
+      cpuCount: cpus().length,
+    })
+    const container = {
+      id,
+      image: options.image,
+      labels: { ...labelsOf(image), ...options.labels },
+      runtime: { name: options.runtime ?? wire.runtime },
+      spec: packJson('Spec', spec),
+      snapshotter,
+      snapshotKey: id,
+    }
+    const reply = await wire.services.containers.create({ container }, wire.call(signal, { lease: lease.id }))
+    return toContainer(reply.container)
+  } catch (error) {
+    const cleanup = AbortSignal.timeout(CLEANUP_MS)
+    await wire.services.snapshots.remove({ snapshotter, key: id }, wire.call(cleanup)).catch(() => undefined)
+    throw error
+  }
+}
+
+async function prepare(
+  wire: Wire,
+  snapshot: { snapshotter: string; key: string; image: ResolvedImage; lease: string },
+  signal: AbortSignal,
+): Promise<readonly SnapshotMount[]> {
+  const { snapshotter, key, image, lease } = snapshot
+  try {
+    const request = { snapshotter, key, parent: image.chainId }
+    const { mounts } = await wire.services.snapshots.prepare(request, wire.call(signal, { lease }))
+    return mounts
+  } catch (cause) {
+    if (!isFault(cause, 'not-found')) throw cause
+    throw new Fault(
+      'failed-precondition',
+      `Cannot use "${image.image.name}": not unpacked for ${snapshotter}, pull it`,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+/** What an image says about its containers, without what it may not say. */
+function labelsOf({ config: { config } }: ResolvedImage): Record<string, string> {
+  const stop = config.stopSignal === '' ? {} : { [STOP_SIGNAL_LABEL]: config.stopSignal }
+  return { ...clearReserved(config.labels), ...stop }
+}
+
+function toContainer(container: WireContainer | undefined): Container {
+  if (!container) throw new Fault('internal', 'Cannot read the container: the reply is empty')
+  const { id, image, snapshotter, snapshotKey, labels } = container
+  return {
+    id,
+    image,
+    snapshotter,
+    snapshotKey,
+    labels,
+    runtime: container.runtime?.name ?? '',
+    createdAt: toDate(container.createdAt),
+    updatedAt: toDate(container.updatedAt),
+    spec: container.spec && parseSpec(container.spec.value),
+  }
 }

@@ -1,6 +1,29 @@
-import type { JsonValue, Message } from '@bufbuild/protobuf'
-import { Fault } from '@gantry/model/fault'
-import type { Wire } from './wire.ts'
+import { setTimeout } from 'node:timers/promises'
+import {
+  createRegistry,
+  fromBinary,
+  type JsonValue,
+  type Message,
+  type Registry,
+  toBinary,
+  toJson,
+} from '@bufbuild/protobuf'
+import { file_containerd_events_container } from '@gantry/api/containerd/events/container_pb'
+import { file_containerd_events_content } from '@gantry/api/containerd/events/content_pb'
+import { file_containerd_events_image } from '@gantry/api/containerd/events/image_pb'
+import { file_containerd_events_namespace } from '@gantry/api/containerd/events/namespace_pb'
+import { file_containerd_events_sandbox } from '@gantry/api/containerd/events/sandbox_pb'
+import { file_containerd_events_snapshot } from '@gantry/api/containerd/events/snapshot_pb'
+import { file_containerd_events_task } from '@gantry/api/containerd/events/task_pb'
+import { EnvelopeSchema, type Envelope as WireEnvelope } from '@gantry/api/containerd/types/event_pb'
+import { file_containerd_types_runc_options_oci } from '@gantry/api/containerd/types/runc/options/oci_pb'
+import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
+import { isFault } from '@gantry/model/fault'
+import { type Packed, typeNameOf } from './any.ts'
+import { toDate, type Wire } from './wire.ts'
+
+const FROM_HEADER = 'gantry-events-from'
+const RECONNECT_MS = 100
 
 export interface Envelope {
   readonly timestamp: Date
@@ -23,10 +46,82 @@ export interface SubscribeOptions {
 }
 
 export interface Events {
-  /** Events of all namespaces. Goes on after the server was away, with nothing lost or doubled where it keeps a log. Ends when aborted. */
+  /**
+   * Events of all namespaces. Goes on after the server was away, with nothing lost or doubled where it keeps a log. Ends
+   * when aborted.
+   */
   subscribe(options: SubscribeOptions, signal: AbortSignal): AsyncIterable<Envelope>
 }
 
-export function createEvents(_wire: Wire): Events {
-  throw new Fault('unimplemented', 'Not yet')
+const registry: Registry = createRegistry(
+  file_containerd_events_container,
+  file_containerd_events_content,
+  file_containerd_events_image,
+  file_containerd_events_namespace,
+  file_containerd_events_sandbox,
+  file_containerd_events_snapshot,
+  file_containerd_events_task,
+  file_containerd_types_runc_options_oci,
+)
+
+export function createEvents(wire: Wire): Events {
+  return { subscribe: (options, signal) => subscribe(wire, options, signal) }
+}
+
+/**
+ * Asks for a replay even when only what comes is wanted: only such a subscriber gets sequence numbers, and without them
+ * a broken stream could not be taken up where it broke. A server without a log ignores the header.
+ */
+async function* subscribe(wire: Wire, options: SubscribeOptions, signal: AbortSignal): AsyncIterable<Envelope> {
+  let from = options.from ?? new Date()
+  while (!signal.aborted) {
+    const headers = { [FROM_HEADER]: typeof from === 'bigint' ? from.toString() : from.toISOString() }
+    try {
+      const request = { filters: [...(options.filters ?? [])] }
+      for await (const wireEnvelope of wire.services.events.subscribe(request, wire.call(signal, { headers }))) {
+        const envelope = decodeEnvelope(wireEnvelope)
+        if (envelope.sequence !== undefined) from = envelope.sequence + 1n
+        yield envelope
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      if (!isFault(error, 'unavailable') && !isFault(error, 'cancelled')) throw error
+    }
+    await setTimeout(RECONNECT_MS, undefined, { signal }).catch(() => undefined)
+  }
+}
+
+/** The place in the log travels as a field that containerd's envelope does not know, and is kept as such on the way. */
+export function decodeEnvelope(envelope: WireEnvelope): Envelope {
+  const { sequence } = fromBinary(SequencedEnvelopeSchema, toBinary(EnvelopeSchema, envelope))
+  const { timestamp, namespace, topic, event } = envelope
+  const type = event ? typeNameOf(event) : ''
+  return {
+    timestamp: toDate(timestamp),
+    namespace,
+    topic,
+    type,
+    ...decodeEvent(type, event),
+    sequence: sequence === 0n ? undefined : sequence,
+  }
+}
+
+function decodeEvent(type: string, event: Packed | undefined): { event: Message | undefined; json: JsonValue } {
+  const schema = registry.getMessage(type)
+  if (!event || !schema) return { event: undefined, json: opaque(event) }
+  const message = fromBinary(schema, event.value)
+  return { event: message, json: jsonOf(() => toJson(schema, message, { registry, useProtoFieldName: true }), event) }
+}
+
+/** An event may hold options of a runtime that we do not know: then it is shown as bytes. */
+function jsonOf(convert: () => JsonValue, event: Packed): JsonValue {
+  try {
+    return convert()
+  } catch {
+    return opaque(event)
+  }
+}
+
+function opaque(event: Packed | undefined): JsonValue {
+  return event ? { '@type': typeNameOf(event), value: Buffer.from(event.value).toString('base64') } : {}
 }

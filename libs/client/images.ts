@@ -1,8 +1,12 @@
+import type { Image as WireImage } from '@gantry/api/containerd/services/images/v1/images_pb'
+import { chainIds } from '@gantry/model/chain-id'
 import type { Descriptor } from '@gantry/model/descriptor'
 import type { Digest } from '@gantry/model/digest'
-import { Fault } from '@gantry/model/fault'
+import { Fault, ignoring } from '@gantry/model/fault'
 import type { ImageConfig } from '@gantry/model/manifest'
-import type { Wire } from './wire.ts'
+import { fromWire, readImage } from './content.ts'
+import { pull } from './pull.ts'
+import { toDate, type Wire } from './wire.ts'
 
 export interface Image {
   readonly name: string
@@ -60,6 +64,48 @@ export interface Images {
   resolve(name: string, options: { readonly platform?: string }, signal: AbortSignal): Promise<ResolvedImage>
 }
 
-export function createImages(_wire: Wire): Images {
-  throw new Fault('unimplemented', 'Not yet')
+export function createImages(wire: Wire): Images {
+  const { images } = wire.services
+  const get: Images['get'] = async (name, signal) => toImage((await images.get({ name }, wire.call(signal))).image)
+  return {
+    get,
+    async pull(reference, options, onProgress, signal) {
+      await pull(wire, { reference, options }, onProgress, signal)
+      return get(reference, signal)
+    },
+    async list(filters, signal) {
+      const reply = await images.list({ filters: [...filters] }, wire.call(signal))
+      return reply.images.map(toImage)
+    },
+    async delete(name, { sync = false }, signal) {
+      await images.delete({ name, sync }, wire.call(signal))
+    },
+    async tag(source, target, signal) {
+      const from = await get(source, signal)
+      const image = { name: target, labels: { ...from.labels }, target: toWire(from.target) }
+      const created = await ignoring('already-exists', images.create({ image }, wire.call(signal)))
+      return toImage(created ? created.image : (await images.update({ image }, wire.call(signal))).image)
+    },
+    async resolve(name, { platform }, signal) {
+      const image = await get(name, signal)
+      const documents = await readImage(wire, image.target, platform, signal)
+      return { image, ...documents, chainId: chainIds(documents.config.diffIds).at(-1) ?? '' }
+    },
+  }
+}
+
+function toImage(image: WireImage | undefined): Image {
+  if (!image) throw new Fault('internal', 'Cannot read the image: the reply is empty')
+  const { name, labels } = image
+  return {
+    name,
+    labels,
+    target: fromWire(image.target),
+    createdAt: toDate(image.createdAt),
+    updatedAt: toDate(image.updatedAt),
+  }
+}
+
+function toWire({ mediaType, digest, size, annotations = {} }: Descriptor) {
+  return { mediaType, digest, size, annotations: { ...annotations } }
 }

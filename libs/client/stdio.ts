@@ -1,12 +1,173 @@
+import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
+import { mkfifo } from '@gantry/linux/file'
+
+const FIFO_MODE = 0o700
+const IDLE_MS = 300 // an output that is quiet this long after the exit is held open by a stray process: nothing is missed
 
 /**
  * Where a process reads and writes. What is left out is /dev/null. With a terminal, stderr is part of stdout.
- * `null` for all of it: `{}`. A log URI (`file:///path`, `binary:///path?k=v`) replaces the streams for a detached process.
+ * A log URI (`file:///path`, `binary:///path?k=v`) replaces both outputs, for a process that outlives its client.
  */
 export interface StdioOptions {
   readonly stdin?: Readable
   readonly stdout?: Writable
   readonly stderr?: Writable
   readonly logUri?: string
+}
+
+/** The client's end of a process's stdio. Disposing it closes and removes everything at once. */
+export interface Stdio extends Disposable {
+  /** What the server is told: paths or URIs, '' for none. */
+  readonly paths: { readonly stdin: string; readonly stdout: string; readonly stderr: string }
+  /** Begins to feed the input: the server has opened its end by now. Calls back once, when the input has ended. */
+  started(onStdinEnd: () => void): void
+  /** Resolves when all output is copied. */
+  drained(): Promise<void>
+}
+
+/**
+ * Makes the FIFOs of one process and opens our ends before the server hears of them, so that nobody waits for a peer.
+ *
+ *     <fifoDir>/<random>/<name>-stdin  <name>-stdout  <name>-stderr
+ *
+ * @param name the container id or exec id
+ */
+export function openStdio(fifoDir: string, process: { name: string; terminal: boolean }, options: StdioOptions): Stdio {
+  if (!options.stdin && !options.stdout && !options.stderr) return detached(options.logUri ?? '')
+  mkdirSync(fifoDir, { recursive: true, mode: 0o700 })
+  const dir = mkdtempSync(`${fifoDir}/`)
+  const fifo = (name: string, wanted: unknown): string => {
+    if (!wanted) return ''
+    const path = join(dir, `${process.name}-${name}`)
+    mkfifo(path, FIFO_MODE)
+    return path
+  }
+  const paths = {
+    stdin: fifo('stdin', options.stdin),
+    stdout: options.logUri ?? fifo('stdout', options.stdout),
+    stderr: options.logUri ?? fifo('stderr', process.terminal ? undefined : options.stderr),
+  }
+  const input = options.stdin && openInput(paths.stdin, options.stdin)
+  const outputs = options.logUri === undefined ? openOutputs(paths, options) : []
+  return {
+    paths,
+    started: (onStdinEnd) => input?.start(onStdinEnd),
+    async drained() {
+      await Promise.all(outputs.map((output) => output.drained()))
+    },
+    [Symbol.dispose]() {
+      input?.close()
+      for (const output of outputs) output.close()
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+function detached(uri: string): Stdio {
+  return {
+    paths: { stdin: '', stdout: uri, stderr: uri },
+    started: () => undefined,
+    drained: async () => undefined,
+    [Symbol.dispose]: () => undefined,
+  }
+}
+
+interface Input {
+  start(onEnd: () => void): void
+  close(): void
+}
+
+interface Output {
+  drained(): Promise<void>
+  close(): void
+}
+
+/**
+ * Copies `source` into a FIFO. It is opened for both directions, which never waits and never breaks; nothing reads our
+ * read side. `source` is only read once the process runs, so its end cannot overtake the start.
+ */
+function openInput(path: string, source: Readable): Input {
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  const fifo = new Socket({ fd, readable: false, writable: true })
+  fifo.on('error', () => fifo.destroy())
+  let finish = (): void => undefined
+  const close = (): void => {
+    source.unpipe(fifo)
+    source.removeListener('end', finish)
+    source.removeListener('error', finish)
+    source.pause()
+    fifo.destroy()
+  }
+  return {
+    close,
+    start(onEnd) {
+      // an empty write is called back when everything before it is written
+      finish = () =>
+        void fifo.write(new Uint8Array(), () => {
+          fifo.destroy()
+          onEnd()
+        })
+      if (source.readableEnded || source.destroyed) return finish()
+      source.once('end', finish)
+      source.once('error', finish)
+      source.pipe(fifo, { end: false })
+    },
+  }
+}
+
+function openOutputs(paths: Stdio['paths'], { stdout, stderr }: StdioOptions): Output[] {
+  const wanted = [
+    { path: paths.stdout, to: stdout },
+    { path: paths.stderr, to: stderr },
+  ]
+  return wanted.flatMap(({ path, to }) => (path !== '' && to ? [openOutput(path, to)] : []))
+}
+
+/**
+ * Copies a FIFO to `to`, which is left open. It ends when the last writer has gone. When `to` breaks, the output is thrown
+ * away: a process must not hang on a client's broken pipe.
+ */
+function openOutput(path: string, to: Writable): Output {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const fifo = socketOf(fd)
+  const closed = new Promise<void>((resolve) => fifo.once('close', () => resolve()))
+  const discard = (): void => {
+    fifo.unpipe(to)
+    fifo.resume()
+  }
+  to.once('error', discard)
+  to.once('close', discard)
+  fifo.on('error', () => fifo.destroy())
+  fifo.pipe(to, { end: false })
+  return {
+    drained: () => Promise.race([closed, quiet(fifo, to)]),
+    close() {
+      to.removeListener('error', discard)
+      to.removeListener('close', discard)
+      fifo.destroy()
+    },
+  }
+}
+
+function socketOf(fd: number): Socket {
+  try {
+    return new Socket({ fd, readable: true, writable: false })
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** Resolves when nothing has come for a while, not counting the time that `to` cannot take more. */
+async function quiet(fifo: Socket, to: Writable): Promise<void> {
+  for (let before = -1; !fifo.destroyed; ) {
+    const now = fifo.bytesRead
+    if (now === before && !to.writableNeedDrain) return
+    before = now
+    await setTimeout(IDLE_MS, undefined, { ref: false })
+  }
 }

@@ -1,46 +1,14 @@
+import { fromBinary } from '@bufbuild/protobuf'
+import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
-import type { Containers } from './containers.ts'
-import type { StdioOptions } from './stdio.ts'
+import { type Packed, packJson, typeNameOf } from './any.ts'
+import { type Container, type Containers, findUser } from './containers.ts'
+import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
+import { execProcess } from './spec.ts'
+import { openStdio, type Stdio, type StdioOptions } from './stdio.ts'
 import type { Wire } from './wire.ts'
 
-export type TaskStatus = 'unknown' | 'created' | 'running' | 'stopped' | 'paused' | 'pausing'
-
-export interface TaskInfo {
-  readonly containerId: string
-  readonly execId: string // '' for the init process
-  readonly pid: number
-  readonly status: TaskStatus
-  readonly terminal: boolean
-  readonly exitStatus: number // 0 until stopped
-  readonly exitedAt: Date | undefined
-}
-
-export interface Exit {
-  /** The exit code, or 128 + the signal that ended it. */
-  readonly status: number
-  readonly at: Date
-}
-
-/** One process of a container: its init, or an exec. */
-export interface Process {
-  readonly containerId: string
-  readonly execId: string // '' for the init process
-  /** Returns the pid. */
-  start(signal: AbortSignal): Promise<number>
-  /**
-   * Waits for the exit. May be called before start and after the exit, until delete. Survives a restart of the service.
-   * Call it before start, so that no exit is missed; it is answered later.
-   */
-  wait(signal: AbortSignal): Promise<Exit>
-  /** @param number the signal's number */
-  kill(number: number, options: { readonly all?: boolean }, signal: AbortSignal): Promise<void>
-  resize(size: { readonly columns: number; readonly rows: number }, signal: AbortSignal): Promise<void>
-  /** The process sees the end of its input. */
-  closeStdin(signal: AbortSignal): Promise<void>
-  status(signal: AbortSignal): Promise<TaskInfo>
-  /** Waits until the output is copied, deletes the process and its FIFOs. @throws {Fault} when it still runs */
-  delete(signal: AbortSignal): Promise<Exit>
-}
+export type { Exit, Process, TaskInfo, TaskStatus } from './process.ts'
 
 export interface Task extends Process {
   /** Registers a further process; nothing runs before its start. */
@@ -62,12 +30,93 @@ export interface ExecOptions {
 
 export interface Tasks {
   /** Creates the task of a container; its terminal flag follows the container's spec. Nothing runs before `start`. */
-  create(containerId: string, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
+  create(container: string | Container, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
   /** The task that a container has, without its stdio. @throws {Fault} `not-found` */
   get(containerId: string, signal: AbortSignal): Promise<Task>
   list(signal: AbortSignal): Promise<TaskInfo[]>
 }
 
-export function createTasks(_wire: Wire, _containers: Containers): Tasks {
-  throw new Fault('unimplemented', 'Not yet')
+export function createTasks(wire: Wire, containers: Containers): Tasks {
+  const { tasks } = wire.services
+  return {
+    create: (container, { stdio }, signal) => createTask(wire, containers, { container, stdio }, signal),
+    async get(containerId, signal) {
+      await tasks.get({ containerId }, wire.call(signal))
+      return taskOf(wire, containers, containerId, undefined)
+    },
+    async list(signal) {
+      return (await tasks.list({}, wire.call(signal))).tasks.map(toInfo)
+    },
+  }
+}
+
+async function createTask(
+  wire: Wire,
+  containers: Containers,
+  { container, stdio }: { container: string | Container; stdio: StdioOptions },
+  signal: AbortSignal,
+): Promise<Task> {
+  const record = typeof container === 'string' ? await containers.get(container, signal) : container
+  const terminal = record.spec?.process.terminal ?? false
+  const rootfs = await mountsOf(wire, record, signal)
+  const io = openStdio(wire.fifoDir, { name: record.id, terminal }, stdio)
+  try {
+    await wire.services.tasks.create({ containerId: record.id, rootfs, terminal, ...io.paths }, wire.call(signal))
+  } catch (error) {
+    io[Symbol.dispose]()
+    throw error
+  }
+  return taskOf(wire, containers, record.id, io)
+}
+
+function taskOf(wire: Wire, containers: Containers, containerId: string, io: Stdio | undefined): Task {
+  const { tasks } = wire.services
+  return {
+    ...createProcess(wire, { containerId, execId: '' }, io),
+    exec: (options, signal) => createExec(wire, containers, { containerId, ...options }, signal),
+    async pause(signal) {
+      await tasks.pause({ containerId }, wire.call(signal))
+    },
+    async resume(signal) {
+      await tasks.resume({ containerId }, wire.call(signal))
+    },
+    async pids(signal) {
+      const { processes } = await tasks.listPids({ containerId }, wire.call(signal))
+      return processes.map(({ pid, info }) => ({ pid, execId: info && execIdOf(info) }))
+    },
+  }
+}
+
+async function createExec(
+  wire: Wire,
+  containers: Containers,
+  { containerId, execId, stdio, user, ...options }: ExecOptions & { containerId: string },
+  signal: AbortSignal,
+): Promise<Process> {
+  const record = await containers.get(containerId, signal)
+  if (!record.spec) throw new Fault('failed-precondition', `Cannot run in "${containerId}": its spec cannot be read`)
+  const found = user === undefined ? {} : { user: await findUser(user, () => mountsOf(wire, record, signal)) }
+  const spec = execProcess(record.spec.process, { ...options, ...found })
+  const terminal = options.tty ?? false
+  const io = openStdio(wire.fifoDir, { name: execId, terminal }, stdio)
+  const request = { containerId, execId, terminal, spec: packJson('Process', spec), ...io.paths }
+  try {
+    await wire.services.tasks.exec(request, wire.call(signal))
+  } catch (error) {
+    io[Symbol.dispose]()
+    throw error
+  }
+  return createProcess(wire, { containerId, execId }, io)
+}
+
+async function mountsOf(wire: Wire, { snapshotter, snapshotKey }: Container, signal: AbortSignal) {
+  if (snapshotKey === '') return []
+  return (await wire.services.snapshots.mounts({ snapshotter, key: snapshotKey }, wire.call(signal))).mounts
+}
+
+/** Only processes started as an exec carry details; of another message there is nothing to say. */
+function execIdOf(info: Packed): string | undefined {
+  return typeNameOf(info) === ProcessDetailsSchema.typeName
+    ? fromBinary(ProcessDetailsSchema, info.value).execId
+    : undefined
 }

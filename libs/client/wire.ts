@@ -11,6 +11,7 @@ import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streamin
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
+import { type Instant, toMs } from '@gantry/model/clock'
 import { type CallOptions, type Channel, type Client, clientOf } from '@gantry/rpc/client'
 
 /** The services as they are on the wire. */
@@ -57,4 +58,9 @@ export function servicesOf(channel: Channel): Services {
     transfer: clientOf(Transfer, channel),
     version: clientOf(Version, channel),
   }
+}
+
+/** The time of a message, to the millisecond; an absent one is 1970. */
+export function toDate(time: Instant | undefined): Date {
+  return new Date(time ? toMs(time) : 0)
 }

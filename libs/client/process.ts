@@ -1,0 +1,124 @@
+import { setTimeout } from 'node:timers/promises'
+import { Status, type Process as WireProcess } from '@gantry/api/containerd/types/task/task_pb'
+import { isZeroTime } from '@gantry/model/clock'
+import { Fault, isFault } from '@gantry/model/fault'
+import type { Stdio } from './stdio.ts'
+import { toDate, type Wire } from './wire.ts'
+
+const ASK_AGAIN_MS = 100 // between two waits while the service restarts
+const CLOSE_STDIN_MS = 10_000
+
+export type TaskStatus = 'unknown' | 'created' | 'running' | 'stopped' | 'paused' | 'pausing'
+
+export interface TaskInfo {
+  readonly containerId: string
+  readonly execId: string // '' for the init process
+  readonly pid: number
+  readonly status: TaskStatus
+  readonly terminal: boolean
+  readonly exitStatus: number // 0 until stopped
+  readonly exitedAt: Date | undefined
+}
+
+export interface Exit {
+  /** The exit code, or 128 + the signal that ended it. */
+  readonly status: number
+  readonly at: Date
+}
+
+/** One process of a container: its init, or an exec. */
+export interface Process {
+  readonly containerId: string
+  readonly execId: string // '' for the init process
+  /** Returns the pid. */
+  start(signal: AbortSignal): Promise<number>
+  /**
+   * Waits for the exit. May be called before start and after the exit, until delete. Survives a restart of the service.
+   * Call it before start, so that no exit is missed; it is answered later.
+   */
+  wait(signal: AbortSignal): Promise<Exit>
+  /** @param number the signal's number */
+  kill(number: number, options: { readonly all?: boolean }, signal: AbortSignal): Promise<void>
+  resize(size: { readonly columns: number; readonly rows: number }, signal: AbortSignal): Promise<void>
+  /** The process sees the end of its input. */
+  closeStdin(signal: AbortSignal): Promise<void>
+  status(signal: AbortSignal): Promise<TaskInfo>
+  /** Waits until the output is copied, deletes the process and its FIFOs. @throws {Fault} when it still runs */
+  delete(signal: AbortSignal): Promise<Exit>
+}
+
+const STATUS: Readonly<Record<number, TaskStatus>> = {
+  [Status.CREATED]: 'created',
+  [Status.RUNNING]: 'running',
+  [Status.STOPPED]: 'stopped',
+  [Status.PAUSED]: 'paused',
+  [Status.PAUSING]: 'pausing',
+}
+
+/** The calls of one process. `io` is its stdio when this client made it, and is closed by delete. */
+export function createProcess(wire: Wire, id: { containerId: string; execId: string }, io: Stdio | undefined): Process {
+  const { tasks } = wire.services
+  const closeStdin = async (signal: AbortSignal) => {
+    await tasks.closeIO({ ...id, stdin: true }, wire.call(signal))
+  }
+  return {
+    ...id,
+    closeStdin,
+    wait: (signal) => wait(wire, id, signal),
+    async start(signal) {
+      const { pid } = await tasks.start(id, wire.call(signal))
+      // a process that is gone by then has no input to end
+      io?.started(() => void closeStdin(AbortSignal.timeout(CLOSE_STDIN_MS)).catch(() => undefined))
+      return pid
+    },
+    async kill(number, { all = false }, signal) {
+      await tasks.kill({ ...id, signal: number, all }, wire.call(signal))
+    },
+    async resize({ columns, rows }, signal) {
+      await tasks.resizePty({ ...id, width: columns, height: rows }, wire.call(signal))
+    },
+    async status(signal) {
+      const { process } = await tasks.get(id, wire.call(signal))
+      if (!process) throw new Fault('internal', 'Cannot read the process: the reply is empty')
+      return { ...toInfo(process), ...id }
+    },
+    async delete(signal) {
+      await io?.drained()
+      const gone = await (id.execId === ''
+        ? tasks.delete(id, wire.call(signal))
+        : tasks.deleteProcess(id, wire.call(signal)))
+      await io?.drained()
+      io?.[Symbol.dispose]()
+      return { status: gone.exitStatus, at: toDate(gone.exitedAt) }
+    },
+  }
+}
+
+/** The exit is kept until delete, so asking a second time misses nothing. */
+async function wait(wire: Wire, id: { containerId: string; execId: string }, signal: AbortSignal): Promise<Exit> {
+  for (;;) {
+    try {
+      const { exitStatus, exitedAt } = await wire.services.tasks.wait(id, wire.call(signal))
+      return { status: exitStatus, at: toDate(exitedAt) }
+    } catch (error) {
+      const restarted = isFault(error, 'unavailable') || isFault(error, 'cancelled')
+      if (!restarted || signal.aborted) throw error
+      await setTimeout(ASK_AGAIN_MS, undefined, { signal })
+    }
+  }
+}
+
+/** What the server says of one process. */
+export function toInfo(process: WireProcess): TaskInfo {
+  const { containerId, pid, terminal, exitStatus, exitedAt } = process
+  return {
+    // the two fields hold the container and the exec in some replies, only `id` is set in others
+    containerId: containerId === '' ? process.id : containerId,
+    execId: containerId === '' || containerId === process.id ? '' : process.id,
+    pid,
+    status: STATUS[process.status] ?? 'unknown',
+    terminal,
+    exitStatus,
+    exitedAt: isZeroTime(exitedAt) ? undefined : toDate(exitedAt),
+  }
+}

@@ -1,0 +1,109 @@
+import type { SpecMount } from './spec.ts'
+
+/** What a container may do as root unless it is privileged: the set container engines agree on. */
+export const DEFAULT_CAPABILITIES: readonly string[] = [
+  'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_MKNOD',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_NET_RAW',
+  'CAP_SETFCAP',
+  'CAP_SETGID',
+  'CAP_SETPCAP',
+  'CAP_SETUID',
+  'CAP_SYS_CHROOT',
+]
+
+/** Every capability the kernel knows, for a privileged container. */
+export const ALL_CAPABILITIES: readonly string[] = [
+  ...DEFAULT_CAPABILITIES,
+  'CAP_AUDIT_CONTROL',
+  'CAP_AUDIT_READ',
+  'CAP_BLOCK_SUSPEND',
+  'CAP_BPF',
+  'CAP_CHECKPOINT_RESTORE',
+  'CAP_DAC_READ_SEARCH',
+  'CAP_IPC_LOCK',
+  'CAP_IPC_OWNER',
+  'CAP_LEASE',
+  'CAP_LINUX_IMMUTABLE',
+  'CAP_MAC_ADMIN',
+  'CAP_MAC_OVERRIDE',
+  'CAP_NET_ADMIN',
+  'CAP_NET_BROADCAST',
+  'CAP_PERFMON',
+  'CAP_SYS_ADMIN',
+  'CAP_SYS_BOOT',
+  'CAP_SYS_MODULE',
+  'CAP_SYS_NICE',
+  'CAP_SYS_PACCT',
+  'CAP_SYS_PTRACE',
+  'CAP_SYS_RAWIO',
+  'CAP_SYS_RESOURCE',
+  'CAP_SYS_TIME',
+  'CAP_SYS_TTY_CONFIG',
+  'CAP_SYSLOG',
+  'CAP_WAKE_ALARM',
+]
+
+export const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+export const READONLY_PATHS: readonly string[] = [
+  '/proc/bus',
+  '/proc/fs',
+  '/proc/irq',
+  '/proc/sys',
+  '/proc/sysrq-trigger',
+]
+
+/**
+ * What tells about the host, or lets a container watch its neighbours. The thermal files count heat events of each CPU.
+ *
+ * @param cpuCount CPUs of the host
+ */
+export function maskedPaths(cpuCount: number): string[] {
+  const thermal = Array.from({ length: cpuCount }, (_, n) => `/sys/devices/system/cpu/cpu${n}/thermal_throttle`)
+  return [
+    '/proc/acpi',
+    '/proc/asound',
+    '/proc/interrupts',
+    '/proc/kcore',
+    '/proc/keys',
+    '/proc/latency_stats',
+    '/proc/sched_debug',
+    '/proc/scsi',
+    '/proc/timer_list',
+    '/proc/timer_stats',
+    '/sys/devices/virtual/powercap',
+    '/sys/firmware',
+    ...thermal,
+  ]
+}
+
+/** The file systems every container gets. A privileged one may write to /sys. */
+export function defaultMounts(privileged: boolean): SpecMount[] {
+  const guarded = ['nosuid', 'noexec', 'nodev']
+  const small = ['nosuid', 'strictatime', 'mode=755', 'size=65536k']
+  return [
+    mount('proc', 'proc', '/proc', guarded),
+    mount('tmpfs', 'tmpfs', '/dev', small),
+    mount('devpts', 'devpts', '/dev/pts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5']),
+    mount('tmpfs', 'shm', '/dev/shm', [...guarded, 'mode=1777', 'size=65536k']),
+    mount('mqueue', 'mqueue', '/dev/mqueue', guarded),
+    mount('sysfs', 'sysfs', '/sys', [...guarded, privileged ? 'rw' : 'ro']),
+    mount('tmpfs', 'tmpfs', '/run', small),
+  ]
+}
+
+/** The host's names, which belong to the host's network. */
+export function hostNetworkMounts(): SpecMount[] {
+  return ['/etc/hosts', '/etc/resolv.conf'].map((path) => mount('bind', path, path, ['rbind', 'ro']))
+}
+
+function mount(type: string, source: string, destination: string, options: readonly string[]): SpecMount {
+  return { type, source, destination, options }
+}
