@@ -35,8 +35,7 @@ export interface Link {
 export function createLink(config: NatsConfig, log: Logger): Link {
   const stop = new AbortController()
   let session: Session | undefined
-  let opened = Promise.withResolvers<Session>()
-  opened.promise.catch(() => {})
+  let opened = newPromise()
 
   async function run(): Promise<void> {
     let delay = FIRST_DELAY_MS
@@ -55,15 +54,19 @@ export function createLink(config: NatsConfig, log: Logger): Link {
         log[text === complaint ? 'debug' : 'warn']({ reason: text }, 'The event bus is not reachable: events wait')
         complaint = text
       }
-      const last = session
-      session = undefined
-      opened = Promise.withResolvers<Session>()
-      opened.promise.catch(() => {})
-      await last?.connection.close().catch(() => {})
+      await endSession()
       delay = Date.now() - started > SETTLED_MS ? FIRST_DELAY_MS : Math.min(delay * 2, LAST_DELAY_MS)
       await sleep(delay * (0.5 + Math.random() / 2), undefined, { signal: stop.signal }).catch(() => {})
     }
     opened.reject(new Fault('unavailable', 'The event bus is closed'))
+  }
+
+  async function endSession(): Promise<void> {
+    if (!session) return // whoever waits for the next one goes on waiting
+    const { connection } = session
+    session = undefined
+    opened = newPromise()
+    await connection.close()
   }
 
   const running = run()
@@ -77,6 +80,13 @@ export function createLink(config: NatsConfig, log: Logger): Link {
       await running
     },
   }
+}
+
+/** Rejected at the close of the link, also when nobody waits. */
+function newPromise(): PromiseWithResolvers<Session> {
+  const opened = Promise.withResolvers<Session>()
+  opened.promise.catch(() => {})
+  return opened
 }
 
 async function openSession(config: NatsConfig): Promise<Session> {
