@@ -6,6 +6,7 @@ import { expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { startGantry } from './harness/gantry.ts'
 import { commandOf, family, fifoFolders, removeNamespaceCgroups, traces } from './harness/leaks.ts'
+import type { Running } from './harness/running.ts'
 import { rows } from './harness/text.ts'
 
 async function inFolders(body: (dir: string, namespace: string) => Promise<void>): Promise<void> {
@@ -92,7 +93,7 @@ test('up starts five processes and a nats-server, prefixes their logs, and ends 
 
 test('two nodes live side by side on one host', async () => {
   await inFolders(async (dir, namespace) => {
-    const nodes = []
+    const nodes: Running[] = []
     for (const name of ['a', 'b']) {
       mkdirSync(join(dir, name))
       nodes.push(await startGantry(join(dir, name, 'r'), join(dir, name, 's')))

@@ -66,6 +66,16 @@ export async function runOnTerminal(argv: readonly string[], options: CommandOpt
   return { ...outcome, stdout: outcome.stdout.replaceAll(/\r+\n/g, '\n') }
 }
 
+/** Runs a program on our own standard streams and returns its exit code. */
+export async function inherit(argv: readonly string[], { env, cwd }: CommandOptions = {}): Promise<number> {
+  const [program = '', ...args] = argv
+  const child = spawn(program, args, { stdio: 'inherit', env: { ...process.env, ...env }, cwd })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code) => resolve(code ?? -1))
+  })
+}
+
 export function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL')

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from './command.ts'
 import { startDaemon, until } from './daemon.ts'
-import type { Running } from './target.ts'
+import type { Running } from './running.ts'
 
 export async function startContainerd(root: string, state: string): Promise<Running> {
   const address = join(state, 'containerd.sock')
@@ -31,6 +31,7 @@ export async function startContainerd(root: string, state: string): Promise<Runn
   return {
     daemon,
     address,
+    [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
     snapshotFolders: join(root, 'io.containerd.snapshotter.v1.overlayfs', 'snapshots'),
     pids: () => [daemon.pid], // its shims belong to containers
   }

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { run } from './command.ts'
 import { startDaemon, until } from './daemon.ts'
 import { commandOf, family } from './leaks.ts'
-import type { Running } from './target.ts'
+import type { Running } from './running.ts'
 
 /** the top of the working copy */
 export const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -30,6 +30,7 @@ export async function startGantry(root: string, state: string, options: readonly
   return {
     daemon,
     address,
+    [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
     snapshotFolders: join(root, 'snapshots', 'overlayfs'),
     // a monitor (conmon) is a container's, even while it is still a child of ours
     pids: () => family(daemon.pid).filter((pid) => /node|nats-server|gantry/.test(commandOf(pid).split(' ')[0] ?? '')),

@@ -8,22 +8,12 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, inject } from 'vitest'
 import { type CommandOptions, type Outcome, run, runOnTerminal } from './command.ts'
 import { startContainerd } from './containerd.ts'
-import { type Daemon, until } from './daemon.ts'
+import { until } from './daemon.ts'
 import { startGantry } from './gantry.ts'
 import { fifoFolders, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
+import type { Running } from './running.ts'
 
 export type TargetName = 'containerd' | 'gantry'
-
-/** What the two kinds of daemon have in common; `startContainerd` and `startGantry` make one. */
-export interface Running {
-  readonly daemon: Daemon
-  /** the public gRPC socket */
-  readonly address: string
-  /** one folder a snapshot of the overlayfs snapshotter */
-  readonly snapshotFolders: string
-  /** the pids that belong to the daemon itself right now */
-  pids(): readonly number[]
-}
 
 export interface Target extends AsyncDisposable, Running {
   readonly name: TargetName
