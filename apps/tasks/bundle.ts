@@ -1,0 +1,97 @@
+import { closeSync, constants, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Mount, mount, mountsUnder, unmountAll } from '@gantry/linux/mount'
+import { O_PATH, openIn } from '@gantry/linux/open-in'
+
+// <state>/bundles/<namespace>/<id>/     0700, what the OCI runtime is given
+//   config.json                         the container's specification
+//   rootfs/                             where the rootfs mounts go
+//   init/                               the folder of the first process: pid, exit, oom, log.json
+//   execs/<exec id>/                    the same for an exec, and its process.json
+//
+// The folder of a process is its monitor's working folder: whoever works in it belongs to it (see Runtime.discard).
+// A bundle without a record is garbage of a crash. Identifiers never begin with a dot, so `.<id>` is one being removed.
+
+export interface Bundle {
+  readonly dir: string
+  readonly rootfs: string
+  /** @param execId empty for init */
+  processDir(execId: string): string
+}
+
+/** Where the bundles of all tasks are. */
+export function bundlesIn(state: string): string {
+  return join(state, 'bundles')
+}
+
+export function bundleOf(bundles: string, namespace: string, id: string): Bundle {
+  const dir = join(bundles, namespace, id)
+  return {
+    dir,
+    rootfs: join(dir, 'rootfs'),
+    processDir: (execId) => (execId === '' ? join(dir, 'init') : join(dir, 'execs', execId)),
+  }
+}
+
+/**
+ * Makes the bundle: folders, specification, rootfs mounts in their order.
+ * @param rootfs targets are paths inside the rootfs, empty for the rootfs itself
+ */
+export function makeBundle(bundle: Bundle, config: string, rootfs: readonly Mount[]): void {
+  mkdirSync(bundle.dir, { recursive: true, mode: 0o700 })
+  mkdirSync(bundle.rootfs, { mode: 0o711 })
+  mkdirSync(bundle.processDir(''), { mode: 0o700 })
+  writeFileSync(join(bundle.dir, 'config.json'), config, { mode: 0o600 })
+  for (const each of rootfs) mountIn(bundle.rootfs, each)
+}
+
+/** Mounts on a folder inside the rootfs, as its own links would lead: never to a place outside. */
+function mountIn(rootfs: string, what: Mount): void {
+  const fd = openIn(rootfs, what.target || '.', O_PATH | constants.O_DIRECTORY)
+  try {
+    mount({ ...what, target: `/proc/self/fd/${fd}` })
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Makes the folder of an exec anew and puts its process there. @returns the path of the process file */
+export function makeExecFolder(dir: string, process: string): string {
+  rmSync(dir, { recursive: true, force: true })
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const path = join(dir, 'process.json')
+  writeFileSync(path, process, { mode: 0o600 })
+  return path
+}
+
+/** Takes the rootfs mounts off; safe to repeat. Whoever still uses them keeps them until they let go. */
+export function unmountRootfs(bundle: Bundle): void {
+  for (const point of mountsUnder(bundle.rootfs)) unmountAll(point, { detach: true })
+}
+
+/**
+ * Removes the bundle. It is renamed first, so that a half-removed one is never taken for a bundle, and it is never
+ * removed through a mount: that would delete what is mounted.
+ */
+export function removeBundle(bundles: string, namespace: string, id: string): void {
+  const bundle = bundleOf(bundles, namespace, id)
+  if (!existsSync(bundle.dir)) return
+  unmountRootfs(bundle)
+  if (mountsUnder(bundle.dir).length > 0) throw new Error(`Cannot remove ${bundle.dir}: something is mounted in it`)
+  const leaving = join(bundles, namespace, `.${id}`)
+  rmSync(leaving, { recursive: true, force: true })
+  renameSync(bundle.dir, leaving)
+  rmSync(leaving, { recursive: true, force: true })
+}
+
+/** Every bundle there is, in use or not; what was being removed when a crash came is removed now. */
+export function listBundles(bundles: string): { namespace: string; id: string }[] {
+  if (!existsSync(bundles)) return []
+  return readdirSync(bundles).flatMap((namespace) =>
+    readdirSync(join(bundles, namespace)).flatMap((id) => {
+      if (!id.startsWith('.')) return { namespace, id }
+      rmSync(join(bundles, namespace, id), { recursive: true, force: true })
+      return []
+    }),
+  )
+}

@@ -1,0 +1,43 @@
+import { jsonCodec } from '@gantry/store/codec'
+import type { Store } from '@gantry/store/store'
+import type { Key, Table } from '@gantry/store/table'
+import type { RuntimeChoice } from './runtime/runtime.ts'
+import type { Stdio } from './runtime/stdio.ts'
+import type { Life } from './task.ts'
+
+// tasks      <namespace> <id>              one a task
+// processes  <namespace> <id> init         its first process
+//            <namespace> <id> exec <exec>  one an exec that has not been deleted
+//
+// A row names processes by pid and start time, which mean something only until the next boot: `boot` says which it was.
+
+export interface TaskRow {
+  readonly boot: string
+  readonly runtime: RuntimeChoice
+  /** Where the container's processes are accounted, or null when it has no group of its own. */
+  readonly cgroup: string | null
+  /** Rootfs mounts were made in the bundle, and have to be taken off. */
+  readonly mounted: boolean
+  readonly oomSeen: boolean
+}
+
+export interface ProcessRow {
+  readonly stdio: Stdio
+  readonly life: Life
+  /** An exec's process as the client gave it, JSON of the OCI runtime specification; null for init. */
+  readonly spec: string | null
+}
+
+export interface Rows {
+  readonly tasks: Table<TaskRow>
+  readonly processes: Table<ProcessRow>
+}
+
+export function openRows(store: Store): Rows {
+  return { tasks: store.table('tasks', jsonCodec()), processes: store.table('processes', jsonCodec()) }
+}
+
+/** @param execId empty for init */
+export function processKey(namespace: string, id: string, execId: string): Key {
+  return execId === '' ? [namespace, id, 'init'] : [namespace, id, 'exec', execId]
+}

@@ -1,0 +1,111 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { identify, type ProcessId } from '@gantry/linux/process'
+import { type ChildEnvironment, globalArgs, lastError } from './runc.ts'
+import type { RuntimeTask } from './runtime.ts'
+
+const MAX_REPORT = 64 * 1024 // bytes of what conmon says about the start
+const SYNC_FD = 3 // the first descriptor behind stdio: conmon's report comes there
+
+/** What to start under a monitor. */
+export interface Monitored {
+  /** Path of conmon. */
+  readonly conmon: string
+  readonly env: ChildEnvironment
+  readonly task: RuntimeTask
+  /** The process folder: the monitor's working folder, where it leaves `pid`, `exit` and `oom`. */
+  readonly folder: string
+  /** Path of the OCI process of an exec, or undefined for `create`. */
+  readonly processFile: string | undefined
+  /** Path of the socket that takes the terminal, when there is one. */
+  readonly consoleSocket: string | undefined
+  /** What the container's process gets as its stdio: the log driver `passthrough` hands it on untouched. */
+  readonly stdio: readonly [input: number, output: number, error: number]
+}
+
+/** What came of it: the pids, or the runtime's own words. */
+export type Report =
+  | { readonly ok: true; readonly process: ProcessId; readonly monitor: ProcessId }
+  | { readonly ok: false; readonly error: string }
+
+/**
+ * Starts conmon, which runs `create` or `exec` of the OCI runtime, and waits for its report. conmon leads a session of its
+ * own, so it outlives us; we are its parent only as long as we live.
+ */
+export async function startMonitor(what: Monitored): Promise<Report> {
+  for (const name of ['pid', 'exit', 'oom', 'log.json']) rmSync(join(what.folder, name), { force: true })
+  const child = spawn(what.conmon, monitorArgs(what), {
+    cwd: what.folder,
+    detached: true,
+    env: { ...what.env, _OCI_SYNCPIPE: String(SYNC_FD) },
+    stdio: [...what.stdio, 'pipe'],
+  })
+  const monitor = identify(child.pid ?? 0)
+  const text = await firstLine(child)
+  child.unref()
+  const pid = parsePid(text)
+  if (pid === undefined || monitor === undefined) return { ok: false, error: failureOf(what.folder, text) }
+  return { ok: true, monitor, process: identify(pid) ?? { pid, startTime: '0' } }
+}
+
+function monitorArgs({ task, folder, processFile, consoleSocket }: Monitored): string[] {
+  const { runtime, id, bundle } = task
+  const runtimeArgs = [...globalArgs(runtime), '--log', join(folder, 'log.json')]
+  return [
+    '--sync', // one fork less: the child we start is the monitor itself
+    ...['--api-version', '1', '--cid', id, '--cuuid', id, '--name', id, '--runtime', runtime.binary],
+    ...['--bundle', bundle.dir, '--persist-dir', folder, '--container-pidfile', join(folder, 'pid')],
+    ...['--log-path', 'passthrough', '--no-sync-log'],
+    ...runtimeArgs.map((arg) => `--runtime-arg=${arg}`),
+    ...(consoleSocket === undefined ? [] : ['--runtime-opt=--console-socket', `--runtime-opt=${consoleSocket}`]),
+    ...(processFile === undefined ? [] : ['--exec', '--exec-process-spec', processFile]),
+    ...(runtime.noPivot ? ['--no-pivot'] : []),
+    ...(runtime.noNewKeyring ? ['--no-new-keyring'] : []),
+  ]
+}
+
+/** What conmon writes first, empty when it ended without a word. Nothing is read after that. */
+function firstLine(child: ChildProcess): Promise<string> {
+  const pipe = child.stdio[SYNC_FD]
+  if (!(pipe instanceof Readable)) throw new Error('conmon was started without a report pipe')
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const done = (): void => {
+      pipe.destroy()
+      resolve(text)
+    }
+    child.on('error', (error) => {
+      pipe.destroy()
+      reject(error)
+    })
+    pipe.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      if (text.includes('\n') || text.length > MAX_REPORT) done()
+    })
+    pipe.on('end', done)
+    pipe.on('error', done)
+  })
+}
+
+/** conmon calls it `data` from API version 1 on and `pid` before; a negative one is a failure. */
+function parsePid(text: string): number | undefined {
+  try {
+    const { data, pid = data } = JSON.parse(text)
+    return typeof pid === 'number' && pid > 0 ? pid : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Since the stdio is the container's own, the runtime's words are in its log and nowhere else. */
+function failureOf(folder: string, report: string): string {
+  try {
+    const error = lastError(readFileSync(join(folder, 'log.json'), 'utf8'))
+    if (error !== undefined) return error
+  } catch {
+    // it did not come as far as writing a log
+  }
+  return report.trim() || 'the monitor ended without a report'
+}

@@ -1,0 +1,91 @@
+import { mkdirSync } from 'node:fs'
+import { identify, processesIn, sendSignal } from '@gantry/linux/process'
+import { Fault } from '@gantry/model/fault'
+import { readText } from '../cgroup.ts'
+import type { Live } from '../task.ts'
+import { type Report, startMonitor } from './conmon.ts'
+import { type Helpers, openConsoleSocket, startCopiers, startHolder } from './console.ts'
+import type { OciParts } from './oci.ts'
+import { runRuntime } from './runc.ts'
+import type { RuntimeProcess } from './runtime.ts'
+import { openStdio } from './stdio.ts'
+
+const SIGKILL = 9
+
+/**
+ * Starts one process of a container with its stdio: init when there is no `processFile`. When it fails nothing is left.
+ *
+ * Without a terminal the process writes straight into the client's FIFOs, and a holder keeps the input open. With one, the
+ * runtime sends us its end and two copiers take it; holder and copiers outlive us, as the monitor does.
+ * @throws {Fault} `unknown` with the runtime's words in containerd's wrapping, which clients match
+ */
+export async function launch(parts: OciParts, process: RuntimeProcess, processFile: string | undefined): Promise<Live> {
+  const { task, execId, stdio } = process
+  const folder = task.bundle.processDir(execId)
+  mkdirSync(task.runtime.root, { recursive: true, mode: 0o700 })
+  try {
+    const start = stdio.terminal ? launchOnTerminal : launchPlain
+    const [report, helpers] = await start(parts, process, processFile)
+    if (!report.ok) throw refusal(processFile !== undefined, report.error)
+    return { process: report.process, monitor: report.monitor, ...helpers }
+  } catch (error) {
+    discard(folder)
+    if (processFile === undefined)
+      await runRuntime(task.runtime, ['delete', '--force', task.id], parts.env).catch(ignore)
+    throw error
+  }
+}
+
+type Launched = readonly [Report, Helpers]
+
+async function launchPlain(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+  const folder = process.task.bundle.processDir(process.execId)
+  using opened = openStdio(process.stdio)
+  const starting = startMonitor({
+    ...{ conmon: parts.conmon(), env: parts.env, task: process.task, folder, processFile },
+    consoleSocket: undefined,
+    stdio: [opened.input, opened.output, opened.error],
+  })
+  const holding = async () =>
+    opened.inputHold === undefined ? null : startHolder(opened.inputHold, { folder, env: parts.env })
+  const [report, input] = await Promise.all([starting, holding()])
+  return [report, { input, output: null }]
+}
+
+async function launchOnTerminal(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+  const folder = process.task.bundle.processDir(process.execId)
+  using socket = openConsoleSocket(parts.state)
+  using nothing = openStdio({ stdin: '', stdout: '', stderr: '', terminal: true })
+  const report = await startMonitor({
+    ...{ conmon: parts.conmon(), env: parts.env, task: process.task, folder, processFile },
+    consoleSocket: socket.path,
+    stdio: [nothing.input, nothing.output, nothing.error],
+  })
+  if (!report.ok) return [report, { input: null, output: null }]
+  return [report, startCopiers(socket, process.stdio, { folder, env: parts.env })]
+}
+
+/**
+ * Ends what a crash or a failure left in a process folder: the monitor with its children, holders and copiers. They are
+ * found by their working folder, since no record names them yet.
+ */
+export function discard(folder: string): void {
+  for (const found of processesIn(folder)) {
+    const children = readText(`/proc/${found.pid}/task/${found.pid}/children`).split(' ').filter(Boolean)
+    for (const child of children.flatMap((pid) => identify(Number(pid)) ?? [])) sendSignal(child, SIGKILL)
+    sendSignal(found, SIGKILL)
+  }
+}
+
+function refusal(isExec: boolean, error: string): Fault {
+  return new Fault(
+    'unknown',
+    isExec
+      ? `OCI runtime exec failed: ${error}: unknown`
+      : `failed to create shim task: OCI runtime create failed: ${error}: unknown`,
+  )
+}
+
+function ignore(): void {
+  // the runtime may never have heard of the container
+}

@@ -1,0 +1,108 @@
+import { closeSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { borrowFd, identify, isAlive, type ProcessId, sendSignal } from '@gantry/linux/process'
+import { isSystemError } from '@gantry/linux/system'
+import { setWindowSize } from '@gantry/linux/tty'
+import { Fault } from '@gantry/model/fault'
+import { makeExecFolder } from '../bundle.ts'
+import { pidsOf } from '../cgroup.ts'
+import type { Exits } from './exits.ts'
+import { discard, launch } from './launch.ts'
+import { type ChildEnvironment, runRuntime } from './runc.ts'
+import type { Runtime, RuntimeTask, TaskStatus } from './runtime.ts'
+
+const DRAIN_MS = 10_000 // how long output may take to reach the client, as in containerd
+const DRAIN_STEP_MS = 10
+const SIGKILL = 9
+
+export interface OciParts {
+  /** The state folder of Gantry: sockets for terminals go there. */
+  readonly state: string
+  readonly env: ChildEnvironment
+  readonly exits: Exits
+  /** The path of conmon. @throws {Fault} `failed-precondition` when it is not installed */
+  readonly conmon: () => string
+}
+
+/** Containers by an OCI runtime, each process under a conmon of its own. */
+export function createOciRuntime(parts: OciParts): Runtime {
+  const { env, exits } = parts
+  const command = (task: RuntimeTask, ...args: [string, ...string[]]) => runRuntime(task.runtime, args, env)
+  return {
+    create: (process) => launch(parts, process, undefined),
+    exec: (process, spec) =>
+      launch(parts, process, makeExecFolder(process.task.bundle.processDir(process.execId), spec)),
+    async start(task) {
+      await command(task, 'start', task.id)
+    },
+    kill: (live, signal) => signalProcess(live.process, signal),
+    killAll(task, live, signal) {
+      if (task.cgroup === null) signalProcess(live.process, signal)
+      else for (const pid of pidsOf(task.cgroup)) signalProcess(identify(pid), signal)
+    },
+    async pause(task) {
+      await command(task, 'pause', task.id)
+    },
+    async resume(task) {
+      await command(task, 'resume', task.id)
+    },
+    async update(task, resources) {
+      await runRuntime(task.runtime, ['update', '--resources', '-', task.id], env, resources)
+    },
+    pids: (task) => (task.cgroup === null ? [] : pidsOf(task.cgroup)),
+    status: async (task) => parseStatus(await command(task, 'state', task.id)),
+    resize({ output }, size) {
+      const fd = output === null ? undefined : borrowFd(output, 0) // the copier has the other end of the terminal
+      if (fd === undefined) return
+      try {
+        setWindowSize(fd, size)
+      } finally {
+        closeSync(fd)
+      }
+    },
+    closeInput({ input, output }) {
+      // on a terminal the end of the client's input ends nothing, so there the copier goes on
+      if (input !== null && output === null) sendSignal(input, SIGKILL)
+    },
+    endInput({ input }) {
+      if (input !== null) sendSignal(input, SIGKILL)
+    },
+    drain: ({ output }) => drain(output),
+    async delete(task) {
+      await command(task, 'delete', '--force', task.id)
+    },
+    discard,
+    watch: ({ task, execId }, live, watcher) =>
+      exits.watch(
+        {
+          folder: task.bundle.processDir(execId),
+          monitor: live.monitor,
+          onLost: () => void sendSignal(live.process, SIGKILL),
+        },
+        watcher,
+      ),
+  }
+}
+
+/** @returns false when the process is gone. @throws {Fault} `invalid-argument` for a signal that does not exist */
+function signalProcess(process: ProcessId | undefined, signal: number): boolean {
+  try {
+    return process !== undefined && sendSignal(process, signal)
+  } catch (error) {
+    if (isSystemError(error, 'EINVAL'))
+      throw new Fault('invalid-argument', `Cannot send signal ${signal}: there is none`)
+    throw error
+  }
+}
+
+async function drain(output: ProcessId | null): Promise<void> {
+  if (output === null) return
+  const deadline = performance.now() + DRAIN_MS
+  while (isAlive(output) && performance.now() < deadline) await sleep(DRAIN_STEP_MS)
+  sendSignal(output, SIGKILL)
+}
+
+function parseStatus(state: string): TaskStatus {
+  const { status } = JSON.parse(state)
+  return status === 'created' || status === 'running' || status === 'paused' ? status : 'stopped'
+}

@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process'
+import { Fault } from '@gantry/model/fault'
+import type { RuntimeChoice } from './runtime.ts'
+
+const MAX_OUTPUT = 64 * 1024 // bytes of what the OCI runtime says
+
+/** The environment of the runtime and its monitor: nothing of ours but where programs are. */
+export interface ChildEnvironment {
+  readonly PATH: string
+}
+
+/**
+ * Runs one command of an OCI runtime (runc and crun take the same) and returns what it printed.
+ * @throws {Fault} `unknown` with the runtime's own words, which clients match: `OCI runtime <verb> failed: ...`
+ */
+export async function runRuntime(
+  runtime: RuntimeChoice,
+  args: readonly [verb: string, ...rest: string[]],
+  env: ChildEnvironment,
+  input = '',
+): Promise<string> {
+  const [verb] = args
+  const { code, output, errors } = await run(runtime.binary, [...globalArgs(runtime), ...args], env, input)
+  if (code === 0) return output
+  throw new Fault('unknown', `OCI runtime ${verb} failed: ${lastError(errors) ?? `exit status ${code}`}: unknown`)
+}
+
+/** Flags before the verb. */
+export function globalArgs(runtime: RuntimeChoice): string[] {
+  return ['--root', runtime.root, '--log-format', 'json', ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : [])]
+}
+
+/** The message of the last error in a log of JSON lines, as runc and crun write it; other lines are passed over. */
+export function lastError(log: string): string | undefined {
+  const messages = log.split('\n').flatMap((line) => {
+    try {
+      const { level, msg } = JSON.parse(line)
+      return level === 'error' && typeof msg === 'string' ? [msg.trim()] : []
+    } catch {
+      return []
+    }
+  })
+  return messages.at(-1)
+}
+
+function run(
+  binary: string,
+  args: readonly string[],
+  env: ChildEnvironment,
+  input: string,
+): Promise<{ code: number | string; output: string; errors: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(binary, args, { env: { ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    const output = collect(child.stdout)
+    const errors = collect(child.stderr)
+    child.on('error', reject)
+    child.on('close', (code, signal) =>
+      resolve({ code: code ?? signal ?? 'unknown', output: output(), errors: errors() }),
+    )
+    child.stdin.on('error', () => undefined) // it ended without reading: its exit code tells more
+    child.stdin.end(input)
+  })
+}
+
+function collect(stream: NodeJS.ReadableStream): () => string {
+  let text = ''
+  stream.on('data', (chunk: Buffer) => {
+    text = (text + chunk.toString()).slice(-MAX_OUTPUT)
+  })
+  return () => text
+}

@@ -1,0 +1,75 @@
+import type { Bundle } from '../bundle.ts'
+import type { Exit, Live } from '../task.ts'
+import type { Stdio } from './stdio.ts'
+
+/** How one task is run, chosen when it is created and recorded with it: a later change of configuration leaves it alone. */
+export interface RuntimeChoice {
+  /** Absolute path of the OCI runtime's program. */
+  readonly binary: string
+  /** Folder of that runtime's own state. */
+  readonly root: string
+  readonly systemdCgroup: boolean
+  readonly noPivot: boolean
+  readonly noNewKeyring: boolean
+}
+
+/** A task as its runtime knows it. */
+export interface RuntimeTask {
+  readonly id: string
+  readonly bundle: Bundle
+  readonly runtime: RuntimeChoice
+  readonly cgroup: string | null
+}
+
+/** One process of a task: init when `execId` is empty. */
+export interface RuntimeProcess {
+  readonly task: RuntimeTask
+  readonly execId: string
+  readonly stdio: Stdio
+}
+
+export type TaskStatus = 'created' | 'running' | 'paused' | 'stopped'
+
+/** What happens to a process, told at most once each; `onOom` comes before the exit. */
+export interface Watcher {
+  onExit(exit: Exit): void
+  onOom(): void
+}
+
+/**
+ * What runs containers. Built in is an OCI runtime under conmon (`oci.ts`); an external shim is another implementation.
+ * Nothing here keeps state of its own that a restart would lose: all that is needed comes in with the call.
+ *
+ * A call that the runtime refuses throws the Fault that the client sees, with the runtime's own text in it.
+ */
+export interface Runtime {
+  /** Makes the container of a bundle that is ready; its init waits for `start`. On failure nothing of it is left. */
+  create(process: RuntimeProcess): Promise<Live>
+  start(task: RuntimeTask): Promise<void>
+  /** Starts a further process. @param spec JSON of an OCI process */
+  exec(process: RuntimeProcess, spec: string): Promise<Live>
+  /** @returns false when the process is gone */
+  kill(live: Live, signal: number): boolean
+  /** Sends a signal to every process of the container. */
+  killAll(task: RuntimeTask, live: Live, signal: number): void
+  pause(task: RuntimeTask): Promise<void>
+  resume(task: RuntimeTask): Promise<void>
+  /** @param resources JSON of LinuxResources */
+  update(task: RuntimeTask, resources: string): Promise<void>
+  pids(task: RuntimeTask): number[]
+  /** The state the runtime itself reports, for a task found after a restart. */
+  status(task: RuntimeTask): Promise<TaskStatus>
+  resize(live: Live, size: { columns: number; rows: number }): void
+  /** The client will send no more input. */
+  closeInput(live: Live): void
+  /** The process has ended: nothing has to wait for its input any more. */
+  endInput(live: Live): void
+  /** Waits until all output is with the client, 10 s at most, then lets go of what copied it. */
+  drain(live: Live): Promise<void>
+  /** Forgets the container and kills what may be left of it; safe to repeat. */
+  delete(task: RuntimeTask): Promise<void>
+  /** Ends whatever a crash in the middle of `create` or `exec` left behind in a process folder. */
+  discard(folder: string): void
+  /** Tells of the end of a process, also when that was before; disposing it stops the telling, not the process. */
+  watch(process: RuntimeProcess, live: Live, watcher: Watcher): Disposable
+}

@@ -1,0 +1,142 @@
+import { closeSync, constants, mkdirSync, openSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { setNonBlocking } from '@gantry/linux/process'
+import { isSystemError } from '@gantry/linux/system'
+import { Fault } from '@gantry/model/fault'
+
+/** What we announce to clients as `log-uri-schemes`; the empty scheme is a FIFO too. */
+export const LOG_URI_SCHEMES = ['fifo', 'file'] as const
+
+/** Where a process's input comes from and its output goes, as the client wrote it (behaviour facts, 9.4). */
+export interface Stdio {
+  readonly stdin: string
+  readonly stdout: string
+  readonly stderr: string
+  readonly terminal: boolean
+}
+
+/** Descriptors opened for a process. Disposing closes ours; the process keeps its own. */
+export interface OpenStdio extends Disposable {
+  readonly input: number
+  readonly output: number
+  readonly error: number
+  /** The write side of an input FIFO, which somebody must hold until CloseIO. */
+  readonly inputHold: number | undefined
+}
+
+type Target = { readonly kind: 'null' } | { readonly kind: 'fifo' | 'file'; readonly path: string }
+
+/**
+ * Refuses stdio that cannot be served, before anything is made for it.
+ * @throws {Fault} `unimplemented` for loggers, `invalid-argument` for what is malformed or cannot be combined
+ */
+export function checkStdio(stdio: Stdio): Stdio {
+  const { output } = targetsOf(stdio)
+  if (stdio.terminal && output.kind === 'file')
+    throw new Fault('invalid-argument', `Cannot write a terminal to "${stdio.stdout}": a file takes plain output only`)
+  return stdio
+}
+
+/**
+ * Opens what a process without a terminal gets as its own.
+ *
+ * Output FIFOs are opened for reading too, so that a reader who went away kills nobody: the process blocks when the FIFO is
+ * full and goes on when somebody reads again. The input FIFO is opened for reading alone, else its end would never come;
+ * until CloseIO its write side is held by another process, not by us, for we may be restarted.
+ * @throws {Fault} `failed-precondition` when a path cannot be opened
+ */
+export function openStdio(stdio: Stdio): OpenStdio {
+  const targets = targetsOf(stdio)
+  const opened: number[] = []
+  const keep = (fd: number): number => {
+    opened.push(fd)
+    return fd
+  }
+  const close = (): void => {
+    for (const fd of opened.splice(0)) closeSync(fd)
+  }
+  try {
+    const input = keep(openInput(targets.input))
+    const inputHold = targets.input.kind === 'fifo' ? keep(openHold(targets.input.path)) : undefined
+    const output = keep(openOutput(targets.output))
+    const error = keep(openOutput(targets.error))
+    return { input, output, error, inputHold, [Symbol.dispose]: close }
+  } catch (cause) {
+    close()
+    throw toFault(cause)
+  }
+}
+
+/**
+ * Opens what the copiers of a terminal get: both FIFOs for reading and writing, so that neither ever ends.
+ * @throws {Fault} `failed-precondition` when a path cannot be opened
+ */
+export function openTerminalStdio(stdio: Stdio): Disposable & { readonly input: number | undefined; output: number } {
+  const { input, output } = targetsOf(stdio)
+  try {
+    const out = openOutput(output)
+    const fd = input.kind === 'null' ? undefined : openOutput(input)
+    return {
+      input: fd,
+      output: out,
+      [Symbol.dispose]() {
+        closeSync(out)
+        if (fd !== undefined) closeSync(fd)
+      },
+    }
+  } catch (cause) {
+    throw toFault(cause)
+  }
+}
+
+/** Only the scheme of stdout says what is meant, for stderr too. */
+function targetsOf({ stdin, stdout, stderr }: Stdio): { input: Target; output: Target; error: Target } {
+  const output = parseTarget(stdout)
+  const error = output.kind === 'file' ? output : fifoAt(stderr)
+  return { input: fifoAt(stdin), output, error }
+}
+
+function parseTarget(text: string): Target {
+  const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/s.exec(text) ?? []
+  if (scheme === undefined || scheme === 'fifo') return fifoAt(text)
+  if (scheme === 'file') return { kind: 'file', path: absolute(decodeURIComponent(rest.split('?')[0] ?? ''), text) }
+  if (scheme === 'binary' || scheme === 'binary-v2')
+    throw new Fault('unimplemented', `Cannot log through "${scheme}://": logger programs are not supported yet`)
+  throw new Fault('unknown', `unknown STDIO scheme ${scheme}`)
+}
+
+function fifoAt(text: string): Target {
+  const path = text.startsWith('fifo://') ? text.slice('fifo://'.length) : text
+  return path === '' ? { kind: 'null' } : { kind: 'fifo', path: absolute(path, text) }
+}
+
+function absolute(path: string, text: string): string {
+  if (path.startsWith('/') && !path.includes('\0')) return path
+  throw new Fault('invalid-argument', `Cannot use "${text}" for stdio: it is not an absolute path`)
+}
+
+function openInput(target: Target): number {
+  if (target.kind === 'null') return openSync('/dev/null', 'r')
+  const fd = openSync(target.path, constants.O_RDONLY | constants.O_NONBLOCK) // does not wait for a writer
+  setNonBlocking(fd, false)
+  return fd
+}
+
+function openHold(path: string): number {
+  return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK) // the read side is open, so this never fails
+}
+
+function openOutput(target: Target): number {
+  if (target.kind === 'null') return openSync('/dev/null', 'r+')
+  if (target.kind === 'file') {
+    mkdirSync(dirname(target.path), { recursive: true, mode: 0o755 })
+    return openSync(target.path, 'a', 0o644)
+  }
+  const isFifo = statSync(target.path).isFIFO()
+  return openSync(target.path, isFifo ? constants.O_RDWR : constants.O_WRONLY | constants.O_APPEND)
+}
+
+function toFault(cause: unknown): unknown {
+  if (!isSystemError(cause)) return cause
+  return new Fault('failed-precondition', `Cannot open the stdio: ${cause.message}`, { cause })
+}
