@@ -1,7 +1,7 @@
 import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import { type Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { mkfifo } from '@gantry/linux/file'
 
@@ -9,7 +9,7 @@ const FIFO_MODE = 0o700
 const IDLE_MS = 300 // an output that is quiet this long after the exit is held open by a stray process: nothing is missed
 
 /**
- * Where a process reads and writes. What is left out is /dev/null. With a terminal, stderr is part of stdout.
+ * Where a process reads and writes. What is left out reads as empty and is thrown away. With a terminal, stderr is part of stdout.
  * A log URI (`file:///path`, `binary:///path?k=v`) replaces both outputs, for a process that outlives its client.
  */
 export interface StdioOptions {
@@ -46,13 +46,15 @@ export function openStdio(fifoDir: string, process: { name: string; terminal: bo
     mkfifo(path, FIFO_MODE)
     return path
   }
-  const paths = {
-    stdin: fifo('stdin', options.stdin),
-    stdout: options.logUri ?? fifo('stdout', options.stdout),
-    stderr: options.logUri ?? fifo('stderr', process.terminal ? undefined : options.stderr),
-  }
+  const output = (name: string, to: Writable | undefined): { path: string; to: Writable } => ({
+    path: options.logUri ?? fifo(name, true),
+    to: to ?? nowhere(), // containerd's shim takes both outputs or none
+  })
+  const stdout = output('stdout', options.stdout)
+  const stderr = process.terminal && options.logUri === undefined ? undefined : output('stderr', options.stderr)
+  const paths = { stdin: fifo('stdin', options.stdin), stdout: stdout.path, stderr: stderr?.path ?? '' }
   const input = options.stdin && openInput(paths.stdin, options.stdin)
-  const outputs = options.logUri === undefined ? openOutputs(paths, options) : []
+  const outputs = options.logUri === undefined ? [stdout, ...(stderr ? [stderr] : [])].map(openOutput) : []
   return {
     paths,
     started: (onStdinEnd) => input?.start(onStdinEnd),
@@ -74,6 +76,10 @@ function detached(uri: string): Stdio {
     drained: async () => undefined,
     [Symbol.dispose]: () => undefined,
   }
+}
+
+function nowhere(): Writable {
+  return new Writable({ write: (_chunk, _encoding, done) => done() })
 }
 
 interface Input {
@@ -119,19 +125,11 @@ function openInput(path: string, source: Readable): Input {
   }
 }
 
-function openOutputs(paths: Stdio['paths'], { stdout, stderr }: StdioOptions): Output[] {
-  const wanted = [
-    { path: paths.stdout, to: stdout },
-    { path: paths.stderr, to: stderr },
-  ]
-  return wanted.flatMap(({ path, to }) => (path !== '' && to ? [openOutput(path, to)] : []))
-}
-
 /**
  * Copies a FIFO to `to`, which is left open. It ends when the last writer has gone. When `to` breaks, the output is thrown
  * away: a process must not hang on a client's broken pipe.
  */
-function openOutput(path: string, to: Writable): Output {
+function openOutput({ path, to }: { path: string; to: Writable }): Output {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   const fifo = socketOf(fd)
   const closed = new Promise<void>((resolve) => fifo.once('close', () => resolve()))

@@ -1,0 +1,126 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough, Readable, Writable } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openStdio } from './stdio.ts'
+
+let dir: string
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'gantry-stdio-'))
+})
+afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+const box = { name: 'box', terminal: false }
+
+function sink() {
+  const chunks: Buffer[] = []
+  const stream = new Writable({
+    write(chunk, _, done) {
+      chunks.push(chunk)
+      done()
+    },
+  })
+  return { stream, text: () => Buffer.concat(chunks).toString() }
+}
+
+test('output is copied to its end and the folder goes', async () => {
+  const [out, err] = [sink(), sink()]
+  const io = openStdio(dir, box, { stdout: out.stream, stderr: err.stream })
+  const writer = openSync(io.paths.stdout, constants.O_WRONLY)
+  writeSync(writer, 'hello')
+  closeSync(writer)
+  closeSync(openSync(io.paths.stderr, constants.O_WRONLY))
+
+  await io.drained()
+  io[Symbol.dispose]()
+
+  expect([out.text(), err.text()]).toEqual(['hello', ''])
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('an output that a stray process holds open is given up when it is quiet', async () => {
+  const out = sink()
+  const io = openStdio(dir, { ...box, terminal: true }, { stdout: out.stream })
+  const writer = openSync(io.paths.stdout, constants.O_RDWR)
+  writeSync(writer, 'bye')
+
+  await io.drained()
+  io[Symbol.dispose]()
+  closeSync(writer)
+
+  expect(out.text()).toBe('bye')
+  expect(io.paths.stderr).toBe('')
+})
+
+test('input is copied after the start, and its end is told once everything is written', async () => {
+  const io = openStdio(dir, box, { stdin: Readable.from(['a', 'b']) })
+  const reader = openSync(io.paths.stdin, constants.O_RDONLY | constants.O_NONBLOCK)
+  const ended = Promise.withResolvers<void>()
+  expect(() => readSync(reader, Buffer.alloc(8))).toThrow('EAGAIN')
+
+  io.started(ended.resolve)
+  await ended.promise
+  const bytes = Buffer.alloc(8)
+  const length = readSync(reader, bytes)
+  await setTimeout(10)
+
+  expect(bytes.toString('utf8', 0, length)).toBe('ab')
+  expect(readSync(reader, bytes)).toBe(0) // no writer is left
+  io[Symbol.dispose]()
+  closeSync(reader)
+})
+
+test('input that ended before the start still ends', async () => {
+  const stdin = Readable.from([])
+  stdin.resume()
+  await setTimeout(10)
+  const io = openStdio(dir, box, { stdin })
+
+  await new Promise<void>((resolve) => io.started(resolve))
+
+  io[Symbol.dispose]()
+})
+
+test('a broken destination does not stop the process that writes', async () => {
+  const broken = new PassThrough()
+  const io = openStdio(dir, { ...box, terminal: true }, { stdout: broken })
+  broken.destroy(new Error('gone'))
+  const writer = openSync(io.paths.stdout, constants.O_WRONLY | constants.O_NONBLOCK)
+  for (let sent = 0; sent < 20; sent++) {
+    writeSync(writer, Buffer.alloc(32 * 1024)) // far more than a FIFO holds: fails when nobody reads
+    await setTimeout(5)
+  }
+  closeSync(writer)
+
+  await io.drained()
+  io[Symbol.dispose]()
+})
+
+test('nothing is made for a process without streams, or with a log', () => {
+  const silent = openStdio(dir, box, {})
+  const logged = openStdio(dir, box, { logUri: 'file:///tmp/log' })
+
+  expect(silent.paths).toEqual({ stdin: '', stdout: '', stderr: '' })
+  expect(logged.paths).toEqual({ stdin: '', stdout: 'file:///tmp/log', stderr: 'file:///tmp/log' })
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('the folder of the FIFOs is made when it is missing, for its owner only', () => {
+  const io = openStdio(join(dir, 'fifo'), box, { stdout: sink().stream })
+
+  expect(io.paths.stdout).toMatch(/fifo\/[^/]+\/box-stdout$/)
+  expect(existsSync(io.paths.stderr)).toBe(true)
+  io[Symbol.dispose]()
+})
