@@ -52,10 +52,9 @@ test('a link stays inside its layer, whatever it names (CVE-2024-9676)', () => {
   expect(readFromSnapshot(overlay(other, layer('low')), 'etc/passwd')).toBe('inside')
 })
 
-test.each([
-  ['a FIFO', (path: string) => mkfifo(path, 0o644)],
-  ['a folder', (path: string) => mkdirSync(path)],
-  ...(process.getuid?.() === 0 ? [['a device', (path: string) => mknod(path, 0, 1, 5)] as const] : []),
+test.each<[string, (path: string) => void]>([
+  ['a FIFO', (path) => mkfifo(path, 0o644)],
+  ['a folder', (path) => mkdirSync(path)],
 ])('%s in its place is refused without being opened (CVE-2025-4437)', (_, make) => {
   const up = layer('up')
   make(join(up, 'etc/passwd'))
