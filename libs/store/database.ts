@@ -1,5 +1,6 @@
 /** The only file that knows lmdb: bytes in, bytes out, one durable transaction at a time. */
 import { accessSync, constants } from 'node:fs'
+import { constants as osConstants } from 'node:os'
 import { Fault } from '@gantry/model/fault'
 import { open, type RootDatabase } from 'lmdb'
 import type { Changes, Entry, Range } from './view.ts'
@@ -7,6 +8,9 @@ import type { Changes, Entry, Range } from './view.ts'
 // Address space, not memory or disk: the file grows with what is stored. Fixed, because growing a map under readers is
 // where LMDB bindings break.
 const MAP_BYTES = 16 * 2 ** 30
+
+const { EACCES, EDQUOT, ENOSPC, EROFS } = osConstants.errno
+const MAP_FULL = -30792 // LMDB's own code: the address space is used up
 
 export interface Database {
   /** A committed value, as a copy of its own. */
@@ -21,12 +25,15 @@ export interface Database {
 export function openDatabase(path: string): Database {
   const lmdb = openEnvironment(path)
   return {
-    get: (key) => lmdb.getBinary(bytesOf(key)),
+    get(key) {
+      const value = lmdb.getBinary(bytesOf(key))
+      return value && plain(value)
+    },
     page({ from, to, reverse }, limit) {
       const options = reverse
         ? { start: bytesOf(to), end: bytesOf(from), reverse, exclusiveStart: true, inclusiveEnd: true, limit }
         : { start: bytesOf(from), end: bytesOf(to), limit }
-      return Array.from(lmdb.getRange(options), ({ key, value }) => ({ key: textOf(key), value }))
+      return Array.from(lmdb.getRange(options), ({ key, value }) => ({ key: textOf(key), value: plain(value) }))
     },
     async commit(changes) {
       try {
@@ -50,6 +57,7 @@ function openEnvironment(path: string): RootDatabase<Uint8Array, Uint8Array> {
       encoding: 'binary',
       noSubdir: false, // a folder, also when its name has a dot
       mapSize: MAP_BYTES,
+      eventTurnBatching: false, // the one batch of a commit is the transaction; else failures surface twice
       overlappingSync: false, // a commit is on disk when its promise resolves
     })
   } catch (error) {
@@ -61,12 +69,12 @@ function openEnvironment(path: string): RootDatabase<Uint8Array, Uint8Array> {
 
 async function toFault(path: string, error: unknown): Promise<Fault> {
   const cause = await causeOf(error)
-  const text = messageOf(cause)
-  if (/ENOSPC|no space|MAP_FULL|quota/i.test(text))
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
+  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL)
     return new Fault('resource-exhausted', `Cannot write records in "${path}": the disk is full`, { cause })
-  if (/EROFS|read-only|EACCES|permission/i.test(text))
+  if (code === EROFS || code === EACCES)
     return new Fault('failed-precondition', `Cannot write records in "${path}": the folder is read-only`, { cause })
-  return new Fault('internal', `Cannot write records in "${path}": ${text}`, { cause })
+  return new Fault('internal', `Cannot write records in "${path}": ${messageOf(cause)}`, { cause })
 }
 
 /** lmdb rejects with a general error whose `commitError` promise rejects with the reason. */
@@ -84,6 +92,11 @@ function messageOf(error: unknown): string {
 
 function bytesOf(key: string): Buffer {
   return Buffer.from(key, 'latin1')
+}
+
+/** Without the methods of a Buffer, some of which share memory where those of a Uint8Array copy. */
+function plain(value: Uint8Array): Uint8Array {
+  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
 }
 
 function textOf(key: Uint8Array): string {
