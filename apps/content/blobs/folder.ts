@@ -1,0 +1,114 @@
+/**
+ * Where bytes lie:
+ *
+ *   content/blobs/<algorithm>/<hex>   committed: mode 0444, never changed, on disk before its name is
+ *   content/ingest/<id>/data          an upload in progress, append only
+ */
+import { constants, mkdirSync } from 'node:fs'
+import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type Digest, digestParts } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+
+export interface Folder {
+  readonly root: string
+  blobPath(digest: Digest): string
+  /** Size of a committed blob in bytes, undefined when there is none. */
+  blobSize(digest: Digest): Promise<bigint | undefined>
+  ingestPath(id: string): string
+  /** Opens the bytes of an ingest to go on with them; made when they are not there. */
+  openIngest(id: string): Promise<FileHandle>
+  /** Turns the bytes of an ingest into the blob `digest`, which they must have been proven to be. */
+  adopt(id: string, file: FileHandle, digest: Digest): Promise<void>
+  dropIngest(id: string): Promise<void>
+  /** Removes the ingests that no record names any more. */
+  sweep(known: ReadonlySet<string>): Promise<number>
+}
+
+/** @throws {Fault} `failed-precondition` when the folder cannot be made */
+export function openFolder(root: string): Folder {
+  const blobs = join(root, 'blobs')
+  const ingests = join(root, 'ingest')
+  const ingestPath = (id: string): string => join(ingests, id, 'data')
+  const blobPath = (digest: Digest): string => {
+    const { algorithm, hex } = digestParts(digest)
+    return join(blobs, algorithm, hex)
+  }
+  makeFolders([ingests, ...['sha256', 'sha384', 'sha512'].map((algorithm) => join(blobs, algorithm))])
+
+  const blobSize = async (digest: Digest): Promise<bigint | undefined> => sizeOf(blobPath(digest))
+
+  return {
+    root,
+    blobPath,
+    blobSize,
+    ingestPath,
+    openIngest: (id) =>
+      onDisk(ingests, async () => {
+        await mkdir(join(ingests, id), { recursive: true, mode: 0o700 })
+        return await open(ingestPath(id), constants.O_RDWR | constants.O_CREAT, 0o600)
+      }),
+    async adopt(id, file, digest) {
+      await onDisk(blobs, async () => {
+        if ((await blobSize(digest)) === BigInt((await file.stat()).size)) return // the same bytes are there already
+        await file.sync()
+        await chmod(ingestPath(id), 0o444)
+        await rename(ingestPath(id), blobPath(digest))
+        await syncFolder(dirname(blobPath(digest)))
+      })
+    },
+    dropIngest: (id) => rm(join(ingests, id), { recursive: true, force: true }),
+    async sweep(known) {
+      const stray = (await readdir(ingests)).filter((id) => !known.has(id))
+      await Promise.all(stray.map((id) => rm(join(ingests, id), { recursive: true, force: true })))
+      return stray.length
+    },
+  }
+}
+
+/**
+ * Runs what writes below `folder`. A disk that is full or may not be written is the operator's to mend, so the fault
+ * names the folder.
+ *
+ * @throws {Fault} `resource-exhausted` or `failed-precondition`
+ */
+export async function onDisk<T>(folder: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write()
+  } catch (cause) {
+    const code = codeOf(cause)
+    if (code === 'ENOSPC' || code === 'EDQUOT')
+      throw new Fault('resource-exhausted', `Cannot write in "${folder}": the disk is full`, { cause })
+    if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM')
+      throw new Fault('failed-precondition', `Cannot write in "${folder}": it is read-only`, { cause })
+    throw cause
+  }
+}
+
+/** Size of a file in bytes, undefined when there is none. */
+export async function sizeOf(path: string): Promise<bigint | undefined> {
+  try {
+    return (await stat(path, { bigint: true })).size
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function makeFolders(paths: readonly string[]): void {
+  for (const path of paths)
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 })
+    } catch (cause) {
+      throw new Fault('failed-precondition', `Cannot make the folder "${path}": ${codeOf(cause)}`, { cause })
+    }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  await using folder = await open(path, 'r')
+  await folder.sync()
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error)
+}

@@ -1,0 +1,74 @@
+import { createReadStream } from 'node:fs'
+import { type Digest, digestParts } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import type { Folder } from './folder.ts'
+import { type IngestFile, openIngestFile } from './ingest-file.ts'
+import type { Ingest } from './rows.ts'
+
+const CHUNK = 1024 * 1024
+const NO_SIGNAL = new AbortController().signal
+
+/** What a writer has so far: a blob that is there already, or a file of its own. Only the first writing call makes the file. */
+export interface IngestBytes extends AsyncDisposable {
+  offset(): bigint
+  digest(): Promise<Digest>
+  /** A shared blob is copied first. */
+  append(data: Uint8Array): Promise<void>
+  truncate(): Promise<void>
+  /** The digest, in the algorithm of `expected`. @throws {Fault} `failed-precondition` when size or digest are not as promised */
+  prove(promised: { total: bigint; expected: Digest | undefined }): Promise<Digest>
+  /** Makes the bytes, proven before, the blob `digest`. */
+  adopt(digest: Digest): Promise<void>
+}
+
+interface BytesParts {
+  readonly ingest: Ingest
+  readonly file: IngestFile | undefined
+  readonly folder: Folder
+  /** Records that the ingest stands for no other blob any more. */
+  readonly becameOwn: (ingest: Ingest) => Promise<unknown>
+}
+
+export function createIngestBytes({ ingest, file: opened, folder, becameOwn }: BytesParts): IngestBytes {
+  let file = opened
+  const offset = (): bigint => file?.offset() ?? BigInt(ingest.total)
+
+  async function digestAs(like: Digest | undefined): Promise<Digest> {
+    if (file) return await file.digest(like && digestParts(like).algorithm)
+    if (ingest.shared) return ingest.shared
+    throw new Error('An ingest has neither bytes nor a blob to share')
+  }
+
+  async function own(source: Digest | undefined): Promise<IngestFile> {
+    if (file) return file
+    file = await openIngestFile(folder, ingest.id, NO_SIGNAL) // closed with the rest, whatever happens next
+    await file.truncate()
+    if (source)
+      for await (const chunk of createReadStream(folder.blobPath(source), { highWaterMark: CHUNK }))
+        await file.append(chunk)
+    const { shared: _, ...rest } = ingest
+    await becameOwn(rest)
+    return file
+  }
+
+  return {
+    offset,
+    digest: () => digestAs(undefined),
+    append: async (data) => await (await own(ingest.shared)).append(data),
+    truncate: async () => await (await own(undefined)).truncate(),
+    async prove({ total, expected }) {
+      if (total > 0n && total !== offset())
+        throw new Fault('failed-precondition', `failed size validation: ${offset()} bytes came, not ${total}`)
+      const actual = await digestAs(expected)
+      if (expected !== undefined && expected !== actual)
+        throw new Fault('failed-precondition', `unexpected commit digest ${actual}, expected ${expected}`)
+      if (!file && (await folder.blobSize(actual)) !== offset())
+        throw new Fault('failed-precondition', `Cannot commit ${actual}: the blob was removed meanwhile`)
+      return actual
+    },
+    async adopt(digest) {
+      if (file) await folder.adopt(ingest.id, file.handle, digest)
+    },
+    [Symbol.asyncDispose]: async () => await file?.[Symbol.asyncDispose](),
+  }
+}

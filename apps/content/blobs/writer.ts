@@ -1,0 +1,134 @@
+import { create } from '@bufbuild/protobuf'
+import { ContentCreateSchema } from '@gantry/api/containerd/events/content_pb'
+import { InfoSchema } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { toTimestamp } from '@gantry/model/clock'
+import type { Digest } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import { checkLabels, type Labels, withoutEmpty } from '@gantry/model/labels'
+import { createIngestBytes } from './ingest-bytes.ts'
+import type { IngestFile } from './ingest-file.ts'
+import type { Opening, Parts } from './ingests.ts'
+import { type Ingest, putBlob } from './rows.ts'
+
+export interface WriterStatus {
+  readonly offset: bigint
+  readonly total: bigint
+  readonly startedAtMs: number
+  readonly updatedAtMs: number
+}
+
+/** What a commit promises; 0 and undefined promise nothing. */
+export interface Promised {
+  readonly total: bigint
+  readonly expected: Digest | undefined
+  readonly labels: Labels
+}
+
+/**
+ * The one writer of an ingest:
+ *
+ *   shared (a blob that is there already) --append--> a private copy, then the new bytes
+ *   shared ------------------------------truncate--> empty
+ *   shared, or bytes of its own ------------commit--> the namespace has the blob; the ingest is gone
+ *
+ * Disposing lets go of the ref and keeps the bytes, so that the next writer goes on with them.
+ */
+export interface Writer extends AsyncDisposable {
+  status(): WriterStatus
+  /** Digest of the bytes so far. */
+  digest(): Promise<Digest>
+  append(data: Uint8Array): Promise<void>
+  /** Back to no bytes at all. */
+  truncate(): Promise<void>
+  /**
+   * Proves the bytes and gives the namespace the blob. On any failure the ingest stays as it is, but for the last one.
+   *
+   * @throws {Fault} `failed-precondition` when size or digest are not as promised, `invalid-argument` for bad labels,
+   * `already-exists` when the namespace has the blob: its lease then holds it, and the ingest is gone
+   */
+  commit(promised: Promised, signal: AbortSignal): Promise<Digest>
+  /** Lets go of the ref and drops the bytes. */
+  discard(): Promise<void>
+}
+
+interface WriterParts extends Parts {
+  readonly opening: Opening
+  readonly ingest: Ingest
+  readonly file: IngestFile | undefined
+  readonly release: () => void
+}
+
+export function createWriter({ opening, ingest, file, release, ...parts }: WriterParts): Writer {
+  const { rows, folder, changes, leases, now } = parts
+  const { namespace, ref } = opening
+  const key = [namespace, ref]
+  const isMine = (): boolean => rows.ingests.get(key)?.id === ingest.id
+  const bytes = createIngestBytes({
+    ingest,
+    file,
+    folder,
+    becameOwn: (own) => changes.write(() => rows.ingests.put(key, own)),
+  })
+  let updatedAtMs = ingest.startedAtMs
+  let open = true
+
+  function checkMine(): void {
+    if (!isMine()) throw new Fault('not-found', `ingest ${JSON.stringify(ref)}: it was aborted`)
+  }
+
+  async function dispose(): Promise<void> {
+    if (!open) return
+    open = false
+    await bytes[Symbol.asyncDispose]()
+    release()
+  }
+
+  /** The name goes first, then the bytes. */
+  async function discard(): Promise<void> {
+    await changes.write(() => isMine() && rows.ingests.remove(key))
+    await leases.remove(opening, { ingest: ref })
+    await dispose()
+    await folder.dropIngest(ingest.id)
+  }
+
+  return {
+    status: () => ({
+      offset: bytes.offset(),
+      total: BigInt(ingest.total),
+      startedAtMs: ingest.startedAtMs,
+      updatedAtMs,
+    }),
+    digest: () => bytes.digest(),
+    async append(data) {
+      checkMine()
+      await bytes.append(data)
+      updatedAtMs = now()
+    },
+    async truncate() {
+      checkMine()
+      await bytes.truncate()
+      updatedAtMs = now()
+    },
+    async commit({ total, expected, labels }, signal) {
+      checkLabels(labels)
+      checkMine()
+      const digest = await bytes.prove({ total, expected })
+      await leases.add(opening, { content: digest }, signal)
+      if (!rows.blobs.has([namespace, digest])) await bytes.adopt(digest)
+      const isNew = await changes.write((emit) => {
+        if (isMine()) rows.ingests.remove(key)
+        if (rows.blobs.has([namespace, digest])) return false
+        const [at, size] = [toTimestamp(now()), bytes.offset()]
+        const info = { digest, size, labels: withoutEmpty(labels), createdAt: at, updatedAt: at }
+        putBlob(rows, namespace, create(InfoSchema, info))
+        emit(namespace, '/content/create', ContentCreateSchema, { digest, size })
+        return true
+      })
+      await discard()
+      if (!isNew) throw new Fault('already-exists', `content ${digest}: already exists`)
+      return digest
+    },
+    discard,
+    [Symbol.asyncDispose]: dispose,
+  }
+}

@@ -1,0 +1,15 @@
+import { z } from 'zod'
+
+/** The `[content]` table. */
+export const Config = z.strictObject({
+  /** `shared`: a namespace that names a blob's digest may have it; `isolated`: it must bring the bytes itself. */
+  policy: z.enum(['shared', 'isolated']).default('shared'),
+  /** Blobs fetched at the same time by one pull. */
+  max_concurrent_downloads: z.number().int().min(1).max(64).default(8),
+  /** A download that makes no progress for this long is given up. */
+  stall_timeout_s: z.number().int().min(1).max(3600).default(30),
+  /** Snapshotters that a pull may unpack with; the first one is meant when the client names none. */
+  unpack_snapshotters: z.array(z.string().min(1)).min(1).default(['overlayfs', 'native']),
+})
+
+export type Config = z.infer<typeof Config>

@@ -1,0 +1,85 @@
+import type { Content, Info } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { toTimestamp } from '@gantry/model/clock'
+import { parseDigest } from '@gantry/model/digest'
+import { fieldsOf, parseFilters } from '@gantry/model/filter'
+import { parseMask } from '@gantry/model/mask'
+import type { Implementation } from '@gantry/rpc/service'
+import type { Blobs } from './blobs/blobs.ts'
+import type { IngestStatus, Ingests } from './blobs/ingests.ts'
+import type { Leases } from './leases.ts'
+import { writeSession } from './write-session.ts'
+
+const CHUNK = 256 * 1024 // bytes per message; a stalled reader pins about 32 of them per hop
+const BATCH = 100 // infos per message
+
+interface ContentParts {
+  readonly blobs: Blobs
+  readonly ingests: Ingests
+  readonly leases: Leases
+}
+
+/** containerd.services.content.v1.Content: parse the request, ask `blobs` or `ingests`, shape the reply. */
+export function contentService({ blobs, ingests, leases }: ContentParts): Implementation<typeof Content> {
+  return {
+    async info(request, { namespace }) {
+      return { info: blobs.info(namespace, parseDigest(request.digest)) }
+    },
+
+    async update({ info, updateMask }, { namespace }) {
+      const digest = parseDigest(info?.digest ?? '')
+      const paths = parseMask(updateMask?.paths ?? [], { plain: ['labels'], maps: ['labels'] })
+      return { info: await blobs.update(namespace, digest, { labels: info?.labels ?? {}, paths }) }
+    },
+
+    async *list({ filters }, { namespace }) {
+      for (const info of batched(blobs.list(namespace, filters))) yield { info }
+    },
+
+    async delete(request, { namespace, lease }) {
+      await blobs.remove({ namespace, lease }, parseDigest(request.digest))
+      return {}
+    },
+
+    async *read({ digest, offset, size }, { namespace }) {
+      let sent = 0n
+      for await (const data of blobs.read(namespace, parseDigest(digest), { offset, size, chunk: CHUNK })) {
+        yield { offset: sent, data }
+        sent += BigInt(data.length)
+      }
+    },
+
+    async status({ ref }, { namespace }) {
+      return { status: toWire(await ingests.status(namespace, ref)) }
+    },
+
+    async listStatuses({ filters }, { namespace }) {
+      const wanted = parseFilters(filters)
+      const statuses = []
+      for await (const status of ingests.list(namespace))
+        if (wanted(fieldsOf({ ref: status.ref }))) statuses.push(toWire(status))
+      return { statuses }
+    },
+
+    write: (requests, context) => writeSession(requests, { context, blobs, ingests, leases }),
+
+    async abort({ ref }, { namespace, lease }) {
+      await ingests.abort({ namespace, lease }, ref)
+      return {}
+    },
+  }
+}
+
+function* batched(infos: Iterable<Info>): Generator<Info[]> {
+  let batch: Info[] = []
+  for (const info of infos) {
+    batch.push(info)
+    if (batch.length < BATCH) continue
+    yield batch
+    batch = []
+  }
+  if (batch.length > 0) yield batch
+}
+
+function toWire({ ref, offset, total, startedAtMs, updatedAtMs }: IngestStatus) {
+  return { ref, offset, total, startedAt: toTimestamp(startedAtMs), updatedAt: toTimestamp(updatedAtMs) }
+}

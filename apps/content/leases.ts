@@ -1,0 +1,62 @@
+import { Leases as LeasesService } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import type { Digest } from '@gantry/model/digest'
+import type { Namespace } from '@gantry/model/namespace'
+import { type Channel, clientOf } from '@gantry/rpc/client'
+import type { Log } from '@gantry/rpc/log'
+
+const DAY_MS = 24 * 3600 * 1000
+const CLEANUP_MS = 5000 // for what has to happen although the call is over
+
+/** Something a lease can hold on to. */
+export type Leased = { readonly content: Digest } | { readonly ingest: string }
+
+/** The lease of a call, if it has one, and whose it is. */
+export interface Holder {
+  readonly namespace: Namespace
+  readonly lease: string | undefined
+}
+
+/** Leases are kept by `metadata`; these are the few things content asks of it. Without a lease nothing happens. */
+export interface Leases {
+  /** Call it before the thing exists. @throws {Fault} `not-found` when the lease is gone */
+  add(holder: Holder, thing: Leased, signal: AbortSignal): Promise<void>
+  /** Never fails: a lease that holds what is gone does no harm. */
+  remove(holder: Holder, thing: Leased): Promise<void>
+  /** A lease for a day, for a call that came without one; disposing gives it back. */
+  create(namespace: Namespace, signal: AbortSignal): Promise<AsyncDisposable & { readonly id: string }>
+}
+
+export function createLeases(metadata: Channel, log: Log): Leases {
+  const client = clientOf(LeasesService, metadata)
+  const quietly = async (what: string, work: Promise<unknown>): Promise<void> => {
+    await work.catch((error: unknown) => log.debug({ err: error }, what))
+  }
+  return {
+    async add({ namespace, lease }, thing, signal) {
+      if (lease !== undefined) await client.addResource({ id: lease, resource: toWire(thing) }, { namespace, signal })
+    },
+    async remove({ namespace, lease }, thing) {
+      if (lease === undefined) return
+      const signal = AbortSignal.timeout(CLEANUP_MS)
+      const request = { id: lease, resource: toWire(thing) }
+      await quietly('A lease still holds something that is gone', client.deleteResource(request, { namespace, signal }))
+    },
+    async create(namespace, signal) {
+      const labels = { 'containerd.io/gc.expire': new Date(Date.now() + DAY_MS).toISOString() }
+      const { lease } = await client.create({ labels }, { namespace, signal })
+      const id = lease?.id ?? ''
+      return {
+        id,
+        [Symbol.asyncDispose]: () =>
+          quietly(
+            'A lease is left to its expiry',
+            client.delete({ id }, { namespace, signal: AbortSignal.timeout(CLEANUP_MS) }),
+          ),
+      }
+    },
+  }
+}
+
+function toWire(thing: Leased): { type: string; id: string } {
+  return 'content' in thing ? { type: 'content', id: thing.content } : { type: 'ingests', id: thing.ingest }
+}

@@ -1,0 +1,60 @@
+/** gantry-content: the owner of blobs and ingests, and the one that talks to registries. */
+import { join } from 'node:path'
+import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
+import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
+import { connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind } from '@gantry/rpc/service'
+import { connectBus } from '@gantry/service/bus'
+import { openChanges } from '@gantry/service/changes'
+import { loadConfig, socketOf } from '@gantry/service/config'
+import { introspection } from '@gantry/service/plugins'
+import { startProcess, stopped } from '@gantry/service/process'
+import { openStore } from '@gantry/store/store'
+import { createBlobs } from './blobs/blobs.ts'
+import { openFolder } from './blobs/folder.ts'
+import { createIngests } from './blobs/ingests.ts'
+import { openRows } from './blobs/rows.ts'
+import { Config } from './config.ts'
+import { contentService } from './content-service.ts'
+import { createLeases } from './leases.ts'
+import { blobsService, ownerService } from './owner-service.ts'
+import { plugins } from './plugins.ts'
+import { sharePolicy } from './share-policy.ts'
+import { streamingService } from './streaming/streaming-service.ts'
+import { createStreams } from './streaming/streams.ts'
+
+const { log, stop, options } = await startProcess('content', process.argv.slice(2))
+const config = loadConfig('content', Config, options)
+const root = join(config.root, 'content')
+
+await using store = openStore(join(root, 'records'))
+await using bus = connectBus(config.nats, log)
+await using changes = openChanges({ store, bus, log })
+await using metadata = connect(socketOf(config, 'metadata'))
+
+const rows = openRows(store)
+const folder = openFolder(root)
+const leases = createLeases(metadata, log)
+const mayShare = sharePolicy(config.policy, rows, metadata)
+const parts = { rows, folder, changes, leases, mayShare, now: Date.now }
+const blobs = createBlobs(parts)
+const ingests = createIngests(parts)
+const streams = createStreams()
+await folder.sweep(ingests.ids())
+
+await using _server = await listen({
+  address: socketOf(config, 'content'),
+  bindings: [
+    bind(Content, contentService({ blobs, ingests, leases })),
+    bind(Streaming, streamingService(streams)),
+    bind(Blobs, blobsService(blobs)),
+    bind(Owner, ownerService(blobs)),
+    introspection(plugins(root)),
+  ],
+  log,
+})
+log.info('The content service is ready')
+await stopped(stop)

@@ -1,0 +1,93 @@
+import type { Any } from '@bufbuild/protobuf/wkt'
+import { Fault } from '@gantry/model/fault'
+
+const MAX_QUEUED = 16 // messages that wait for a client that is slow to read
+
+/** One side of a stream that a client opened, for the call that the client then names it in. */
+export interface Stream {
+  /** Waits while the client is slow. What is sent to a client that is gone is dropped. */
+  send(message: AnyInit): Promise<void>
+  /** What the client sends after it named the stream. */
+  readonly received: AsyncIterator<Any>
+  /** Ends the client's call once it has what was sent. */
+  close(): void
+}
+
+export type AnyInit = Pick<Any, 'typeUrl' | 'value'>
+
+/** A stream as its own call sees it. */
+export interface OpenStream extends Disposable {
+  /** What to send to the client, until this side closes or the client goes. */
+  outgoing(): AsyncIterable<AnyInit>
+}
+
+/** The streams that are open now, by namespace and id. */
+export interface Streams {
+  /** @throws {Fault} `unknown` when the id is taken: that is how containerd answers */
+  open(name: { namespace: string; id: string }, received: AsyncIterator<Any>, signal: AbortSignal): OpenStream
+  /** @throws {Fault} `not-found` */
+  get(namespace: string, id: string): Stream
+}
+
+export function createStreams(): Streams {
+  const streams = new Map<string, Stream>()
+  return {
+    open({ namespace, id }, received, signal) {
+      const key = `${namespace}/${id}`
+      if (streams.has(key)) throw new Fault('unknown', `stream ${JSON.stringify(id)}: already exists`)
+      const queue = createQueue(signal)
+      streams.set(key, { received, send: queue.put, close: queue.close })
+      return {
+        outgoing: queue.take,
+        [Symbol.dispose]() {
+          streams.delete(key)
+          queue.drop()
+        },
+      }
+    },
+    get(namespace, id) {
+      const stream = streams.get(`${namespace}/${id}`)
+      if (!stream) throw new Fault('not-found', `stream ${JSON.stringify(id)}: not found`)
+      return stream
+    },
+  }
+}
+
+/** A bounded queue with one reader, who leaves when `signal` is aborted. */
+function createQueue(signal: AbortSignal) {
+  const waiting: AnyInit[] = []
+  let state: 'open' | 'closed' | 'dropped' = 'open'
+  let changed = Promise.withResolvers<void>()
+  const change = (): void => {
+    changed.resolve()
+    changed = Promise.withResolvers<void>()
+  }
+  const drop = (): void => {
+    state = 'dropped'
+    change()
+  }
+  return {
+    drop,
+    async put(message: AnyInit): Promise<void> {
+      while (state === 'open' && waiting.length >= MAX_QUEUED) await changed.promise
+      if (state !== 'open') return
+      waiting.push(message)
+      change()
+    },
+    close(): void {
+      if (state === 'open') state = 'closed'
+      change()
+    },
+    async *take(): AsyncGenerator<AnyInit> {
+      signal.addEventListener('abort', drop, { once: true })
+      for (;;) {
+        const message = waiting.shift()
+        if (message) {
+          change()
+          yield message
+        } else if (state === 'open' && !signal.aborted) await changed.promise
+        else return
+      }
+    },
+  }
+}

@@ -1,0 +1,69 @@
+/** What the tests of this app share: the real folder and store, and a lease keeper that remembers what it was told. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { create } from '@bufbuild/protobuf'
+import { Fault } from '@gantry/model/fault'
+import type { Emit } from '@gantry/service/changes'
+import { openStore } from '@gantry/store/store'
+import { createBlobs } from '../blobs/blobs.ts'
+import { openFolder } from '../blobs/folder.ts'
+import { createIngests, type Parts } from '../blobs/ingests.ts'
+import { openRows } from '../blobs/rows.ts'
+import type { Leases } from '../leases.ts'
+
+export async function openTestParts(options: { mayShare?: boolean } = {}) {
+  const root = await mkdtemp(join(tmpdir(), 'gantry-content-'))
+  const store = openStore(join(root, 'records'))
+  const events: { namespace: string; topic: string; event: unknown }[] = []
+  const emit: Emit = (namespace, topic, schema, init) => {
+    events.push({ namespace, topic, event: create(schema, init) })
+  }
+  const leases = createTestLeases()
+  const parts: Parts = {
+    rows: openRows(store),
+    folder: openFolder(join(root, 'content')),
+    changes: { write: (fn) => store.write(() => fn(emit)) },
+    leases,
+    mayShare: async () => options.mayShare ?? true,
+    now: Date.now,
+  }
+  return {
+    ...parts,
+    root,
+    events,
+    leases,
+    blobs: createBlobs(parts),
+    ingests: createIngests(parts),
+    async [Symbol.asyncDispose]() {
+      await store[Symbol.asyncDispose]()
+      await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
+export type TestParts = Awaited<ReturnType<typeof openTestParts>>
+
+/** Knows the lease `held`, and those it made itself. */
+function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> } {
+  const held = new Map([['held', new Set<string>()]])
+  const nameOf = (thing: Parameters<Leases['add']>[1]) =>
+    'content' in thing ? `content ${thing.content}` : `ingests ${thing.ingest}`
+  return {
+    held,
+    async add({ lease }, thing) {
+      if (lease === undefined) return
+      const things = held.get(lease)
+      if (!things) throw new Fault('not-found', `lease "${lease}": not found`)
+      things.add(nameOf(thing))
+    },
+    async remove({ lease }, thing) {
+      held.get(lease ?? '')?.delete(nameOf(thing))
+    },
+    async create() {
+      const id = `own-${held.size}`
+      held.set(id, new Set())
+      return { id, [Symbol.asyncDispose]: async () => void held.delete(id) }
+    },
+  }
+}
