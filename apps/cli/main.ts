@@ -1,0 +1,11 @@
+import { createProgram } from './program.ts'
+import { report } from './report.ts'
+
+try {
+  const argv = process.argv.slice(2)
+  const program = await createProgram(argv, process)
+  await program.parseAsync(argv, { from: 'user' })
+} catch (error) {
+  process.exitCode = report(error, process)
+}
+process.exit() // an input that nobody reads any more would keep the process

@@ -1,0 +1,49 @@
+import { Fault, type FaultCode } from '@gantry/model/fault'
+import { CommanderError } from 'commander'
+import type { Context } from './context.ts'
+import { printable } from './text.ts'
+
+const FAILED = 1
+const USAGE = 2
+
+/** Ends the command line with an exit code of its own. */
+export class Exit extends Error {
+  override readonly name = 'Exit'
+  readonly code: number
+
+  constructor(code: number, cause: unknown) {
+    super(messageOf(cause), { cause })
+    this.code = code
+  }
+}
+
+/** Tells on stderr, in one line, what went wrong and what may be done. Returns the exit code. `GANTRY_DEBUG=1` adds the stack. */
+export function report(
+  error: unknown,
+  { stderr, env }: Pick<Context, 'env'> & { stderr: { write(text: string): unknown } },
+): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE // it has told already
+  const cause = error instanceof Exit ? error.cause : error
+  stderr.write(`gantry: ${printable(decapitalize(messageOf(cause)))}${hintOf(cause)}\n`)
+  if (env.GANTRY_DEBUG && cause instanceof Error) stderr.write(`${cause.stack}\n`)
+  return error instanceof Exit ? error.code : FAILED
+}
+
+const HINTS: Partial<Record<FaultCode, string>> = {
+  unavailable: 'start a node with `gantry up`, or name its socket with --address',
+  unimplemented: 'this version of the node does not know how',
+}
+
+function hintOf(error: unknown): string {
+  const hint = error instanceof Fault ? HINTS[error.code] : undefined
+  return hint === undefined ? '' : ` (${hint})`
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** A sentence goes on behind "gantry: "; an acronym stays as it is. */
+function decapitalize(text: string): string {
+  return /^[A-Z][a-z]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text
+}

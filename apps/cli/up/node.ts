@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { identify } from '@gantry/linux/process'
+import { Fault } from '@gantry/model/fault'
+import { stopLeftover } from './leftovers.ts'
+import { lockNode, type NodeLock } from './lock.ts'
+import { createNats, type NatsServer } from './nats.ts'
+import type { Printer } from './printer.ts'
+import { whenListening, whenServing } from './ready.ts'
+import { type Ended, type Hooks, type Part, type Supervised, supervise } from './supervise.ts'
+
+/** In the order in which they stop: who takes calls goes before those it calls. */
+const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata'] as const
+
+export interface NodeParts {
+  readonly root: string
+  readonly state: string
+  /** Starts a nats-server beside the services. */
+  readonly ownNats: boolean
+  /** The folder that holds `<app>/main.ts`. */
+  readonly apps: string
+  /** The program that runs them. */
+  readonly runtime: string
+  /** Arguments that each service gets. */
+  readonly args: readonly string[]
+  readonly printer: Printer
+}
+
+/**
+ * Runs one node until `stop` is aborted: takes the state folder, ends what a killed predecessor left, keeps all processes
+ * running, stops them in order. Containers and their monitors are nobody's children here: they stay.
+ *
+ * @param signals.now aborted when the user does not want to wait for an orderly stop
+ * @throws {Fault} `failed-precondition` when another node runs on the state folder, or a service refuses to start at all
+ */
+export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; now: AbortSignal }): Promise<void> {
+  using lock = lockNode(parts.state)
+  await clearLeftovers(lock, parts.printer)
+  using nats = parts.ownNats ? createNats(parts) : undefined
+  const end = new AbortController()
+  const stop = AbortSignal.any([signals.stop, end.signal])
+  let ready = false
+  let refusal: Fault | undefined
+
+  const hooks: Hooks = {
+    onLine: parts.printer.line,
+    onStart(name, pid) {
+      const id = identify(pid)
+      if (id) lock.record({ ...id, name })
+    },
+    onCrash(name, ended, delayMs) {
+      refusal ??= ready ? undefined : refusalOf(name, ended)
+      if (refusal) end.abort()
+      else parts.printer.say('warn', `${name} ended (${ended.how}): starting it again in ${delayMs} ms`)
+    },
+  }
+  const running = [...services(parts), ...(nats ? [nats.part] : [])].map((part) => supervise(part, hooks))
+  const settled = whenReady(parts, nats, stop).then((all) => {
+    ready = all
+    if (all) parts.printer.announce(`gantry is ready on ${join(parts.state, 'gantry.sock')}`)
+  })
+  await aborted(stop)
+  await stopAll(running, signals.now)
+  await settled
+  if (refusal) throw refusal
+}
+
+function services({ apps, runtime, args }: NodeParts): Part[] {
+  return APPS.map((name) => ({ name, main: join(apps, name, 'main.ts') }))
+    .filter(({ main }) => existsSync(main))
+    .map(({ name, main }) => ({ name, command: async () => [runtime, main, ...args] }))
+}
+
+async function clearLeftovers(lock: NodeLock, printer: Printer): Promise<void> {
+  const order = [...APPS, 'nats']
+  for (const process of lock.leftovers.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name))) {
+    printer.say('warn', `${process.name} of an earlier gantry up still runs as process ${process.pid}: stopping it`)
+    await stopLeftover(process)
+  }
+}
+
+/** @returns false when told to stop before */
+async function whenReady(parts: NodeParts, nats: NatsServer | undefined, stop: AbortSignal): Promise<boolean> {
+  if (nats) await whenListening(() => nats.port, stop).then(() => nats.settle())
+  const sockets = [...APPS.filter((app) => app !== 'gateway'), 'gantry']
+  await Promise.all(sockets.map((name) => whenServing(join(parts.state, `${name}.sock`), stop)))
+  return !stop.aborted
+}
+
+/** A service that ends with a line for the operator cannot be helped by starting it again. */
+function refusalOf(name: string, { how, lastError }: Ended): Fault | undefined {
+  const mark = `gantry-${name}: `
+  if (how !== 'code 1' || !lastError?.startsWith(mark)) return undefined
+  return new Fault('failed-precondition', `Cannot start ${name}: ${lastError.slice(mark.length)}`)
+}
+
+async function stopAll(running: readonly Supervised[], now: AbortSignal): Promise<void> {
+  for (const part of running) await part.stop(now)
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

@@ -1,0 +1,40 @@
+import { connect as dial } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Health, HealthCheckResponse_ServingStatus as Serving } from '@gantry/api/grpc/health/v1/health_pb'
+import { isFault } from '@gantry/model/fault'
+import { clientOf, connect } from '@gantry/rpc/client'
+
+const POLL_MS = 30
+const CHECK_MS = 1000
+
+/** Waits until the process behind a socket says that it serves. */
+export async function whenServing(socket: string, signal: AbortSignal): Promise<void> {
+  await using channel = connect(socket)
+  const health = clientOf(Health, channel)
+  while (!signal.aborted) {
+    try {
+      const { status } = await health.check({}, { signal, waitMs: CHECK_MS, timeoutMs: CHECK_MS })
+      if (status === Serving.SERVING) return
+    } catch (error) {
+      if (!isFault(error)) throw error
+    }
+    await sleep(POLL_MS)
+  }
+}
+
+/** Waits until somebody listens on a port of this machine; the port may change meanwhile. */
+export async function whenListening(port: () => number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && !(port() > 0 && (await answers(port())))) await sleep(POLL_MS)
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = dial({ host: '127.0.0.1', port })
+    const end = (result: boolean): void => {
+      socket.destroy()
+      resolve(result)
+    }
+    socket.once('connect', () => end(true))
+    socket.once('error', () => end(false))
+  })
+}
