@@ -1,0 +1,26 @@
+import { createHash } from 'node:crypto'
+import { type Image, imageOf } from '../harness/image.ts'
+import { type Entry, tar } from '../harness/tar.ts'
+
+const FILES = 1000 // a layer
+const FILE_BYTES = 2048
+const LARGE_BYTES = 6 * 1024 * 1024
+
+/** Three layers of many small files and a large one; every `round` has bytes of its own. */
+export function largeImage(round: number): Image {
+  return imageOf([0, 1, 2].map((layer) => tar(entries(`${round}/${layer}`))))
+}
+
+function entries(seed: string): Entry[] {
+  const folder = seed.replace('/', '-')
+  const small = Array.from({ length: FILES }, (_, index) => ({
+    path: `d${folder}/f${index}`,
+    data: noise(`${seed}/${index}`, FILE_BYTES),
+  }))
+  return [{ path: `d${folder}/` }, ...small, { path: `d${folder}/large`, data: noise(seed, LARGE_BYTES) }]
+}
+
+/** Bytes that do not compress and are the same every time: a hash chain seeds blocks. */
+function noise(seed: string, size: number): Buffer {
+  return createHash('shake128', { outputLength: size }).update(seed).digest()
+}
