@@ -1,0 +1,230 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { create, type DescService, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
+import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
+import { StreamInitSchema, Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
+import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
+import { EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
+import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
+import {
+  AuthRequestSchema,
+  AuthResponseSchema,
+  OCIRegistrySchema,
+} from '@gantry/api/containerd/types/transfer/registry_pb'
+import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
+import { MEDIA } from '@gantry/model/descriptor'
+import { sha256Of } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import { listen } from '@gantry/rpc/server'
+import { type Binding, bind, type Implementation, unimplemented } from '@gantry/rpc/service'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Packed, pack } from './any.ts'
+import { createClient } from './client.ts'
+
+const REFERENCE = 'localhost/box:1'
+const EMPTY: Packed = { typeUrl: 'google.protobuf.Empty', value: new Uint8Array() }
+const signal = AbortSignal.timeout(20_000)
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gantry-client-'))
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+async function served(...bindings: Binding[]) {
+  const address = join(folder, 'server.sock')
+  const server = await listen({ address, bindings, log: { error: () => undefined, debug: () => undefined } })
+  const client = createClient({ address, namespace: 'default' })
+  return {
+    client,
+    async [Symbol.asyncDispose]() {
+      await client[Symbol.asyncDispose]()
+      await server[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** A service of which only some methods are there. */
+function some<S extends DescService>(service: S, methods: Partial<Implementation<S>>): Binding {
+  const rest = Object.fromEntries(service.methods.map(({ localName }) => [localName, unimplemented(localName)]))
+  return bind(service, { ...rest, ...methods } as Implementation<S>)
+}
+
+function image(target: { mediaType: string; digest: string; size: bigint }) {
+  return some(Images, { get: async ({ name }) => ({ image: { name, target } }) })
+}
+
+/** A server that asks for credentials over one stream and reports over another. */
+function transferring(seen: unknown[]) {
+  const streams = new Map<string, { push(message: Packed): void; replies: AsyncIterator<Packed>; close(): void }>()
+  const streaming = some(Streaming, {
+    async *stream(requests) {
+      const replies = requests[Symbol.asyncIterator]()
+      const first = await replies.next()
+      const waiting: Packed[] = [EMPTY]
+      let wake = Promise.withResolvers<boolean>()
+      const push = (message: Packed) => {
+        waiting.push(message)
+        wake.resolve(true)
+      }
+      const { id } = fromBinary(StreamInitSchema, first.value.value)
+      streams.set(id, { push, replies, close: () => wake.resolve(false) })
+      do {
+        wake = Promise.withResolvers()
+        while (waiting.length > 0) yield waiting.shift() ?? EMPTY
+      } while (await wake.promise)
+    },
+  })
+  const transfer = some(Transfer, {
+    async transfer({ source, destination, options }) {
+      const registry = fromBinary(OCIRegistrySchema, source?.value ?? new Uint8Array())
+      seen.push(registry.reference, registry.resolver?.defaultScheme)
+      seen.push(fromBinary(ImageStoreSchema, destination?.value ?? new Uint8Array()).unpacks[0]?.snapshotter)
+      const progress = streams.get(options?.progressStream ?? '')
+      const auth = streams.get(registry.resolver?.authStream ?? '')
+      auth?.push(pack(AuthRequestSchema, { host: 'localhost' }))
+      const reply = await auth?.replies.next()
+      if (reply) seen.push(fromBinary(AuthResponseSchema, reply.value.value).secret)
+      progress?.push(pack(ProgressSchema, { event: 'downloading', name: 'layer-1', progress: 1n, total: 2n }))
+      progress?.push({ typeUrl: 'other.Message', value: new Uint8Array() })
+      progress?.push(pack(ProgressSchema, { event: 'complete', name: 'layer-1', progress: 2n, total: 2n }))
+      return {}
+    },
+  })
+  return [streaming, transfer]
+}
+
+test('a pull reports progress, answers for credentials and returns the image', async () => {
+  const seen: unknown[] = []
+  const target = { mediaType: MEDIA.ociManifest, digest: sha256Of('m'), size: 1n }
+  await using node = await served(image(target), ...transferring(seen))
+  const events: string[] = []
+
+  const pulled = await node.client.images.pull(
+    REFERENCE,
+    { plainHttp: true, credentials: { username: 'me', secret: 'word' } },
+    ({ event, progress }) => events.push(`${event} ${progress}`),
+    signal,
+  )
+
+  expect(pulled).toMatchObject({ name: REFERENCE, target })
+  expect(seen).toEqual([REFERENCE, 'http', 'overlayfs', 'word'])
+  expect(events).toEqual(['downloading 1', 'complete 2'])
+})
+
+test('a pull that fails says why', async () => {
+  const failing = some(Transfer, {
+    async transfer() {
+      throw new Fault('not-found', 'no such image')
+    },
+  })
+  await using node = await served(transferring([])[0] ?? failing, failing)
+
+  const pulling = node.client.images.pull(REFERENCE, {}, () => undefined, signal)
+
+  await expect(pulling).rejects.toMatchObject({ code: 'not-found', message: 'no such image' })
+})
+
+function documents(...texts: string[]) {
+  const blobs = new Map(texts.map((text) => [sha256Of(text) as string, Buffer.from(text)]))
+  return some(Content, {
+    async *read({ digest }) {
+      const data = blobs.get(digest)
+      if (!data) throw new Fault('not-found', 'no such blob')
+      yield { offset: 0n, data: data.subarray(0, 5) }
+      yield { offset: 5n, data: data.subarray(5) }
+    },
+  })
+}
+
+function described(text: string, mediaType: string, platform?: object) {
+  return { mediaType, digest: sha256Of(text), size: text.length, ...(platform ? { platform } : {}) }
+}
+
+test('an image is resolved for a platform, through its index', async () => {
+  const diffId = sha256Of('layer')
+  const config = JSON.stringify({ os: 'linux', architecture: 'arm64', rootfs: { type: 'layers', diff_ids: [diffId] } })
+  const layer = described('layer', MEDIA.ociLayer)
+  const manifest = JSON.stringify({ config: described(config, MEDIA.ociConfig), layers: [layer] })
+  const index = JSON.stringify({
+    manifests: [
+      described('x', MEDIA.ociManifest, { os: 'linux', architecture: 'amd64' }),
+      described(manifest, MEDIA.ociManifest, { os: 'linux', architecture: 'arm64' }),
+      described('y', MEDIA.ociManifest, { os: 'unknown', architecture: 'unknown' }),
+    ],
+  })
+  const target = { mediaType: MEDIA.ociIndex, digest: sha256Of(index), size: BigInt(index.length) }
+  await using node = await served(image(target), documents(config, manifest, index))
+
+  const resolved = await node.client.images.resolve(REFERENCE, { platform: 'linux/arm64' }, signal)
+
+  expect(resolved).toMatchObject({
+    manifest: { digest: sha256Of(manifest) },
+    configDigest: sha256Of(config),
+    chainId: diffId,
+    size: BigInt(manifest.length + config.length + 5),
+  })
+  await expect(node.client.images.resolve(REFERENCE, { platform: 'linux/s390x' }, signal)).rejects.toMatchObject({
+    code: 'not-found',
+  })
+})
+
+test('a document whose bytes are others is refused', async () => {
+  const content = some(Content, {
+    async *read() {
+      yield { offset: 0n, data: Buffer.from('{}') }
+    },
+  })
+  const target = { mediaType: MEDIA.ociManifest, digest: sha256Of('{ }'), size: 3n }
+  await using node = await served(image(target), content)
+
+  await expect(node.client.images.resolve(REFERENCE, {}, signal)).rejects.toMatchObject({ code: 'data-loss' })
+})
+
+test('a wait that the service broke is asked again', async () => {
+  let asked = 0
+  const tasks = some(Tasks, {
+    get: async () => ({ process: { id: 'box' } }),
+    async wait() {
+      asked += 1
+      if (asked < 3) throw new Fault('unavailable', 'going down')
+      return { exitStatus: 3, exitedAt: { seconds: 5n, nanos: 0 } }
+    },
+  })
+  await using node = await served(tasks)
+  const task = await node.client.tasks.get('box', signal)
+
+  expect(await task.wait(signal)).toEqual({ status: 3, at: new Date(5000) })
+  expect(asked).toBe(3)
+})
+
+test('a subscription goes on where it broke, with nothing lost or doubled', async () => {
+  const asked: (string | undefined)[] = []
+  const events = some(Events, {
+    async *subscribe(_, context) {
+      const from = context.header('gantry-events-from')
+      asked.push(from)
+      for (let at = BigInt(from ?? 0); at <= 9n; at++) {
+        const sent = create(SequencedEnvelopeSchema, { topic: `/t/${at}`, sequence: at })
+        yield fromBinary(EnvelopeSchema, toBinary(SequencedEnvelopeSchema, sent))
+        if (at === 5n) throw new Fault('unavailable', 'going down')
+      }
+    },
+  })
+  await using node = await served(events)
+  const stop = new AbortController()
+  const seen: bigint[] = []
+
+  for await (const { sequence } of node.client.events.subscribe({ from: 3n }, stop.signal)) {
+    seen.push(sequence ?? 0n)
+    if (sequence === 9n) stop.abort()
+  }
+
+  expect(seen).toEqual([3n, 4n, 5n, 6n, 7n, 8n, 9n])
+  expect(asked).toEqual(['3', '6'])
+})
