@@ -76,7 +76,7 @@ export async function inherit(argv: readonly string[], { env, cwd }: CommandOpti
   })
 }
 
-export function killGroup(pid: number): void {
+function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL')
   } catch {

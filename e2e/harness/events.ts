@@ -2,7 +2,7 @@
 import { startDaemon, until } from './daemon.ts'
 import type { Target } from './target.ts'
 
-export interface Seen {
+interface Seen {
   readonly namespace: string
   readonly topic: string
   readonly event: Readonly<Record<string, unknown>>
@@ -47,7 +47,7 @@ export async function listen(target: Target): Promise<Subscriber> {
   }
 }
 
-export function containerOf({ event }: Seen): unknown {
+function containerOf({ event }: Seen): unknown {
   return event.container_id ?? event.id ?? event.key
 }
 

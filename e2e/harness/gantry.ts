@@ -8,7 +8,7 @@ import { commandOf, family } from './leaks.ts'
 import type { Running } from './running.ts'
 
 /** the top of the working copy */
-export const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const GANTRY = join(WORKSPACE, 'apps', 'cli', 'gantry')
 
 /** Starts a node and waits until every service answers through the public socket. Options as of `gantry up`. */

@@ -78,7 +78,7 @@ export function imageOf(
   return { manifest: blob(MANIFEST, json(manifest)), config: document, layers, diffIds }
 }
 
-export function blob(mediaType: string, bytes: Uint8Array): Blob {
+function blob(mediaType: string, bytes: Uint8Array): Blob {
   return { mediaType, bytes, size: bytes.length, digest: sha256(bytes) }
 }
 

@@ -34,7 +34,7 @@ export interface Target extends AsyncDisposable, Running {
 }
 
 /** Short, because a socket's path may not be longer than 107 bytes. */
-export async function startTarget(name: TargetName): Promise<Target> {
+async function startTarget(name: TargetName): Promise<Target> {
   const dir = mkdtempSync(join(tmpdir(), name === 'gantry' ? 'ge-' : 'ce-'))
   mkdirSync(join(dir, 'root'))
   mkdirSync(join(dir, 'state'))
