@@ -56,6 +56,7 @@ export async function listen(options: {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   })
+  allowResets(server)
   const bindings = [...options.bindings, healthBinding()]
   for (const route of [...bindings.map((binding) => routeOf(binding, options.log)), ...(options.routes ?? [])])
     for (const { method, handle } of route) register(server, method, handle, stop.signal)
@@ -67,6 +68,16 @@ export async function listen(options: {
   })
   await chmod(options.address, options.mode ?? 0o600)
   return { [Symbol.asyncDispose]: () => close(server, stop) }
+}
+
+/**
+ * A Go client resets each stream that it leaves before its trailers came, as when it reads a blob in small ranges. Node
+ * closes a session after 1,000 resets in a row; whoever may open our sockets is trusted with more than that. grpc-js has
+ * no option for it, so what it hands to node:http2 is completed here.
+ */
+function allowResets(server: Server): void {
+  const http2 = server as unknown as { commonServerOptions?: object }
+  http2.commonServerOptions = { ...http2.commonServerOptions, streamResetBurst: 1_000_000, streamResetRate: 100_000 }
 }
 
 async function claimSocket(path: string): Promise<void> {
