@@ -58,7 +58,7 @@ async function pluginsOf(
     return (await owner.plugins({ filters }, { signal, waitMs: ASK_MS, timeoutMs: ASK_MS * 2 })).plugins
   } catch (error) {
     if (!isFault(error, 'unavailable') && !isFault(error, 'deadline-exceeded')) throw error
-    log.error({ err: error }, 'A process is left out of the list of plugins')
+    log.error({ reason: error.message }, 'A process is left out of the list of plugins')
     return []
   }
 }
