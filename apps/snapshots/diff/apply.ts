@@ -1,0 +1,47 @@
+import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import type { Digest } from '@gantry/model/digest'
+import type { Namespace } from '@gantry/model/namespace'
+import { type Channel, clientOf } from '@gantry/rpc/client'
+import type { Mount } from '../drivers/driver.ts'
+import type { Applied } from '../extract/job.ts'
+import type { Limits } from '../extract/limits.ts'
+import type { Pool } from '../extract/pool.ts'
+import { detectsCodec } from './media-type.ts'
+import { openTarget, type TargetParts } from './target.ts'
+
+/** A layer and where it goes. */
+export interface Application {
+  readonly namespace: Namespace
+  readonly blob: { readonly digest: Digest; readonly mediaType: string }
+  readonly mounts: readonly Mount[]
+  /** Have all on disk before answering. */
+  readonly sync: boolean
+  /** Answer what the target takes on disk, too. */
+  readonly measure: boolean
+}
+
+/**
+ * Extracts a layer onto mounts.
+ *
+ * @throws {Fault} `not-found` when the namespace has no such blob; `invalid-argument` for a bad archive; `resource-exhausted`
+ *   beyond the limits or when the disk is full; `failed-precondition` when the target cannot take an entry
+ */
+export type Apply = (what: Application, signal: AbortSignal) => Promise<Applied>
+
+export interface ApplyParts extends TargetParts {
+  /** The process that keeps the blobs. */
+  readonly content: Channel
+  readonly pool: Pool
+  readonly limits: Limits
+}
+
+export function createApply({ content, pool, limits, ...targets }: ApplyParts): Apply {
+  const blobs = clientOf(Blobs, content)
+  return async ({ namespace, blob, mounts, sync, measure }, signal) => {
+    const detect = detectsCodec(blob.mediaType)
+    const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
+    using target = openTarget(mounts, targets)
+    const { root, overlay, lowers } = target
+    return pool.run({ kind: 'apply', blob: path, detect, root, overlay, lowers, limits, sync, measure }, signal)
+  }
+}

@@ -1,0 +1,151 @@
+import { closeSync, constants, linkSync, openSync, symlinkSync, writeSync } from 'node:fs'
+import { futimesNs, lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
+import { isSystemError } from '@gantry/linux/system'
+import { Fault, type FaultCode } from '@gantry/model/fault'
+import { parsePath, parseTarget, show } from './layer-path.ts'
+import { LayerTree } from './layer-tree.ts'
+import type { Limits } from './limits.ts'
+import { own, ownFile, ownLink } from './metadata.ts'
+import type { ByteString, Entry } from './tar-header.ts'
+import type { TarHandler } from './tar-parser.ts'
+import { join, statOf, toPath } from './tree.ts'
+
+const S_IFCHR = 0o020000
+const S_IFBLK = 0o060000
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+
+const CODES: Readonly<Record<string, FaultCode>> = {
+  ENOSPC: 'resource-exhausted',
+  EDQUOT: 'resource-exhausted',
+  ENAMETOOLONG: 'invalid-argument',
+  ELOOP: 'invalid-argument',
+  ENOTDIR: 'invalid-argument',
+  EINVAL: 'invalid-argument',
+  EMLINK: 'invalid-argument',
+}
+
+export interface Layout {
+  readonly overlay: boolean
+  readonly lowers: readonly number[]
+  readonly limits: Limits
+}
+
+/** Disposing closes the file that was being written. */
+export interface Extraction extends TarHandler, Disposable {
+  /** After the last entry: sets the times of the folders. */
+  finish(): void
+}
+
+interface OpenFile {
+  readonly entry: Entry
+  readonly path: ByteString
+  readonly fd: number
+}
+
+/**
+ * Lays the entries of a layer out below `/`: the thread that calls is jailed in the layer's folder, so no link leads further.
+ * Every failure of an entry is a `Fault` that names it.
+ */
+export function createExtraction({ overlay, lowers, limits }: Layout): Extraction {
+  const tree = new LayerTree(overlay, lowers)
+  let file: OpenFile | undefined // the one whose content comes
+
+  return {
+    entry(entry) {
+      naming(entry, () => {
+        const target = parseTarget(entry.name, limits)
+        if (target.kind === 'root' || target.kind === 'ignored') return
+        const folder = tree.folders.ensure(target.folder)
+        if (target.kind === 'opaque') return tree.hideAll(folder)
+        const path = join(folder, target.base)
+        if (target.kind === 'whiteout') return tree.hide(path, entry)
+        if (entry.type === 'file') file = { entry, path, fd: openNew(tree, path, entry) }
+        else if (entry.type === 'hard-link') placeLink(tree, path, { entry, limits })
+        else if (entry.type === 'folder') tree.placeFolder(path, entry)
+        else placeOther(tree, path, entry)
+      })
+    },
+    data(bytes) {
+      const { fd, entry } = file ?? {}
+      if (fd === undefined || !entry) return
+      naming(entry, () => {
+        for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written)
+      })
+    },
+    end() {
+      const written = file
+      file = undefined
+      if (written) naming(written.entry, () => finishFile(written))
+    },
+    finish: () => tree.finish(),
+    [Symbol.dispose]() {
+      if (file) closeSync(file.fd)
+      file = undefined
+    },
+  }
+}
+
+function openNew(tree: LayerTree, path: ByteString, { mode }: Entry): number {
+  return tree.place(path, () => openSync(toPath(path), NEW_FILE, mode))
+}
+
+function finishFile({ entry, path, fd }: OpenFile): void {
+  try {
+    ownFile({ fd, path }, entry)
+    futimesNs(fd, accessTime(entry), entry.mtime)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The file has its metadata from its own entry: nothing is changed through the second name (CVE-2021-32760). */
+function placeLink(tree: LayerTree, path: ByteString, { entry, limits }: { entry: Entry; limits: Limits }): void {
+  const target = parsePath(entry.linkName, limits)
+  const base = target.pop()
+  const folder = base === undefined ? undefined : tree.folders.find(target)
+  const from = base === undefined || folder === undefined ? undefined : join(folder, base)
+  if (from === undefined || !statOf(from)) throw unlinkable(entry, 'is not there')
+  if (from === path) throw unlinkable(entry, 'is itself')
+  if (path.startsWith(`${from}/`) || statOf(from)?.isDirectory()) throw unlinkable(entry, 'is a folder')
+  tree.place(path, () => linkSync(toPath(from), toPath(path)))
+}
+
+function placeOther(tree: LayerTree, path: ByteString, entry: Entry): void {
+  if (entry.type === 'symlink') {
+    if (entry.linkName.includes('\0') || entry.linkName === '')
+      throw new Fault('invalid-argument', `Cannot extract ${show(entry.name)}: it links to no name`)
+    tree.place(path, () => symlinkSync(toPath(entry.linkName), toPath(path)))
+    ownLink(path, entry)
+  } else {
+    tree.place(path, () => {
+      if (entry.type === 'fifo') return mkfifo(toPath(path), entry.mode)
+      const type = entry.type === 'character' ? S_IFCHR : S_IFBLK
+      mknod(toPath(path), type | entry.mode, entry.major, entry.minor)
+    })
+    own(path, entry)
+  }
+  lutimesNs(toPath(path), accessTime(entry), entry.mtime)
+}
+
+/** An access time older than the change is of no use to anybody. */
+function accessTime({ atime, mtime }: Entry): bigint {
+  return atime !== undefined && atime > mtime ? atime : mtime
+}
+
+function unlinkable(entry: Entry, state: string): Fault {
+  return new Fault(
+    'failed-precondition',
+    `Cannot extract ${show(entry.name)}: ${show(entry.linkName)}, which it links to, ${state}`,
+  )
+}
+
+/** Runs one step for an entry; a system call that fails becomes a fault that says for which. */
+function naming(entry: Entry, step: () => void): void {
+  try {
+    step()
+  } catch (error) {
+    if (!isSystemError(error)) throw error
+    const code = CODES[error.code] ?? 'failed-precondition'
+    throw new Fault(code, `Cannot extract ${show(entry.name)}: ${error.message}`, { cause: error })
+  }
+}

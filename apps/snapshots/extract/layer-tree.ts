@@ -1,0 +1,137 @@
+import { mkdirSync, rmdirSync, unlinkSync } from 'node:fs'
+import { lsetxattr, lutimesNs, mknod } from '@gantry/linux/file'
+import { isSystemError } from '@gantry/linux/system'
+import { createFolders, type Folders, impliedBy } from './folders.ts'
+import { own } from './metadata.ts'
+import type { ByteString, Entry } from './tar-header.ts'
+import { join, namesIn, removeTree, statOf, toPath } from './tree.ts'
+
+const S_IFCHR = 0o020000
+const IMPLIED_MODE = 0o755 // of a folder that neither an entry nor a layer below describes
+const OPAQUE = 'trusted.overlay.opaque'
+const YES = Buffer.from('y')
+
+/**
+ * The folder a layer is laid out in, and what of it the layer brought. A whiteout hides what was there before, never what
+ * its own layer brings, whichever comes first.
+ */
+export class LayerTree {
+  readonly folders: Folders
+  readonly #overlay: boolean
+  readonly #lowers: readonly number[]
+  readonly #brought = new Set<ByteString>() // paths of this layer's entries
+  readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
+  readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
+  readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
+
+  /**
+   * @param overlay leave whiteouts as marks of the overlay file system; otherwise they delete, and that is all
+   * @param lowers descriptors of the layers below, nearest first: they describe folders that the archive only implies
+   */
+  constructor(overlay: boolean, lowers: readonly number[]) {
+    this.#overlay = overlay
+    this.#lowers = lowers
+    this.folders = createFolders(
+      (path) => this.#makeImplied(path),
+      (path) => this.#marks.has(path),
+    )
+  }
+
+  /** Makes an entry with `make`; what is in its way is removed first. */
+  place<T>(path: ByteString, make: () => T): T {
+    const made = this.#making(path, make)
+    this.#brought.add(path)
+    return made
+  }
+
+  /** A folder that is there already keeps what is in it. */
+  placeFolder(path: ByteString, entry: Entry): void {
+    const replacesMark = this.#marks.has(path)
+    if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
+    this.#brought.add(path)
+    own(path, entry)
+    if (replacesMark) this.#markOpaque(path)
+    this.#times.set(path, entry)
+  }
+
+  /** `.wh.<name>`: takes away what was there before this layer. */
+  hide(path: ByteString, mark: Entry): void {
+    if (this.#marks.has(path)) return
+    const kept = this.#isCleared(path) ? statOf(path) !== undefined : this.#prune(path)
+    if (kept) this.#cleared.add(path)
+    if (!this.#overlay) return
+    if (!kept) {
+      mknod(toPath(path), S_IFCHR, 0, 0)
+      own(path, { mode: 0, uid: mark.uid, gid: mark.gid, xattrs: new Map() })
+      this.#marks.add(path)
+    } else if (statOf(path)?.isDirectory()) this.#markOpaque(path)
+  }
+
+  /** `.wh..wh..opq`: takes away all that was in the folder before this layer. */
+  hideAll(folder: ByteString): void {
+    if (!this.#isCleared(folder)) for (const name of namesIn(folder || '/')) this.#prune(join(folder, name))
+    this.#cleared.add(folder)
+    if (this.#overlay) this.#markOpaque(folder || '/')
+  }
+
+  /** Sets the times of folders, which every file made in them has changed. */
+  finish(): void {
+    for (const [path, { atime, mtime }] of this.#times)
+      lutimesNs(toPath(path), atime !== undefined && atime > mtime ? atime : mtime, mtime)
+  }
+
+  #making<T>(path: ByteString, make: () => T): T {
+    try {
+      return make()
+    } catch (error) {
+      if (!isSystemError(error, 'EEXIST')) throw error
+      this.#discard(path)
+      return make()
+    }
+  }
+
+  #discard(path: ByteString): void {
+    removeTree(path, (gone) => {
+      for (const noted of [this.#brought, this.#marks, this.#cleared, this.#times]) noted.delete(gone)
+    })
+    this.folders.forget()
+  }
+
+  /** A folder that no entry has described yet takes after the same folder below, unless this layer hides that. */
+  #makeImplied(path: ByteString): void {
+    const replacesMark = this.#marks.delete(path)
+    if (replacesMark) unlinkSync(toPath(path))
+    mkdirSync(toPath(path), IMPLIED_MODE)
+    if (replacesMark) this.#markOpaque(path)
+    const implied = replacesMark ? undefined : impliedBy(this.#lowers, path)
+    if (!implied) return
+    own(path, implied)
+    lutimesNs(toPath(path), implied.atime, implied.mtime)
+  }
+
+  /** Removes what this layer did not bring at and below `path`; answers whether anything is left there. */
+  #prune(path: ByteString): boolean {
+    if (this.#marks.has(path) || this.#cleared.has(path)) return true
+    const stat = statOf(path)
+    if (!stat) return false
+    let kept = this.#brought.has(path)
+    if (stat.isDirectory()) for (const name of namesIn(path)) kept = this.#prune(join(path, name)) || kept
+    if (kept) return true
+    if (stat.isDirectory()) rmdirSync(toPath(path))
+    else unlinkSync(toPath(path))
+    this.folders.forget()
+    return false
+  }
+
+  /** Is nothing from before left at `path`, because this layer has hidden it or a folder above? */
+  #isCleared(path: ByteString): boolean {
+    for (let at = path; ; at = at.slice(0, at.lastIndexOf('/'))) {
+      if (this.#cleared.has(at)) return true
+      if (at === '') return false
+    }
+  }
+
+  #markOpaque(path: ByteString): void {
+    lsetxattr(toPath(path), OPAQUE, YES)
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * The thread that works in other people's trees. Everything it needs is loaded before its first jail: inside one, a module
+ * would be looked for in the layer.
+ */
+import { type MessagePort, parentPort } from 'node:worker_threads'
+import { enterJail } from '@gantry/linux/jail'
+import { isSystemError } from '@gantry/linux/system'
+import { Fault, type FaultCode } from '@gantry/model/fault'
+import { applyLayer, openAll } from './apply-layer.ts'
+import type { Job, Order, Reply, Results } from './job.ts'
+import { emptyRoot, usageOfRoot } from './tree.ts'
+
+if (parentPort) serve(parentPort)
+
+/** Does one order after the other; the pool sends the next one only after the reply. */
+function serve(port: MessagePort): void {
+  port.on('message', (order: Order) => {
+    void answer(order).then((reply) => port.postMessage(reply))
+  })
+}
+
+async function answer({ job, cancelled }: Order): Promise<Reply> {
+  const check = (): void => {
+    if (Atomics.load(cancelled, 0) !== 0) throw new Fault('cancelled', 'The call was cancelled')
+  }
+  let reusable = false
+  try {
+    const result = await run(job, check, () => {
+      reusable = true
+    })
+    return { reusable, result }
+  } catch (error) {
+    if (error instanceof Fault) return { reusable, fault: { code: error.code, message: error.message } }
+    if (isSystemError(error)) return { reusable, fault: { code: codeOf(error.code), message: error.message } }
+    return { reusable, crash: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+  }
+}
+
+/** A folder that cannot be worked in is the caller's affair: mounts may name any. */
+function codeOf(code: string): FaultCode {
+  return code === 'ENOSPC' || code === 'EDQUOT' ? 'resource-exhausted' : 'failed-precondition'
+}
+
+/** @param left is called when the thread is out of the jail again */
+async function run(job: Job, check: () => void, left: () => void): Promise<Results[keyof Results]> {
+  using opened = job.kind === 'apply' ? openAll(job) : undefined
+  const jail = enterJail(job.root)
+  try {
+    if (job.kind === 'apply') return opened && (await applyLayer(job, opened, check))
+    if (job.kind === 'usage') return usageOfRoot()
+    emptyRoot()
+    return undefined
+  } finally {
+    jail[Symbol.dispose]()
+    left() // not reached when the way out failed: the thread is then given up
+  }
+}

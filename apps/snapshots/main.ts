@@ -1,0 +1,78 @@
+import { join } from 'node:path'
+import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
+import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
+import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
+import { Unpack } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
+import { connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind } from '@gantry/rpc/service'
+import { connectBus } from '@gantry/service/bus'
+import { openChanges } from '@gantry/service/changes'
+import { loadConfig, socketOf } from '@gantry/service/config'
+import { introspection } from '@gantry/service/plugins'
+import { startProcess, stopped } from '@gantry/service/process'
+import { openStore } from '@gantry/store/store'
+import { Config } from './config.ts'
+import { createApply } from './diff/apply.ts'
+import { clearTargets } from './diff/target.ts'
+import { diffService } from './diff-service.ts'
+import { createOverlayfs } from './drivers/overlayfs.ts'
+import { DEFAULT_LIMITS } from './extract/limits.ts'
+import { createPool } from './extract/pool.ts'
+import { createLeaseHolder } from './leases.ts'
+import { mountsService } from './mounts-service.ts'
+import { ownerService } from './owner-service.ts'
+import { pluginsOf } from './plugins.ts'
+import { rowsOf } from './rows.ts'
+import { createSnapshots } from './snapshots.ts'
+import { snapshotsService } from './snapshots-service.ts'
+import { createUnpack } from './unpack.ts'
+import { unpackService } from './unpack-service.ts'
+import { scopeParser } from './wire.ts'
+
+const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
+const config = loadConfig('snapshots', Config, options)
+const folder = join(config.root, 'snapshots')
+const mountRoot = join(config.state, 'snapshots-mounts')
+clearTargets(mountRoot)
+
+await using store = openStore(join(folder, 'records'))
+await using bus = connectBus(config.nats, log)
+await using changes = openChanges({ store, bus, log })
+await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
+await using content = connect(config.content ?? socketOf(config, 'content'))
+await using pool = createPool(config.threads)
+
+const driver = createOverlayfs({
+  root: join(folder, 'overlayfs'),
+  pool,
+  mountOptions: config.mount_options,
+  report: (err, path) => log.warn({ err, path }, 'A folder could not be deleted: the next start tries again'),
+})
+const limits = {
+  ...DEFAULT_LIMITS,
+  plainBytes: config.max_layer_bytes,
+  entries: config.max_layer_entries,
+  ratio: config.max_layer_ratio,
+}
+const leases = createLeaseHolder(metadata)
+const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
+const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
+const unpack = createUnpack({ snapshots, apply, leases })
+const parseScope = scopeParser([driver.name])
+
+await using _server = await listen({
+  address: socketOf(config, 'snapshots'),
+  bindings: [
+    bind(Snapshots, snapshotsService(snapshots, parseScope)),
+    bind(Diff, diffService(apply)),
+    bind(Mounts, mountsService()),
+    bind(Unpack, unpackService(unpack, parseScope)),
+    bind(Owner, ownerService(snapshots)),
+    introspection(pluginsOf([driver])),
+  ],
+  log,
+})
+log.info('The snapshots process is ready')
+await stopped(stop)
