@@ -7,7 +7,8 @@ import type { Link } from './link.ts'
 import { type PullStart, pull } from './pull.ts'
 import { STREAM } from './stream.ts'
 
-const RETRY_MS = 50
+const FIRST_RETRY_MS = 50
+const LAST_RETRY_MS = 1000
 const MAX_REMEMBERED = 10_000 // senders, and ids without a count
 const NO_MESSAGE = 10037 // the server's code for "no message at this sequence"
 
@@ -27,19 +28,24 @@ export function readLog(
   link: Link,
   { from, signal }: { from: LogStart; signal: AbortSignal },
 ): AsyncIterable<LoggedEvent> {
-  // Without a connection the end of the log is unknown: "now" is then a time.
-  const next = from !== 'new' ? from : link.session ? 'end' : new Date()
-  return follow(link, { next, first: undefined, last: undefined, log: undefined }, signal)
+  return follow(link, { next: startOf(link, from), first: undefined, last: undefined, log: undefined }, signal)
+}
+
+function startOf(link: Link, from: LogStart): Cursor['next'] {
+  if (from === 'new') return link.session ? 'end' : new Date() // with no server to ask for the end, "now" is a time
+  return typeof from === 'number' ? Math.max(from, 1) : from
 }
 
 async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGenerator<LoggedEvent> {
   const isDouble = createDoubles()
   const fallback = new Date()
+  let delay = FIRST_RETRY_MS
   while (!signal.aborted) {
     try {
       const session = await link.next(signal)
       const start = await abortable(locate(session.manager, cursor), signal)
       for await (const event of pull(session, start, signal)) {
+        delay = FIRST_RETRY_MS
         cursor.next = event.sequence + 1
         cursor.first ??= event.sequence
         cursor.last = event
@@ -49,7 +55,8 @@ async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGe
       if (signal.aborted) return
       if (error instanceof Fault) throw error
       if (cursor.next === 'end') cursor.next = fallback
-      await sleep(RETRY_MS, undefined, { signal }).catch(() => {})
+      await sleep(delay, undefined, { signal }).catch(() => {})
+      delay = Math.min(delay * 2, LAST_RETRY_MS)
     }
   }
 }

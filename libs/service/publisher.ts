@@ -7,6 +7,7 @@ import type { Bus } from './bus.ts'
 const BATCH = 256 // events read from the outbox at once
 const PATIENCE_MS = 250 // how long a write waits for its events
 const RETRY_MS = 50
+const FORGET_MS = 100
 
 /** Moves events from the outbox to the log, one after the other. */
 export interface Publisher {
@@ -29,6 +30,7 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
   let acked = 0 // sequence of the last event the log has
   let removed = 0
   let removing: Promise<void> | undefined
+  let timer: NodeJS.Timeout | undefined
   let waiters: Waiter[] = []
   let work = Promise.withResolvers<void>()
 
@@ -37,7 +39,6 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
       const batch = outbox.pending(BATCH, acked)
       if (batch.length > 0) await publish(batch)
       else {
-        forget()
         await work.promise
         work = Promise.withResolvers<void>()
       }
@@ -62,7 +63,7 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
       acked = seq
       settle(seq)
     }
-    forget()
+    forgetSoon()
   }
 
   function settle(seq: number): void {
@@ -70,19 +71,27 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
     waiters = waiters.filter((waiter) => waiter.seq > seq)
   }
 
-  /** Removes what is delivered from the outbox, behind the back of the flow; a crash before it only repeats ids. */
-  function forget(): void {
-    if (removing || removed >= acked) return
+  /**
+   * Removes what is delivered from the outbox, a while later and many at once: a removal is a commit that the next write
+   * would have to wait for. A crash before it only repeats ids.
+   */
+  function forgetSoon(): void {
+    timer ??= setTimeout(() => {
+      timer = undefined
+      removing = forget()
+    }, FORGET_MS)
+  }
+
+  async function forget(): Promise<void> {
+    await removing
     const through = acked
-    removing = outbox
-      .removeThrough(through)
-      .then(() => {
-        removed = through
-      })
-      .catch((error: unknown) => log.error({ err: error }, 'Delivered events stay in the outbox'))
-      .finally(() => {
-        removing = undefined
-      })
+    if (removed >= through) return
+    try {
+      await outbox.removeThrough(through)
+      removed = through
+    } catch (error) {
+      log.error({ err: error }, 'Delivered events stay in the outbox')
+    }
   }
 
   const running = run()
@@ -102,7 +111,8 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
       stop.abort()
       work.resolve()
       await running
-      await removing
+      clearTimeout(timer)
+      await forget()
     },
   }
 }
