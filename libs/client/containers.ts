@@ -1,8 +1,8 @@
-import { cpus } from 'node:os'
 import type { Container as WireContainer } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { clearReserved } from '@gantry/model/labels'
 import { packJson } from './any.ts'
+import { thisHost } from './host.ts'
 import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
 import { readFromSnapshot, type SnapshotMount } from './rootfs.ts'
@@ -25,6 +25,8 @@ export interface Container {
   readonly updatedAt: Date
   /** The OCI runtime spec; `undefined` when it is none that we can read. */
   readonly spec: Spec | undefined
+  /** The mounts of its snapshot, when they are known already: after `create`. */
+  readonly rootfs?: readonly SnapshotMount[]
 }
 
 export interface CreateContainer {
@@ -92,10 +94,11 @@ export async function findUser(text: string, mounts: () => Promise<readonly Snap
 /** A lease keeps the snapshot until the record that refers to it is written. */
 async function create(wire: Wire, images: Images, options: CreateContainer, signal: AbortSignal): Promise<Container> {
   const { id, platform } = options
-  const image = await images.resolve(options.image, platform === undefined ? {} : { platform }, signal)
-  await using lease = await openLease(wire, signal)
   const snapshotter = options.snapshotter ?? wire.snapshotter
-  const mounts = await prepare(wire, { snapshotter, key: id, image, lease: lease.id }, signal)
+  await using held = openLease(wire, signal) // made while the image is read
+  const image = await images.resolve(options.image, platform === undefined ? {} : { platform }, signal)
+  const lease = await held.id
+  const mounts = await prepare(wire, { snapshotter, key: id, image, lease }, signal)
   try {
     const defaults = image.config.config
     const user = await findUser(userOf(options.spec, defaults), async () => mounts)
@@ -105,7 +108,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
       image: defaults,
       user,
       options: options.spec,
-      cpuCount: cpus().length,
+      host: thisHost,
     })
     const container = {
       id,
@@ -116,8 +119,8 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
       snapshotter,
       snapshotKey: id,
     }
-    const reply = await wire.services.containers.create({ container }, wire.call(signal, { lease: lease.id }))
-    return toContainer(reply.container)
+    const reply = await wire.services.containers.create({ container }, wire.call(signal, { lease }))
+    return { ...toContainer(reply.container), rootfs: mounts }
   } catch (error) {
     const cleanup = AbortSignal.timeout(CLEANUP_MS)
     await wire.services.snapshots.remove({ snapshotter, key: id }, wire.call(cleanup)).catch(() => undefined)

@@ -5,20 +5,23 @@ const RELEASE_MS = 10_000
 const EXPIRE_LABEL = 'containerd.io/gc.expire'
 
 export interface Lease extends AsyncDisposable {
-  readonly id: string
+  /** Known once the server has made it. */
+  readonly id: Promise<string>
 }
 
 /** Takes a lease: what is made under it stays until it is disposed, even though nothing refers to it yet. */
-export async function openLease(wire: Wire, signal: AbortSignal): Promise<Lease> {
+export function openLease(wire: Wire, signal: AbortSignal): Lease {
   const { leases } = wire.services
-  const expires = new Date(Date.now() + EXPIRES_MS).toISOString()
-  const { lease } = await leases.create({ labels: { [EXPIRE_LABEL]: expires } }, wire.call(signal))
-  const id = lease?.id ?? ''
+  const labels = { [EXPIRE_LABEL]: new Date(Date.now() + EXPIRES_MS).toISOString() }
+  const id = leases.create({ labels }, wire.call(signal)).then(({ lease }) => lease?.id ?? '')
+  id.catch(() => undefined) // whoever awaits it hears of a failure
   return {
     id,
-    // a lease that cannot be let go expires by itself, so failing for it would only hide a better error
+    // one that was never made or cannot be let go expires by itself: failing for it would only hide a better error
     async [Symbol.asyncDispose]() {
-      await leases.delete({ id }, wire.call(AbortSignal.timeout(RELEASE_MS))).catch(() => undefined)
+      await id
+        .then((made) => leases.delete({ id: made }, wire.call(AbortSignal.timeout(RELEASE_MS))))
+        .catch(() => undefined)
     },
   }
 }

@@ -11,6 +11,7 @@ const OPAQUE = 'trusted.overlay.opaque'
 export interface SnapshotMount {
   readonly type: string
   readonly source: string
+  readonly target?: string
   readonly options: readonly string[]
 }
 

@@ -23,7 +23,7 @@ function spec(options: SpecOptions = {}, image: Partial<ImageDefaults> = {}) {
     image: { ...plain, ...image },
     user: { uid: 0, gid: 0, additionalGids: [0] },
     options,
-    cpuCount: 2,
+    host: { cpuCount: 2, devices: () => [], capabilities: () => ['CAP_SYS_ADMIN'] },
   })
 }
 
@@ -132,6 +132,7 @@ test('a privileged container is not confined', () => {
   const { process, linux } = spec({ privileged: true })
 
   expect(process.noNewPrivileges).toBe(false)
+  expect(process.capabilities).toMatchObject({ effective: ['CAP_SYS_ADMIN'] })
   expect(linux).not.toHaveProperty('maskedPaths')
   expect(linux).toMatchObject({ resources: { devices: [{ allow: true, access: 'rwm' }] } })
 })

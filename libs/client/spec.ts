@@ -1,8 +1,8 @@
 import { posix } from 'node:path'
 import { Fault } from '@gantry/model/fault'
 import type { ImageDefaults } from '@gantry/model/manifest'
+import type { Host } from './host.ts'
 import {
-  ALL_CAPABILITIES,
   DEFAULT_CAPABILITIES,
   DEFAULT_PATH,
   defaultMounts,
@@ -67,8 +67,7 @@ export interface SpecParts {
   readonly image: ImageDefaults
   readonly user: ResolvedUser
   readonly options: SpecOptions
-  /** CPUs of the host, for the paths that are masked. */
-  readonly cpuCount: number
+  readonly host: Host
 }
 
 /** The OCI version whose fields are used. */
@@ -99,7 +98,8 @@ export function buildSpec(parts: SpecParts): Spec {
       },
       cgroupsPath: `/${namespace}/${id}`,
       namespaces: namespacesOf(options.netHost ?? false),
-      ...(privileged ? {} : { maskedPaths: maskedPaths(parts.cpuCount), readonlyPaths: READONLY_PATHS }),
+      ...(privileged ? { devices: parts.host.devices() } : {}),
+      ...(privileged ? {} : { maskedPaths: maskedPaths(parts.host.cpuCount), readonlyPaths: READONLY_PATHS }),
     },
   }
 }
@@ -134,10 +134,10 @@ export function execProcess(
   }
 }
 
-function processOf({ image, options, user }: SpecParts): ProcessSpec {
+function processOf({ image, options, user, host }: SpecParts): ProcessSpec {
   const tty = options.tty ?? false
   const ofImage = image.env.filter((entry) => entry.indexOf('=') > 0) // a bare key would take the value from a host
-  const capabilities = options.privileged ? ALL_CAPABILITIES : DEFAULT_CAPABILITIES
+  const capabilities = options.privileged ? host.capabilities() : DEFAULT_CAPABILITIES
   return {
     ...(tty ? { terminal: true } : {}),
     user,

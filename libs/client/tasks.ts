@@ -4,6 +4,7 @@ import { Fault } from '@gantry/model/fault'
 import { type Packed, packJson, typeNameOf } from './any.ts'
 import { type Container, type Containers, findUser } from './containers.ts'
 import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
+import type { SnapshotMount } from './rootfs.ts'
 import { execProcess } from './spec.ts'
 import { openStdio, type Stdio, type StdioOptions } from './stdio.ts'
 import type { Wire } from './wire.ts'
@@ -58,7 +59,7 @@ async function createTask(
 ): Promise<Task> {
   const record = typeof container === 'string' ? await containers.get(container, signal) : container
   const terminal = record.spec?.process.terminal ?? false
-  const rootfs = await mountsOf(wire, record, signal)
+  const rootfs = (await mountsOf(wire, record, signal)).map(toMount)
   const io = openStdio(wire.fifoDir, { name: record.id, terminal }, stdio)
   try {
     await wire.services.tasks.create({ containerId: record.id, rootfs, terminal, ...io.paths }, wire.call(signal))
@@ -109,9 +110,15 @@ async function createExec(
   return createProcess(wire, { containerId, execId }, io)
 }
 
-async function mountsOf(wire: Wire, { snapshotter, snapshotKey }: Container, signal: AbortSignal) {
+async function mountsOf(wire: Wire, record: Container, signal: AbortSignal): Promise<readonly SnapshotMount[]> {
+  const { snapshotter, snapshotKey, rootfs } = record
+  if (rootfs) return rootfs
   if (snapshotKey === '') return []
   return (await wire.services.snapshots.mounts({ snapshotter, key: snapshotKey }, wire.call(signal))).mounts
+}
+
+function toMount({ type, source, target = '', options }: SnapshotMount) {
+  return { type, source, target, options: [...options] }
 }
 
 /** Only processes started as an exec carry details; of another message there is nothing to say. */
