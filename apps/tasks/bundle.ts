@@ -1,10 +1,22 @@
-import { closeSync, constants, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { type Mount, mount, mountsUnder, unmountAll } from '@gantry/linux/mount'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
+import type { RuntimeChoice } from './runtime/runtime.ts'
 
 // <state>/bundles/<namespace>/<id>/     0700, what the OCI runtime is given
 //   config.json                         the container's specification
+//   runtime.json                        which runtime it is for: RuntimeChoice
 //   rootfs/                             where the rootfs mounts go
 //   init/                               the folder of the first process: pid, exit, oom, log.json
 //   execs/<exec id>/                    the same for an exec, and its process.json
@@ -37,11 +49,16 @@ export function bundleOf(bundles: string, namespace: string, id: string): Bundle
  * Makes the bundle: folders, specification, rootfs mounts in their order.
  * @param rootfs targets are paths inside the rootfs, empty for the rootfs itself
  */
-export function makeBundle(bundle: Bundle, config: string, rootfs: readonly Mount[]): void {
+export function makeBundle(
+  bundle: Bundle,
+  files: { readonly config: string; readonly runtime: RuntimeChoice },
+  rootfs: readonly Mount[],
+): void {
   mkdirSync(bundle.dir, { recursive: true, mode: 0o700 })
   mkdirSync(bundle.rootfs, { mode: 0o711 })
   mkdirSync(bundle.processDir(''), { mode: 0o700 })
-  writeFileSync(join(bundle.dir, 'config.json'), config, { mode: 0o600 })
+  writeFileSync(join(bundle.dir, 'runtime.json'), JSON.stringify(files.runtime), { mode: 0o600 })
+  writeFileSync(join(bundle.dir, 'config.json'), files.config, { mode: 0o600 })
   for (const each of rootfs) mountIn(bundle.rootfs, each)
 }
 
@@ -53,6 +70,26 @@ function mountIn(rootfs: string, what: Mount): void {
   } finally {
     closeSync(fd)
   }
+}
+
+/** Which runtime a bundle was made for, or undefined when it was not finished: no runtime has seen it then. */
+export function readRuntime(bundle: Bundle): RuntimeChoice | undefined {
+  try {
+    return JSON.parse(readFileSync(join(bundle.dir, 'runtime.json'), 'utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+/** The folders of all processes that a bundle has ever started and not deleted. */
+export function processFolders(bundle: Bundle): string[] {
+  const execs = join(bundle.dir, 'execs')
+  const ids = existsSync(execs) ? readdirSync(execs) : []
+  return [bundle.processDir(''), ...ids.map((id) => join(execs, id))]
+}
+
+export function removeFolder(path: string): void {
+  rmSync(path, { recursive: true, force: true })
 }
 
 /** Makes the folder of an exec anew and puts its process there. @returns the path of the process file */

@@ -26,6 +26,12 @@ export function cgroupOf(pid: number): string | null {
   return null
 }
 
+/** Is a process not the first of a pid namespace of its own? Then others may outlive it. Yes when nobody can tell. */
+export function sharesPids(pid: number): boolean {
+  const ids = /^NSpid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1]?.split(/\s+/) ?? []
+  return ids.length < 2 || ids.at(-1) !== '1'
+}
+
 /** The processes of a cgroup and of the groups below it. */
 export function pidsOf(cgroup: string): number[] {
   const folder = folderOf(cgroup)

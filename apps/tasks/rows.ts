@@ -16,8 +16,8 @@ export interface TaskRow {
   readonly runtime: RuntimeChoice
   /** Where the container's processes are accounted, or null when it has no group of its own. */
   readonly cgroup: string | null
-  /** Rootfs mounts were made in the bundle, and have to be taken off. */
-  readonly mounted: boolean
+  /** Init is not the first process of a pid namespace of its own: others may outlive it. */
+  readonly sharesPids: boolean
   readonly oomSeen: boolean
 }
 

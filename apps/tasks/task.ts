@@ -111,6 +111,10 @@ export function isAliveLife(life: Life): life is Alive {
   return life.status === 'created' || life.status === 'running' || life.status === 'paused'
 }
 
+export function isStopped(life: Life): life is Stopped {
+  return life.status === 'stopped'
+}
+
 /** 0 before there is a process, and for one that could not be started. */
 export function pidOf(life: Life): number {
   return life.status === 'added' || life.status === 'failed' ? 0 : life.live.process.pid

@@ -1,0 +1,100 @@
+import type { Process as Service } from '@gantry/service/process'
+import { events } from './events.ts'
+import { type Process, putProcess, putTask, type Task, type Write } from './registry.ts'
+import type { Rows } from './rows.ts'
+import type { Runtime } from './runtime/runtime.ts'
+import { type Exit, isAliveLife, stop } from './task.ts'
+
+const EXEC_GRACE_MS = 5000 // how long the end of init waits for the ends of its execs
+const SIGKILL = 9
+const LOST: number = 128 + SIGKILL
+
+export interface EndingParts {
+  readonly rows: Rows
+  readonly write: Write
+  readonly runtime: Runtime
+  readonly boot: string
+  readonly now: () => number
+  readonly log: Service['log']
+}
+
+/** Follows processes to their end and makes it known exactly once. */
+export interface Endings {
+  /** From now on the end of a live process is noticed; one that ended before, too. */
+  follow(process: Process): void
+}
+
+export function createEndings(parts: EndingParts): Endings {
+  const { runtime, log } = parts
+  return {
+    follow(process) {
+      if (!isAliveLife(process.life)) return
+      const { task, life } = process
+      const failed = (err: unknown): void =>
+        log.error({ err, task: task.id, exec: process.execId }, 'An end is not recorded')
+      process.watch?.[Symbol.dispose]()
+      process.watch = runtime.watch({ task, execId: process.execId, stdio: process.stdio }, life.live, {
+        onExit: (exit) => void end(parts, process, exit).catch(failed),
+        onOom: () => void tellOom(parts, task).catch(failed),
+      })
+    },
+  }
+}
+
+/** Init's end comes after those of all its execs, and after a want of memory that led to it. */
+async function end(parts: EndingParts, process: Process, exit: Exit): Promise<void> {
+  if (process.execId === '') await endContainer(parts, process.task)
+  await process.exclusive(() => record(parts, process, exit))
+}
+
+async function record({ rows, write, runtime }: EndingParts, process: Process, exit: Exit): Promise<void> {
+  const { life } = process
+  if (!isAliveLife(life)) return // told already
+  const stopped = stop(life, exit)
+  await write((emit) => {
+    putProcess(rows, process, stopped)
+    events.exited(process, emit, exit)
+  })
+  process.life = stopped
+  process.watch = undefined
+  process.ended.resolve()
+  runtime.endInput(life.live)
+}
+
+/**
+ * Ends what outlived init: a frozen rest is thawed to take its signals, what is left in the cgroup is killed (in a pid
+ * namespace of its own the kernel has done so), and every exec gets its end before init does.
+ */
+async function endContainer(parts: EndingParts, task: Task): Promise<void> {
+  const { runtime, now, log } = parts
+  task.ending = true
+  const { life } = task.init
+  if (life.status === 'paused') await runtime.resume(task).catch(() => undefined)
+  if (task.sharesPids && isAliveLife(life)) runtime.killAll(task, life.live, SIGKILL)
+  const execs = [...task.execs.values()]
+  await Promise.all(
+    execs.map(async (exec) => {
+      await exec.exclusive(async () => undefined) // a start that is under way decides first
+      if (!isAliveLife(exec.life)) return
+      runtime.kill(exec.life.live, SIGKILL)
+      const timer = setTimeout(() => {
+        end(parts, exec, { status: LOST, atMs: now() }).catch((err) =>
+          log.error({ err, task: task.id }, 'An end is not recorded'),
+        )
+      }, EXEC_GRACE_MS)
+      await exec.ended.promise
+      clearTimeout(timer)
+    }),
+  )
+}
+
+async function tellOom({ rows, write, boot }: EndingParts, task: Task): Promise<void> {
+  await task.init.exclusive(async () => {
+    if (task.oomSeen) return
+    await write((emit) => {
+      putTask(rows, task, boot, true)
+      events.oom(task, emit)
+    })
+    task.oomSeen = true
+  })
+}

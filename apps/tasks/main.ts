@@ -1,0 +1,60 @@
+import { readFileSync } from 'node:fs'
+import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Controller } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { clientOf, connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind } from '@gantry/rpc/service'
+import { connectBus } from '@gantry/service/bus'
+import { openChanges } from '@gantry/service/changes'
+import { loadConfig, socketOf } from '@gantry/service/config'
+import { introspection } from '@gantry/service/plugins'
+import { startProcess, stopped } from '@gantry/service/process'
+import { openStore } from '@gantry/store/store'
+import { adopt } from './adopt.ts'
+import { bundlesIn } from './bundle.ts'
+import { Config } from './config.ts'
+import { createEndings } from './ending.ts'
+import { tasksPlugins } from './plugins.ts'
+import { createRegistry } from './registry.ts'
+import { openRows } from './rows.ts'
+import { createHost, findConmon } from './runtime/choose.ts'
+import { createExits } from './runtime/exits.ts'
+import { createOciRuntime } from './runtime/oci.ts'
+import { reportRuntime } from './runtime/report.ts'
+import { sandboxService } from './sandbox-service.ts'
+import { readHostLimits } from './spec.ts'
+import { createTasks } from './tasks.ts'
+import { tasksService } from './tasks-service.ts'
+
+const { log, stop, options } = await startProcess('tasks', process.argv.slice(2))
+const config = loadConfig('tasks', Config, options)
+const env = { PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
+const host = createHost(env.PATH)
+const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+
+await using bus = connectBus(config.nats, log)
+await using store = openStore(`${config.root}/tasks/records`)
+await using changes = openChanges({ store, bus, log })
+await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
+
+using exits = createExits(Date.now)
+const runtime = createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) })
+const shared = { rows: openRows(store), write: changes.write, runtime, boot, now: Date.now, log }
+const parts = {
+  ...shared,
+  ...{ registry: createRegistry(), endings: createEndings(shared) },
+  ...{ bundles: bundlesIn(config.state), limits: readHostLimits() },
+}
+await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, env, log })
+await adopt(parts)
+
+const runtimes = { configured: config.runtime, host, state: config.state }
+const service = tasksService({ tasks: createTasks(parts), containers: clientOf(Containers, metadata), runtimes })
+await using _server = await listen({
+  address: socketOf(config, 'tasks'),
+  bindings: [bind(Tasks, service), bind(Controller, sandboxService()), introspection(tasksPlugins())],
+  log,
+})
+log.info('Tasks is ready')
+await stopped(stop)

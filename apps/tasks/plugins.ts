@@ -1,0 +1,18 @@
+import { hostPlatform } from '@gantry/model/platform'
+import type { Plugin } from '@gantry/service/plugins'
+import { LOG_URI_SCHEMES } from './runtime/stdio.ts'
+
+/** What this process says of its parts; buildkitd takes its platforms from the runtime's. */
+export function tasksPlugins(): Plugin[] {
+  const { os, architecture, variant = '' } = hostPlatform()
+  return [
+    {
+      type: 'io.containerd.runtime.v2',
+      id: 'task',
+      platforms: [{ os, architecture, variant }],
+      exports: { 'log-uri-schemes': LOG_URI_SCHEMES.join(',') },
+    },
+    { type: 'io.containerd.service.v1', id: 'tasks-service' },
+    { type: 'io.containerd.grpc.v1', id: 'tasks' },
+  ]
+}

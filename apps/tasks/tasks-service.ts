@@ -1,0 +1,164 @@
+import { create, toBinary } from '@bufbuild/protobuf'
+import type { Any } from '@bufbuild/protobuf/wkt'
+import type { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import type { Tasks as TasksDescriptor } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
+import { Status } from '@gantry/api/containerd/types/task/task_pb'
+import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
+import { Fault } from '@gantry/model/fault'
+import { parseIdentifier } from '@gantry/model/identifier'
+import type { Client } from '@gantry/rpc/client'
+import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import type { Process } from './registry.ts'
+import { type ResolveParts, resolveRuntime } from './runtime/resolve.ts'
+import { type Life, pidOf } from './task.ts'
+import type { Tasks } from './tasks.ts'
+
+const STATUS: Record<Life['status'], Status> = {
+  added: Status.CREATED,
+  failed: Status.CREATED,
+  created: Status.CREATED,
+  running: Status.RUNNING,
+  paused: Status.PAUSED,
+  stopped: Status.STOPPED,
+}
+
+export interface TasksServiceParts {
+  readonly tasks: Tasks
+  /** Who keeps the container records; only Create needs it. */
+  readonly containers: Client<typeof Containers>
+  readonly runtimes: ResolveParts
+}
+
+/** containerd.services.tasks.v1.Tasks: parse the request, ask `tasks`, shape the reply (behaviour facts, 9). */
+export function tasksService(parts: TasksServiceParts): Implementation<typeof TasksDescriptor> {
+  const { tasks } = parts
+  return {
+    create: (request, context) => createTask(parts, request, context),
+
+    async start({ containerId, execId }, { namespace }) {
+      return { pid: await tasks.start(namespace, containerId, execId) }
+    },
+
+    async delete({ containerId }, { namespace }) {
+      const { live, exit } = await tasks.deleteTask(namespace, containerId)
+      return { id: '', pid: live.process.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.atMs) }
+    },
+
+    async deleteProcess({ containerId, execId }, { namespace }) {
+      if (execId === '') throw new Fault('invalid-argument', 'Cannot delete a process without its exec id')
+      const exec = await tasks.deleteExec(namespace, containerId, execId)
+      return { id: execId, pid: pidOf(exec.life), ...exitOf(exec.life) }
+    },
+
+    async get({ containerId, execId }, { namespace }) {
+      return { process: toWire(tasks.find(namespace, containerId, execId)) }
+    },
+
+    async list(_request, { namespace }) {
+      return { tasks: tasks.list(namespace).map(toWire) }
+    },
+
+    async kill({ containerId, execId, signal, all }, { namespace }) {
+      await tasks.kill(namespace, containerId, execId, { signal, all })
+      return {}
+    },
+
+    async exec({ containerId, execId, spec, stdin, stdout, stderr, terminal }, { namespace }) {
+      parseIdentifier(execId, 'exec id')
+      const process = textOf(spec, 'a process')
+      await tasks.exec(namespace, containerId, execId, { spec: process, stdio: { stdin, stdout, stderr, terminal } })
+      return {}
+    },
+
+    async resizePty({ containerId, execId, width, height }, { namespace }) {
+      tasks.resize(namespace, containerId, execId, { columns: width, rows: height })
+      return {}
+    },
+
+    async closeIO({ containerId, execId, stdin }, { namespace }) {
+      if (stdin) tasks.closeInput(namespace, containerId, execId)
+      else tasks.find(namespace, containerId, execId)
+      return {}
+    },
+
+    async pause({ containerId }, { namespace }) {
+      await tasks.pause(namespace, containerId)
+      return {}
+    },
+
+    async resume({ containerId }, { namespace }) {
+      await tasks.resume(namespace, containerId)
+      return {}
+    },
+
+    async listPids({ containerId }, { namespace }) {
+      const processes = tasks.pids(namespace, containerId)
+      return { processes: processes.map(({ pid, execId }) => ({ pid, ...detailsOf(execId) })) }
+    },
+
+    async update({ containerId, resources }, { namespace }) {
+      await tasks.update(namespace, containerId, textOf(resources, 'resources'))
+      return {}
+    },
+
+    async wait({ containerId, execId }, { namespace, signal }) {
+      const { life } = await tasks.wait(namespace, containerId, execId, signal)
+      return exitOf(life)
+    },
+
+    checkpoint: unimplemented('Checkpoint'),
+    metrics: unimplemented('Metrics'),
+  }
+}
+
+const createTask = async (
+  { tasks, containers, runtimes }: TasksServiceParts,
+  request: Parameters<Implementation<typeof TasksDescriptor>['create']>[0],
+  { namespace, signal }: Parameters<Implementation<typeof TasksDescriptor>['create']>[1],
+) => {
+  const { containerId, rootfs, stdin, stdout, stderr, terminal } = request
+  if (request.checkpoint !== undefined) throw new Fault('unimplemented', 'Restoring a checkpoint is not supported yet')
+  if (request.taskApiAddress !== '') throw new Fault('unimplemented', 'Joining a running shim is not supported yet')
+  const { container } = await containers.get({ id: containerId }, { namespace, signal })
+  if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
+  const runtime = resolveRuntime(runtimes, {
+    ...{ namespace, name: container.runtime?.name ?? '', path: request.runtimePath },
+    ...{ options: request.options, containerOptions: container.runtime?.options },
+  })
+  const pid = await tasks.create(namespace, containerId, {
+    spec: container.spec?.value ?? new Uint8Array(),
+    rootfs: rootfs.map(({ type, source, target, options }) => ({ type, source, target, options })),
+    stdio: { stdin, stdout, stderr, terminal },
+    runtime,
+  })
+  return { containerId, pid }
+}
+
+function toWire({ task, execId, stdio, life }: Process) {
+  return {
+    ...{ containerId: task.id, id: execId === '' ? task.id : execId, pid: pidOf(life) },
+    status: execId !== '' && life.status === 'running' ? STATUS[task.init.life.status] : STATUS[life.status],
+    ...stdio,
+    ...exitOf(life),
+  }
+}
+
+/** A process that has not ended has the zero time, never none: clients test for it. */
+function exitOf(life: Life) {
+  if (life.status !== 'stopped') return { exitStatus: 0, exitedAt: ZERO_TIME }
+  return { exitStatus: life.exit.status, exitedAt: toTimestamp(life.exit.atMs) }
+}
+
+/** Only the first process of an exec has details. */
+function detailsOf(execId: string | undefined) {
+  if (execId === undefined) return {}
+  const value = toBinary(ProcessDetailsSchema, create(ProcessDetailsSchema, { execId }))
+  return { info: { typeUrl: ProcessDetailsSchema.typeName, value } }
+}
+
+/** The JSON in an Any whose type is one of the runtime specification's. @param what names it in the message */
+function textOf(any: Any | undefined, what: string): string {
+  if (any === undefined) throw new Fault('invalid-argument', `Cannot do without ${what}`)
+  return new TextDecoder().decode(any.value)
+}

@@ -1,0 +1,388 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs'
+import { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf'
+import { mkfifo } from '@gantry/linux/file'
+import { mountsUnder } from '@gantry/linux/mount'
+import { isAlive } from '@gantry/linux/process'
+import { openStore } from '@gantry/store/store'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { adopt } from './adopt.ts'
+import { bundlesIn } from './bundle.ts'
+import { createEndings } from './ending.ts'
+import { createRegistry } from './registry.ts'
+import { openRows } from './rows.ts'
+import { chooseRuntime, createHost } from './runtime/choose.ts'
+import { createExits } from './runtime/exits.ts'
+import { createOciRuntime } from './runtime/oci.ts'
+import { resolveRuntime } from './runtime/resolve.ts'
+import { readHostLimits } from './spec.ts'
+import { isAliveLife, type Live } from './task.ts'
+import { createTasks, type TasksParts } from './tasks.ts'
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const BUSYBOX = '/bin/busybox'
+const host = createHost(PATH)
+const missing = whatIsMissing()
+const never = new AbortController().signal
+const NS = 'test'
+
+/** Why these tests cannot run here, or an empty text. */
+function whatIsMissing(): string {
+  if (process.getuid?.() !== 0) return 'needs root'
+  if (!existsSync(BUSYBOX)) return 'needs busybox-static'
+  try {
+    chooseRuntime('auto', host)
+  } catch {
+    return 'needs runc or crun'
+  }
+  return host.find('conmon') === undefined ? 'needs conmon' : ''
+}
+
+let folder: string
+let told: string[]
+let node: Awaited<ReturnType<typeof startNode>>
+
+/** One run of the tasks process, without its sockets; `[Symbol.asyncDispose]` is its end, however that came. */
+async function startNode() {
+  const store = openStore(join(folder, 'records'))
+  const exits = createExits(Date.now)
+  const runtime = createOciRuntime({ state: folder, env: { PATH }, exits, conmon: () => host.find('conmon') ?? '' })
+  const emit = <S extends DescMessage>(_ns: string, topic: string, _schema: S, init: MessageInitShape<S>): void => {
+    const { containerId, execId, id, exitStatus } = {
+      execId: '',
+      id: '',
+      exitStatus: undefined,
+      containerId: '',
+      ...init,
+    }
+    told.push(
+      [topic.slice('/tasks/'.length), execId || id || containerId, exitStatus].filter((x) => x !== undefined).join(' '),
+    )
+  }
+  const quiet = vi.fn()
+  const shared = {
+    rows: openRows(store),
+    write: <T>(change: (e: typeof emit) => T) => store.write(() => change(emit)),
+    runtime,
+    boot: 'this',
+    now: Date.now,
+    log: { info: quiet, warn: quiet, error: console.error } as unknown as TasksParts['log'],
+  }
+  const registry = createRegistry()
+  const parts: TasksParts = {
+    ...shared,
+    ...{ registry, endings: createEndings(shared), bundles: bundlesIn(folder), limits: readHostLimits() },
+  }
+  await adopt(parts)
+  return {
+    tasks: createTasks(parts),
+    runtime,
+    async [Symbol.asyncDispose]() {
+      for (const task of registry.all())
+        for (const each of [task.init, ...task.execs.values()]) each.watch?.[Symbol.dispose]()
+      exits[Symbol.dispose]()
+      await store[Symbol.asyncDispose]()
+    },
+  }
+}
+
+const runtimeOptions = { namespace: NS, name: '', path: '', options: undefined, containerOptions: undefined }
+
+function create(id: string, args: readonly string[], stdio = {}, more = {}): Promise<number> {
+  const terminal = 'terminal' in stdio && stdio.terminal === true
+  const spec = {
+    ociVersion: '1.0.2',
+    process: { args, cwd: '/', env: ['PATH=/bin'], user: { uid: 0, gid: 0 }, terminal },
+    root: { path: 'rootfs' },
+    mounts: [
+      { destination: '/proc', type: 'proc', source: 'proc' },
+      { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['mode=755'] },
+      {
+        destination: '/dev/pts',
+        type: 'devpts',
+        source: 'devpts',
+        options: ['newinstance', 'ptmxmode=0666', 'mode=0620'],
+      },
+    ],
+    linux: {
+      cgroupsPath: `/gantry-test-${process.pid}/${id}`,
+      namespaces: ['pid', 'ipc', 'uts', 'mount', 'network'].map((type) => ({ type })),
+    },
+    ...more,
+  }
+  return node.tasks.create(NS, id, {
+    spec: Buffer.from(JSON.stringify(spec)),
+    rootfs: [{ type: 'bind', source: join(folder, 'image'), target: '', options: ['rbind', 'rw'] }],
+    stdio: { stdin: '', stdout: '', stderr: '', terminal: false, ...stdio },
+    runtime: resolveRuntime({ configured: 'auto', host, state: folder }, runtimeOptions),
+  })
+}
+
+async function run(id: string, args: readonly string[], stdio = {}, more = {}): Promise<number> {
+  await create(id, args, stdio, more)
+  return node.tasks.start(NS, id, '')
+}
+
+function exec(id: string, execId: string, args: readonly string[], stdio = {}): Promise<void> {
+  const terminal = 'terminal' in stdio && stdio.terminal === true
+  const spec = JSON.stringify({ args, cwd: '/', env: ['PATH=/bin'], user: { uid: 0, gid: 0 }, terminal })
+  return node.tasks.exec(NS, id, execId, {
+    spec,
+    stdio: { stdin: '', stdout: '', stderr: '', terminal: false, ...stdio },
+  })
+}
+
+async function exitOf(id: string, execId = ''): Promise<number> {
+  const { life } = await node.tasks.wait(NS, id, execId, never)
+  return life.status === 'stopped' ? life.exit.status : -1
+}
+
+/** A FIFO with a client at our end of it. */
+function fifo(name: string): { path: string; socket: Socket; text: () => string } {
+  const path = join(folder, name)
+  mkfifo(path, 0o700)
+  const socket = new Socket({
+    fd: openSync(path, constants.O_RDWR | constants.O_NONBLOCK),
+    readable: true,
+    writable: true,
+  })
+  let text = ''
+  socket.on('data', (chunk) => {
+    text += chunk.toString()
+  })
+  return { path, socket, text: () => text }
+}
+
+describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`}`, { timeout: 30_000 }, () => {
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'gantry-tasks-'))
+    told = []
+    const bin = join(folder, 'image', 'bin')
+    mkdirSync(bin, { recursive: true })
+    for (const dir of ['proc', 'dev']) mkdirSync(join(folder, 'image', dir))
+    copyFileSync(BUSYBOX, join(bin, 'busybox'))
+    for (const name of ['sh', 'cat', 'echo', 'sleep', 'stty', 'ls', 'tty']) symlinkSync('busybox', join(bin, name))
+    node = await startNode()
+  })
+
+  afterEach(async () => {
+    for (const { task, life, execId } of node.tasks.list(NS)) {
+      if (execId !== '') continue
+      if (isAliveLife(life)) node.runtime.kill(life.live, 9)
+      await node.tasks.wait(NS, task.id, '', AbortSignal.timeout(5000))
+      await node.tasks.deleteTask(NS, task.id)
+    }
+    await node[Symbol.asyncDispose]()
+    expect(mountsUnder(folder)).toEqual([])
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  test('a task runs, tells its exit code and leaves nothing', async () => {
+    const [out, err] = [fifo('out'), fifo('err')]
+    const pid = await run('box', ['sh', '-c', 'echo hello; echo oops >&2; exit 3'], {
+      stdout: out.path,
+      stderr: err.path,
+    })
+
+    expect(await exitOf('box')).toBe(3)
+    const { live } = await node.tasks.deleteTask(NS, 'box')
+
+    await vi.waitFor(() => expect([out.text(), err.text()]).toEqual(['hello\n', 'oops\n']))
+    expect(live.process.pid).toBe(pid)
+    expect(told).toEqual(['create box', 'start box', 'exit box 3', 'delete box 3'])
+    expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
+    expect(() => node.tasks.find(NS, 'box', '')).toThrow('task box not found')
+    out.socket.destroy()
+    err.socket.destroy()
+  })
+
+  test('a program that does not exist fails the create with the words that clients match', async () => {
+    await expect(create('box', ['nope'])).rejects.toThrow(
+      /^failed to create shim task: OCI runtime create failed: .*nope/,
+    )
+
+    expect(told).toEqual([])
+    expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
+    await run('box', ['sleep', '60'])
+    await expect(create('box', ['sh'])).rejects.toThrow('already exists')
+  })
+
+  test('input ends when the client has said so', async () => {
+    const [out, input] = [fifo('out'), join(folder, 'in')]
+    mkfifo(input, 0o700)
+    await run('box', ['cat'], { stdin: input, stdout: out.path })
+
+    const client = openSync(input, constants.O_WRONLY)
+    const writer = new Socket({ fd: client, readable: false, writable: true })
+    writer.end('some text')
+    await once(writer, 'close')
+    await vi.waitFor(() => expect(out.text()).toBe('some text'))
+    await sleep(100)
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
+    node.tasks.closeInput(NS, 'box', '')
+
+    expect(await exitOf('box')).toBe(0)
+    out.socket.destroy()
+  })
+
+  test('an exec runs beside init, and its end comes before that of init', async () => {
+    const out = fifo('out')
+    await run('box', ['sleep', '60'])
+    await exec('box', 'one', ['sh', '-c', 'echo from exec; exit 7'], { stdout: out.path })
+    await exec('box', 'two', ['sleep', '60'])
+    await expect(exec('box', 'one', ['sh'])).rejects.toThrow('already exists')
+    const early = exitOf('box', 'one')
+
+    const pid = await node.tasks.start(NS, 'box', 'one')
+    await node.tasks.start(NS, 'box', 'two')
+
+    expect(await early).toBe(7)
+    await vi.waitFor(() => expect(out.text()).toBe('from exec\n'))
+    expect(node.tasks.find(NS, 'box', 'one').life).toMatchObject({ status: 'stopped', live: { process: { pid } } })
+    expect(node.tasks.pids(NS, 'box').map(({ execId }) => execId)).toEqual([undefined, 'two'])
+    await node.tasks.kill(NS, 'box', '', { signal: 9, all: false })
+    expect([await exitOf('box'), await exitOf('box', 'two')]).toEqual([137, 137])
+    await node.tasks.deleteExec(NS, 'box', 'one')
+    expect(told.slice(2)).toEqual([
+      ...['exec-added one', 'exec-added two', 'exec-started one'],
+      ...(told.indexOf('exit one 7') < told.indexOf('exec-started two')
+        ? ['exit one 7', 'exec-started two']
+        : ['exec-started two', 'exit one 7']),
+      ...['exit two 137', 'exit box 137'],
+    ])
+    out.socket.destroy()
+  })
+
+  test('an exec that cannot start stays to be deleted, and nobody waits for it', async () => {
+    await run('box', ['sleep', '60'])
+    await exec('box', 'bad', ['nope'])
+
+    await expect(node.tasks.start(NS, 'box', 'bad')).rejects.toThrow(/^OCI runtime exec failed: .*nope/)
+
+    expect((await node.tasks.wait(NS, 'box', 'bad', never)).life).toEqual({ status: 'failed' })
+    await expect(node.tasks.start(NS, 'box', 'bad')).rejects.toThrow('cannot start')
+    await node.tasks.deleteExec(NS, 'box', 'bad')
+    expect(() => node.tasks.find(NS, 'box', 'bad')).toThrow('process does not exist')
+  })
+
+  test('a paused task stands still until it is resumed, and can be killed', async () => {
+    await run('box', ['sleep', '60'])
+    await node.tasks.pause(NS, 'box')
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('paused')
+    await expect(node.tasks.pause(NS, 'box')).rejects.toThrow('cannot pause a paused container')
+    await expect(exec('box', 'one', ['sh'])).rejects.toThrow('cannot exec in a paused state')
+    await expect(node.tasks.deleteTask(NS, 'box')).rejects.toThrow('cannot delete a paused process')
+    await node.tasks.resume(NS, 'box')
+    await node.tasks.pause(NS, 'box')
+
+    await node.tasks.kill(NS, 'box', '', { signal: 9, all: false })
+
+    expect(await exitOf('box')).toBe(137)
+    expect(told.slice(2)).toEqual(['paused box', 'resumed box', 'paused box', 'exit box 137'])
+    await expect(node.tasks.kill(NS, 'box', '', { signal: 9, all: false })).rejects.toThrow('already finished')
+  })
+
+  test('a created task can be deleted without a start', async () => {
+    await create('box', ['sh'])
+
+    await node.tasks.deleteTask(NS, 'box')
+
+    expect(told).toEqual(['create box', 'exit box 137', 'delete box 137'])
+  })
+
+  test('a terminal carries input, output and its size', async () => {
+    const [out, input] = [fifo('out'), join(folder, 'in')]
+    mkfifo(input, 0o700)
+    const script = 'stty size; read line; echo "got $line"; stty size; exit 4'
+    await create('box', ['sh', '-c', script], { stdin: input, stdout: out.path, terminal: true })
+    node.tasks.resize(NS, 'box', '', { columns: 90, rows: 30 })
+    await node.tasks.start(NS, 'box', '')
+    await vi.waitFor(() => expect(out.text()).toContain('30 90'))
+    node.tasks.resize(NS, 'box', '', { columns: 100, rows: 40 })
+
+    const writer = spawn('sh', ['-c', `echo there > ${input}`])
+    await once(writer, 'exit')
+
+    expect(await exitOf('box')).toBe(4)
+    const { live } = await node.tasks.deleteTask(NS, 'box')
+    expect(out.text().replaceAll('\r', '')).toBe('30 90\nthere\ngot there\n40 100\n')
+    expect([live.input, live.output].map((helper) => helper !== null && isAlive(helper))).toEqual([false, false])
+    out.socket.destroy()
+  })
+
+  test('containers outlive the process that started them, and what happened meanwhile is told once', async () => {
+    const [out, input] = [fifo('out'), join(folder, 'in')]
+    mkfifo(input, 0o700)
+    await run('stays', ['cat'], { stdin: input, stdout: out.path })
+    await run('ends', ['sleep', '60'])
+    await exec('ends', 'inside', ['sleep', '60'])
+    await node.tasks.start(NS, 'ends', 'inside')
+    await run('lost', ['sleep', '60'])
+    const ends = node.tasks.find(NS, 'ends', '').life
+    const lost = node.tasks.find(NS, 'lost', '').life
+    told = []
+
+    await node[Symbol.asyncDispose]()
+    process.kill(liveOf(ends).process.pid, 'SIGTERM')
+    process.kill(liveOf(ends).process.pid, 'SIGKILL')
+    process.kill(liveOf(lost).monitor.pid, 'SIGKILL')
+    await sleep(300)
+    node = await startNode()
+
+    expect([await exitOf('ends'), await exitOf('ends', 'inside'), await exitOf('lost')]).toEqual([137, 137, 137])
+    expect(told.filter((event) => event.includes('lost'))).toEqual(['exit lost 137'])
+    expect(told.filter((event) => !event.includes('lost'))).toEqual(['exit inside 137', 'exit ends 137'])
+    expect(isAlive(liveOf(lost).process)).toBe(false)
+    const writer = spawn('sh', ['-c', `echo still here > ${input}`])
+    await once(writer, 'exit')
+    await vi.waitFor(() => expect(out.text()).toBe('still here\n'))
+    node.tasks.closeInput(NS, 'stays', '')
+    expect(await exitOf('stays')).toBe(0)
+
+    await node[Symbol.asyncDispose]()
+    told = []
+    node = await startNode()
+    await sleep(100)
+    expect(told).toEqual([])
+    expect(node.tasks.find(NS, 'ends', '').life.status).toBe('stopped')
+    out.socket.destroy()
+  })
+
+  test('a want of memory is told before the exit it led to', async () => {
+    const limited = {
+      linux: { cgroupsPath: `/gantry-test-${process.pid}/oom`, resources: { memory: { limit: 20_000_000 } } },
+    }
+    await run('box', ['sh', '-c', 'x=a; while true; do x=$x$x; done'], {}, limited)
+
+    expect(await exitOf('box')).toBe(137)
+    expect(told).toEqual(['create box', 'start box', 'oom box', 'exit box 137'])
+  })
+
+  test('a container gets no descriptor but its stdio', async () => {
+    const out = join(folder, 'out.log')
+    await run('box', ['ls', '/proc/self/fd'], { stdout: `file://${out}` })
+    expect(await exitOf('box')).toBe(0)
+
+    expect(readFileSync(out, 'utf8').trim().split('\n')).toEqual(['0', '1', '2', '3']) // 3 is the folder that ls reads
+  })
+})
+
+function liveOf(life: { status: string; live?: Live }): Live {
+  if (life.live === undefined) throw new Error(`Not alive: ${life.status}`)
+  return life.live
+}

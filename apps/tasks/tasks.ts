@@ -1,0 +1,319 @@
+import { Fault } from '@gantry/model/fault'
+import { parseIdentifier } from '@gantry/model/identifier'
+import { bundleOf, makeBundle, removeBundle, removeFolder, unmountRootfs } from './bundle.ts'
+import { cgroupOf, sharesPids } from './cgroup.ts'
+import type { EndingParts, Endings } from './ending.ts'
+import { events } from './events.ts'
+import {
+  createProcess,
+  createTask,
+  notFound,
+  type Process,
+  putProcess,
+  putTask,
+  type Registry,
+  removeTask,
+  type Task,
+} from './registry.ts'
+import { processKey } from './rows.ts'
+import type { RuntimeChoice, RuntimeTask } from './runtime/runtime.ts'
+import { checkStdio, type Stdio } from './runtime/stdio.ts'
+import { fitProcess, fitSpec, type HostLimits } from './spec.ts'
+import { checkExec, checkInit, isAliveLife, isStopped, type Live, move, pidOf, type Stopped } from './task.ts'
+
+const SIGKILL = 9
+
+/** A rootfs mount as the client sent it; `target` is a path inside the rootfs, empty for the rootfs itself. */
+export interface RootfsMount {
+  readonly type: string
+  readonly source: string
+  readonly target: string
+  readonly options: readonly string[]
+}
+
+export interface CreateOptions {
+  /** The container's specification, JSON as its client wrote it. */
+  readonly spec: Uint8Array
+  readonly rootfs: readonly RootfsMount[]
+  readonly stdio: Stdio
+  readonly runtime: RuntimeChoice
+}
+
+export interface TasksParts extends EndingParts {
+  readonly registry: Registry
+  readonly endings: Endings
+  /** Folder of all bundles. */
+  readonly bundles: string
+  readonly limits: HostLimits
+}
+
+/** The use cases: each checks, acts through the runtime, then stores the change with its event. */
+export type Tasks = ReturnType<typeof createTasks>
+
+export function createTasks(parts: TasksParts) {
+  const { registry } = parts
+  return {
+    create: (namespace: string, id: string, options: CreateOptions) => createOne(parts, namespace, id, options),
+    find: (namespace: string, id: string, execId: string) => registry.findProcess(namespace, id, execId),
+    list: (namespace: string) => registry.list(namespace).flatMap((task) => [task.init, ...task.execs.values()]),
+
+    /** Starts init, or an exec when there is an id. */
+    start: (namespace: string, id: string, execId: string): Promise<number> => {
+      const process = registry.findProcess(namespace, id, execId)
+      return process.exclusive(() => (execId === '' ? startInit(parts, process) : startExec(parts, process)))
+    },
+
+    /** Registers an exec; nothing runs until it is started. */
+    exec: (namespace: string, id: string, execId: string, what: { stdio: Stdio; spec: string }) =>
+      addExec(parts, registry.find(namespace, id), execId, what),
+
+    /** Resolves when the process has ended (at once when it had); gives up when `signal` says so. */
+    wait: async (namespace: string, id: string, execId: string, signal: AbortSignal): Promise<Process> => {
+      const process = registry.findProcess(namespace, id, execId)
+      await untilAborted(process.ended.promise, signal)
+      return process
+    },
+
+    kill: (namespace: string, id: string, execId: string, what: { signal: number; all: boolean }) =>
+      killOne(parts, registry.findProcess(namespace, id, execId), what),
+    pause: (namespace: string, id: string) => pauseTask(parts, registry.find(namespace, id)),
+    resume: (namespace: string, id: string) => resumeTask(parts, registry.find(namespace, id)),
+    update: (namespace: string, id: string, resources: string) =>
+      updateTask(parts, registry.find(namespace, id), resources),
+    deleteTask: (namespace: string, id: string): Promise<Stopped> => deleteTask(parts, registry.find(namespace, id)),
+    deleteExec: (namespace: string, id: string, execId: string): Promise<Process> =>
+      deleteExec(parts, registry.findProcess(namespace, id, execId)),
+
+    resize: (namespace: string, id: string, execId: string, size: { columns: number; rows: number }): void => {
+      const { life, stdio } = registry.findProcess(namespace, id, execId)
+      if (execId !== '' && life.status === 'stopped') throw new Fault('unknown', 'cannot resize a stopped process')
+      if (stdio.terminal && isAliveLife(life)) parts.runtime.resize(life.live, size)
+    },
+
+    closeInput: (namespace: string, id: string, execId: string): void => {
+      const { life } = registry.findProcess(namespace, id, execId)
+      if (isAliveLife(life)) parts.runtime.closeInput(life.live)
+    },
+
+    /** The pids of a container, each with the exec that it is the first process of. */
+    pids: (namespace: string, id: string): { pid: number; execId: string | undefined }[] => {
+      const task = registry.find(namespace, id)
+      const execs = new Map([...task.execs.values()].map((exec) => [pidOf(exec.life), exec.execId]))
+      return parts.runtime.pids(task).map((pid) => ({ pid, execId: execs.get(pid) }))
+    },
+  }
+}
+
+/** The thing first (mounts, container), its name last (records, with the event). What fails half-way leaves nothing. */
+async function createOne(parts: TasksParts, namespace: string, id: string, options: CreateOptions): Promise<number> {
+  const { registry, runtime, endings, bundles, limits, log } = parts
+  parseIdentifier(id, 'container id')
+  const stdio = checkStdio(options.stdio)
+  const spec = fitSpec(options.spec, limits)
+  if (spec.changes.length > 0)
+    log.info({ task: id, changes: spec.changes }, 'The host gives less than the container asks for')
+  using _ = registry.reserve(namespace, id)
+  const bundle = bundleOf(bundles, namespace, id)
+  try {
+    removeBundle(bundles, namespace, id) // a crash may have left one
+    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, options.rootfs)
+    const unborn: RuntimeTask = { id, bundle, runtime: options.runtime, cgroup: null }
+    const live = await runtime.create({ task: unborn, execId: '', stdio })
+    const task = await store(parts, namespace, unborn, options, live).catch(async (error) => {
+      await runtime.delete(unborn)
+      throw error
+    })
+    registry.add(task)
+    endings.follow(task.init)
+    return live.process.pid
+  } catch (error) {
+    runtime.discard(bundle.processDir(''))
+    removeBundle(bundles, namespace, id)
+    throw error
+  }
+}
+
+async function store(
+  { rows, write, boot }: TasksParts,
+  namespace: string,
+  { id, bundle, runtime }: RuntimeTask,
+  { rootfs, stdio }: CreateOptions,
+  live: Live,
+): Promise<Task> {
+  const { pid } = live.process
+  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: sharesPids(pid), oomSeen: false }
+  const task = createTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
+  await write((emit) => {
+    putTask(rows, task, boot)
+    putProcess(rows, task.init, task.init.life)
+    events.created(
+      task,
+      emit,
+      rootfs.map((mount) => ({ ...mount, options: [...mount.options] })),
+      live.process.pid,
+    )
+  })
+  return task
+}
+
+async function startInit({ runtime, rows, write }: TasksParts, init: Process): Promise<number> {
+  checkInit('start', init.life.status)
+  await runtime.start(init.task)
+  const running = move(init.life, 'running')
+  await write((emit) => {
+    putProcess(rows, init, running)
+    events.started(init, emit, pidOf(running))
+  })
+  init.life = running
+  return pidOf(running)
+}
+
+/** An exec that cannot be started stays, as clients expect, to be deleted; who waits for it goes on at once. */
+async function startExec({ runtime, rows, write, endings }: TasksParts, exec: Process): Promise<number> {
+  const { task, execId, stdio, spec } = exec
+  checkExec('start', exec.life.status)
+  if (task.ending) throw new Fault('failed-precondition', `Cannot start exec "${execId}": the task has stopped`)
+  checkInit('exec', task.init.life.status)
+  const live = await runtime.exec({ task, execId, stdio }, spec ?? '').catch(async (error) => {
+    await write(() => putProcess(rows, exec, { status: 'failed' }))
+    exec.life = { status: 'failed' }
+    exec.ended.resolve()
+    throw error
+  })
+  const running = { status: 'running', live } as const
+  await write((emit) => {
+    putProcess(rows, exec, running)
+    events.started(exec, emit, pidOf(running))
+  })
+  exec.life = running
+  endings.follow(exec)
+  return pidOf(running)
+}
+
+async function addExec(
+  { rows, write, limits }: TasksParts,
+  task: Task,
+  execId: string,
+  what: { stdio: Stdio; spec: string },
+): Promise<void> {
+  parseIdentifier(execId, 'exec id')
+  checkInit('exec', task.init.life.status)
+  if (task.execs.has(execId)) throw new Fault('already-exists', `id ${execId}: already exists`)
+  const spec = fitProcess(what.spec, limits).text
+  const exec = createProcess(task, execId, { stdio: checkStdio(what.stdio), spec, life: { status: 'added' } })
+  task.execs.set(execId, exec) // before the write, so that the id is taken at once
+  try {
+    await write((emit) => {
+      putProcess(rows, exec, exec.life)
+      events.execAdded(exec, emit)
+    })
+  } catch (error) {
+    task.execs.delete(execId)
+    throw error
+  }
+}
+
+/** Does not wait for the end. `all` reaches every process of the container and counts for init alone. */
+async function killOne(
+  { runtime }: TasksParts,
+  process: Process,
+  what: { signal: number; all: boolean },
+): Promise<void> {
+  const { task, execId, life } = process
+  if (execId === '') checkInit('kill', life.status)
+  else checkExec('kill', life.status)
+  if (!isAliveLife(life)) return
+  if (what.all && execId === '') runtime.killAll(task, life.live, what.signal)
+  else if (!runtime.kill(life.live, what.signal)) checkInit('kill', 'stopped')
+  if (task.init.life.status === 'paused' && what.signal === SIGKILL) await runtime.resume(task).catch(() => undefined)
+}
+
+function pauseTask({ runtime, rows, write }: TasksParts, task: Task): Promise<void> {
+  const { init } = task
+  return init.exclusive(async () => {
+    checkInit('pause', init.life.status)
+    await runtime.pause(task)
+    const paused = move(init.life, 'paused')
+    await write((emit) => {
+      putProcess(rows, init, paused)
+      events.paused(task, emit)
+    })
+    init.life = paused
+  })
+}
+
+function resumeTask({ runtime, rows, write }: TasksParts, task: Task): Promise<void> {
+  const { init } = task
+  return init.exclusive(async () => {
+    checkInit('resume', init.life.status)
+    await runtime.resume(task)
+    const running = move(init.life, 'running')
+    await write((emit) => {
+      putProcess(rows, init, running)
+      events.resumed(task, emit)
+    })
+    init.life = running
+  })
+}
+
+function updateTask({ runtime }: TasksParts, task: Task, resources: string): Promise<void> {
+  return task.init.exclusive(async () => {
+    checkInit('update', task.init.life.status)
+    await runtime.update(task, resources)
+  })
+}
+
+/**
+ * Takes a stopped task down: output drained, container forgotten, rootfs free, then its records gone with the event, and at
+ * last the bundle. Until the records are gone it may be repeated.
+ */
+async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
+  const { runtime, rows, write, registry, bundles } = parts
+  const { init } = task
+  checkInit('delete', init.life.status)
+  if (init.life.status === 'created') {
+    runtime.kill(init.life.live, SIGKILL)
+    await init.ended.promise
+  }
+  return init.exclusive(async () => {
+    const { life } = init
+    if (registry.find(task.namespace, task.id) !== task) throw notFound(task.id) // somebody else was first
+    if (!isStopped(life)) throw new Error('A task that may be deleted has not stopped')
+    await Promise.all([init, ...task.execs.values()].map(({ life }) => isStopped(life) && runtime.drain(life.live)))
+    await runtime.delete(task)
+    unmountRootfs(task.bundle)
+    await write((emit) => {
+      removeTask(rows, task.namespace, task.id)
+      events.deleted(task, emit, life.exit)
+    })
+    removeBundle(bundles, task.namespace, task.id)
+    registry.remove(task)
+    for (const exec of task.execs.values()) exec.ended.resolve()
+    return life
+  })
+}
+
+function deleteExec({ runtime, rows, write }: TasksParts, exec: Process): Promise<Process> {
+  const { task, execId } = exec
+  return exec.exclusive(async () => {
+    checkExec('delete', exec.life.status)
+    if (isStopped(exec.life)) await runtime.drain(exec.life.live)
+    await write(() => rows.processes.remove(processKey(task.namespace, task.id, execId)))
+    task.execs.delete(execId)
+    exec.ended.resolve()
+    removeFolder(task.bundle.processDir(execId))
+    return exec
+  })
+}
+
+/** Gives up waiting, not what is waited for. */
+async function untilAborted(ended: Promise<void>, signal: AbortSignal): Promise<void> {
+  using stop = new DisposableStack()
+  const aborted = new Promise<never>((_, reject) => {
+    const abort = (): void => reject(signal.reason)
+    if (signal.aborted) abort()
+    signal.addEventListener('abort', abort, { once: true })
+    stop.defer(() => signal.removeEventListener('abort', abort))
+  })
+  await Promise.race([ended, aborted])
+}
