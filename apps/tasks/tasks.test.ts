@@ -280,6 +280,16 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(() => node.tasks.find(NS, 'box', 'bad')).toThrow('process does not exist')
   })
 
+  test('an exec may end before anybody has looked', async () => {
+    await run('box', ['sleep', '60'])
+
+    for (const id of ['a', 'b', 'c', 'd', 'e']) {
+      await exec('box', id, ['sh', '-c', 'exit 7'])
+      await node.tasks.start(NS, 'box', id)
+      expect(await exitOf('box', id)).toBe(7)
+    }
+  })
+
   test('a paused task stands still until it is resumed, and can be killed', async () => {
     await run('box', ['sleep', '60'])
     await node.tasks.pause(NS, 'box')

@@ -74,7 +74,7 @@ function firstLine(child: ChildProcess): Promise<string> {
     let text = ''
     const done = (): void => {
       pipe.destroy()
-      resolve(text)
+      resolve(text.split('\n', 1)[0] ?? '') // a quick exec's second line, its exit code, may come along
     }
     child.on('error', (error) => {
       pipe.destroy()
