@@ -4,6 +4,8 @@ import { declare, isSystemError } from './system.ts'
 const SYS_PIDFD_SEND_SIGNAL = 424 // the same number on x64 and arm64
 const SYS_PIDFD_OPEN = 434
 const SYS_PIDFD_GETFD = 438
+const F_SETFD = 2
+const FD_CLOEXEC = 1
 const F_GETFL = 3
 const F_SETFL = 4
 const O_NONBLOCK = 0o4000
@@ -82,6 +84,11 @@ export function processesIn(dir: string): ProcessId[] {
 export function setNonBlocking(fd: number, on: boolean): void {
   const flags = fcntl(`fd ${fd}`, fd, F_GETFL, 0)
   fcntl(`fd ${fd}`, fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)
+}
+
+/** Keeps a descriptor from the programs this process starts; for descriptors that a library opened without it. */
+export function setCloseOnExec(fd: number): void {
+  fcntl(`fd ${fd}`, fd, F_SETFD, FD_CLOEXEC)
 }
 
 /** Fields of /proc/<pid>/stat from the third (state) on. The second may hold spaces and parentheses, so count from its end. */

@@ -1,6 +1,8 @@
 /** The only file that knows lmdb: bytes in, bytes out, one durable transaction at a time. */
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, fstatSync, readdirSync, type Stats, statSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
+import { join } from 'node:path'
+import { setCloseOnExec } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
 import { open, type RootDatabase } from 'lmdb'
 import type { Changes, Entry, Range } from './view.ts'
@@ -24,6 +26,7 @@ export interface Database {
 /** @throws {Fault} `failed-precondition` when the folder cannot be written or its file is damaged */
 export function openDatabase(path: string): Database {
   const lmdb = openEnvironment(path)
+  keepFromChildren(path)
   return {
     get(key) {
       const value = lmdb.getBinary(bytesOf(key))
@@ -64,6 +67,23 @@ function openEnvironment(path: string): RootDatabase<Uint8Array, Uint8Array> {
     throw new Fault('failed-precondition', `Cannot open the records in "${path}": ${messageOf(error)}`, {
       cause: error,
     })
+  }
+}
+
+/** LMDB opens its data file without close-on-exec: a container would inherit our records, writable. */
+function keepFromChildren(path: string): void {
+  const file = statSync(join(path, 'data.mdb'))
+  for (const fd of readdirSync('/proc/self/fd').map(Number)) {
+    const open = statOf(fd)
+    if (open?.dev === file.dev && open.ino === file.ino) setCloseOnExec(fd)
+  }
+}
+
+function statOf(fd: number): Stats | undefined {
+  try {
+    return fstatSync(fd)
+  } catch {
+    return undefined // the listing of the folder itself is closed by now
   }
 }
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -133,6 +134,17 @@ describe('writing', () => {
 
     expect(table.get(['x'])).toEqual(event)
   })
+})
+
+test('the files of a store are not handed to the programs the process starts (security E, F)', async () => {
+  const folder = newFolder()
+  await using store = openStore(folder)
+  await store.write(() => store.table('things', text).put(['a'], '1'))
+
+  const { stdout } = spawnSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' })
+
+  expect(stdout).toContain('/proc/')
+  expect(stdout).not.toContain(folder)
 })
 
 describe('keys', () => {
