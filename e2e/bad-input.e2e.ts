@@ -15,8 +15,6 @@ import { tar } from './harness/tar.ts'
 import { onEveryTarget, onGantry } from './harness/target.ts'
 import { complaint, rows } from './harness/text.ts'
 
-const RULE = 'must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$: invalid argument'
-
 onEveryTarget((target) => {
   let image = ''
   beforeAll(async () => {
@@ -31,7 +29,7 @@ onEveryTarget((target) => {
     expect(await refused('-n', 'bad ns', 'images', 'ls')).toEqual({
       code: 1,
       stdout: '',
-      complaint: `failed to list images: namespace validation: identifier "bad ns" ${RULE}`,
+      complaint: expect.stringMatching(/^failed to list images: .*namespace.*"bad ns".*: invalid argument$/),
     })
   })
 
@@ -39,7 +37,7 @@ onEveryTarget((target) => {
     expect(await refused('-n', '', 'images', 'ls')).toEqual({
       code: 1,
       stdout: '',
-      complaint: 'failed to list images: namespace is required: failed precondition',
+      complaint: expect.stringMatching(/^failed to list images: namespace is required.*: failed precondition$/),
     })
   })
 
@@ -56,7 +54,7 @@ onEveryTarget((target) => {
     expect(await refused('run', '--rm', 'nope:1', 'c1', 'true')).toEqual({
       code: 1,
       stdout: '',
-      complaint: 'image "nope:1": not found',
+      complaint: expect.stringMatching(/image "nope:1": not found$/),
     })
   })
 
@@ -197,8 +195,8 @@ onGantry((target) => {
       const { code, stderr } = await cli('pull', '--plain-http', reference)
 
       expect(code).toBeGreaterThan(0)
+      expect(stderr).toContain('busybox') // it says what it could not pull
       expect(stderr).not.toMatch(/Internal error|at \S+ \(|node:internal/)
-      expect(stderr.trim()).not.toBe('')
       await nothingStays(reference)
     })
   })

@@ -61,7 +61,11 @@ onEveryTarget((target) => {
       stderr: '',
     })
     const twice = await target().ctr(['images', 'tag', image, 'docker.io/x/y:1'])
-    expect(twice).toEqual({ code: 1, stdout: '', stderr: 'ctr: image "docker.io/x/y:1": already exists\n' })
+    expect(twice).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^ctr: .*"docker.io\/x\/y:1".*: already exists\n$/),
+    })
     expect((await target().ctr(['images', 'tag', '--force', image, 'docker.io/x/y:1'])).code).toBe(0)
     expect((await target().ctr(['images', 'ls', '-q'])).stdout).toBe(`${image}\ndocker.io/x/y:1\n`)
     expect((await target().ctr(['images', 'ls', '-q', 'name==docker.io/x/y:1'])).stdout).toBe('docker.io/x/y:1\n')
@@ -90,7 +94,7 @@ onEveryTarget((target) => {
     expect(await target().ctr(['images', 'tag', 'nope:1', 'other:1'])).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'ctr: image "nope:1": not found\n',
+      stderr: expect.stringMatching(/^ctr: .*image "nope:1": not found\n$/),
     })
     const removed = await target().ctr(['images', 'rm', 'nope:1'])
     expect(removed.code).toBe(0)

@@ -44,16 +44,14 @@ onEveryTarget((target) => {
     expect(() => writeFileSync(join(point, 'file'), 'no')).toThrow('EROFS')
     await run(['umount', point])
 
-    expect((await target().ctr(['snapshots', 'rm', 'done'])).stderr).toContain(
-      'cannot remove snapshot with child: failed precondition',
-    )
+    expect((await target().ctr(['snapshots', 'rm', 'done'])).stderr).toMatch(/child.*: failed precondition$/m)
     expect((await target().ctr(['snapshots', 'rm', 'look'])).code).toBe(0)
     expect((await target().ctr(['snapshots', 'rm', 'done'])).code).toBe(0)
     const gone = await target().ctr(['snapshots', 'rm', 'done'])
     expect(gone).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'ctr: failed to remove "done": snapshot done does not exist: not found\n',
+      stderr: expect.stringMatching(/^ctr: failed to remove "done": snapshot .* does not exist: not found\n$/),
     })
   })
 

@@ -8,6 +8,20 @@ import { onGantry, type Target } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
 const PROCESSES = ['gateway', 'metadata', 'content', 'snapshots', 'tasks', 'nats-server'] as const
+/** What is told about a container that runs, has a process executed in it, is ended and removed. */
+const LIFE = [
+  '/snapshot/prepare',
+  '/containers/create',
+  '/tasks/create',
+  '/tasks/start',
+  '/tasks/exec-added',
+  '/tasks/exec-started',
+  '/tasks/exit',
+  '/tasks/exit',
+  '/tasks/delete',
+  '/snapshot/remove',
+  '/containers/delete',
+]
 
 onGantry((target) => {
   let image = ''
@@ -56,29 +70,23 @@ onGantry((target) => {
       'the task is still reported as running, with the same process',
       async () => (await pidOf(target(), id)) === pid,
     )
-    expect((await target().ctr(['tasks', 'exec', '--exec-id', 'e', id, 'echo', 'alive'])).stdout).toBe('alive\n')
+    expect(await target().ctr(['tasks', 'exec', '--exec-id', 'e', id, 'echo', 'alive'])).toEqual({
+      code: 0,
+      stdout: 'alive\n',
+      stderr: '',
+    })
     expect((await target().ctr(['tasks', 'kill', '-s', 'SIGTERM', id])).code).toBe(0)
     await until('it stopped', async () => (await statusOf(target(), id)) === 'STOPPED')
     const removed = await target().ctr(['tasks', 'rm', id])
     expect(removed.stderr).toContain('exit code 6')
     expect((await target().ctr(['containers', 'rm', id])).code).toBe(0)
 
-    await until('the subscriber heard the end', () => about(id).includes('/containers/delete'), {
+    await until('the subscriber heard everything', () => about(id).length >= LIFE.length, {
       context: () => JSON.stringify(about(id)),
     })
-    expect(about(id)).toEqual([
-      '/snapshot/prepare',
-      '/containers/create',
-      '/tasks/create',
-      '/tasks/start',
-      '/tasks/exec-added',
-      '/tasks/exec-started',
-      '/tasks/exit',
-      '/tasks/exit',
-      '/tasks/delete',
-      '/snapshot/remove',
-      '/containers/delete',
-    ])
+    // each service's events keep their order; what waited while NATS was away may arrive after another service's
+    expect(byService(about(id))).toEqual(byService(LIFE))
+    if (name !== 'nats-server') expect(about(id)).toEqual(LIFE)
   })
 
   test('a container that ends while tasks is down is reported with its exit code', async () => {
@@ -109,7 +117,7 @@ onGantry((target) => {
     process.kill(before, 'SIGCONT')
 
     expect(outcome.code).toBe(8)
-    await until('the events arrived', () => about('offline').includes('/containers/delete'))
+    await until('the events arrived', () => about('offline').length >= 8)
     expect([...about('offline')].sort()).toEqual(
       [
         '/snapshot/prepare',
@@ -149,6 +157,10 @@ onGantry((target) => {
     )
   })
 })
+
+function byService(topics: readonly string[]): Partial<Record<string, string[]>> {
+  return Object.groupBy(topics, (topic) => topic.split('/')[1] ?? '')
+}
 
 function processOf(target: Target, name: string): number {
   const is = (pid: number) => {
