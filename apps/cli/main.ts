@@ -1,6 +1,9 @@
 import { createProgram } from './program.ts'
 import { report } from './report.ts'
 
+// a reader that has seen enough, such as `head`, is no error
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
 try {
   const argv = process.argv.slice(2)
   const program = await createProgram(argv, process)

@@ -11,6 +11,18 @@ interface Entry {
 /** Only the chosen command is imported: the others cost a line of help. */
 const COMMANDS: Readonly<Record<string, Entry>> = {
   up: { summary: 'run a node in the foreground', load: () => import('./commands/up.ts') },
+  pull: { summary: 'fetch an image and unpack it', load: () => import('./commands/pull.ts') },
+  images: { summary: 'list images', load: () => import('./commands/images.ts') },
+  rmi: { summary: 'remove images', load: () => import('./commands/rmi.ts') },
+  run: { summary: 'run a container', load: () => import('./commands/run.ts') },
+  exec: { summary: 'run a further process in a container', load: () => import('./commands/exec.ts') },
+  ps: { summary: 'list containers', load: () => import('./commands/ps.ts') },
+  stop: { summary: 'end containers, gently first', load: () => import('./commands/stop.ts') },
+  kill: { summary: 'send a signal to containers', load: () => import('./commands/kill.ts') },
+  rm: { summary: 'remove containers', load: () => import('./commands/rm.ts') },
+  events: { summary: 'print what happens and what happened', load: () => import('./commands/events.ts') },
+  namespaces: { summary: 'list, create and remove namespaces', load: () => import('./commands/namespaces.ts') },
+  version: { summary: 'show versions of client and server', load: () => import('./commands/version.ts') },
 }
 
 /** The command line, with the command that `argv` names in full and the others by name only. */

@@ -1,0 +1,71 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Envelope } from '@gantry/client/events'
+import { Command } from 'commander'
+import type { Context } from '../context.ts'
+import { openSession, printJson, type Session } from '../session.ts'
+import { parseSince } from '../since.ts'
+import { printable } from '../text.ts'
+
+const QUIET_MS = 500 // with --no-follow: when nothing comes for so long, the log is read
+
+interface Options {
+  readonly since?: string
+  readonly filter: readonly string[]
+  readonly allNamespaces?: boolean
+  readonly follow: boolean
+}
+
+/** `gantry events`: prints what happens, from now on or from a place in the log. */
+export function createCommand(context: Context): Command {
+  return new Command('events')
+    .description('Prints events as they happen. With --since it first prints those that happened, and misses none.')
+    .option('--since <start>', 'a sequence number, a time, or how long ago, such as 10m')
+    .option('--filter <filter>', 'such as topic~=/tasks/ (repeatable: any may match)', collect, [])
+    .option('-A, --all-namespaces', 'not only those of the namespace')
+    .option('--no-follow', 'end when the log is read')
+    .action(async (options: Options, command: Command) => {
+      const from = options.since === undefined ? undefined : parseSince(options.since, new Date())
+      await using session = openSession(command, context)
+      const filters = options.allNamespaces ? options.filter : within(session.namespace, options.filter)
+      const end = new AbortController()
+      const signal = AbortSignal.any([session.signal, end.signal])
+      const quiet = options.follow ? undefined : createQuiet(end, session.signal)
+      for await (const envelope of session.client.events.subscribe(
+        { filters, ...(from !== undefined && { from }) },
+        signal,
+      )) {
+        quiet?.heard()
+        print(session, envelope)
+      }
+    })
+}
+
+/** Each filter is an alternative, so each is narrowed. */
+export function within(namespace: string, filters: readonly string[]): string[] {
+  const own = `namespace==${JSON.stringify(namespace)}`
+  return filters.length === 0 ? [own] : filters.map((filter) => `${own},${filter}`)
+}
+
+function print(session: Session, { timestamp, namespace, topic, type, json, sequence }: Envelope): void {
+  if (session.json) printJson(session, { sequence, timestamp, namespace, topic, type, event: json })
+  else
+    session.stdout.write(`${timestamp.toISOString()} ${printable(`${namespace} ${topic} ${JSON.stringify(json)}`)}\n`)
+}
+
+function createQuiet(end: AbortController, signal: AbortSignal): { heard(): void } {
+  let last = Date.now() + QUIET_MS // the first answer may take longer
+  const watch = async (): Promise<void> => {
+    while (Date.now() - last < QUIET_MS) await sleep(QUIET_MS / 5, undefined, { signal })
+    end.abort()
+  }
+  void watch().catch(() => undefined)
+  return {
+    heard: () => {
+      last = Date.now()
+    },
+  }
+}
+
+function collect(value: string, previous: readonly string[]): string[] {
+  return [...previous, value]
+}

@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:os'
+import { Fault, ignoring } from '@gantry/model/fault'
+import { Command } from 'commander'
+import type { Context } from '../context.ts'
+import { findContainer } from '../find-container.ts'
+import { Exit } from '../report.ts'
+import { taskOf } from '../run/end-task.ts'
+import { resolveEnv } from '../run/environment.ts'
+import { startFailureCode } from '../run/failure.ts'
+import { Abandoned, runInForeground } from '../run/foreground.ts'
+import { stdioOf } from '../run/terminal.ts'
+import { openSession, type Session } from '../session.ts'
+
+const FAILED = 1
+const CLEANUP_MS = 30_000
+
+interface Options {
+  readonly tty?: boolean
+  readonly interactive?: boolean
+  readonly env: readonly string[]
+  readonly workdir?: string
+  readonly user?: string
+}
+
+/** `gantry exec`: a further process in a running container. Its exit code is ours. */
+export function createCommand(context: Context): Command {
+  return new Command('exec')
+    .description('Runs a further process in a running container.')
+    .option('-t, --tty', 'give it a terminal')
+    .option('-i, --interactive', 'pass our input on')
+    .option('-e, --env <entry>', 'KEY=value (repeatable)', (value: string, all: string[]) => [...all, value], [])
+    .option('-w, --workdir <dir>', 'where it starts')
+    .option('-u, --user <user>', 'name or uid, with :group')
+    .argument('<container>')
+    .argument('<command...>')
+    .passThroughOptions()
+    .action(async (name: string, args: string[], options: Options, command: Command) => {
+      await using session = openSession(command, context)
+      process.exitCode = await exec(session, name, { args, options })
+    })
+}
+
+async function exec(session: Session, name: string, what: { args: string[]; options: Options }): Promise<number> {
+  const { client, signal } = session
+  const { tty = false, interactive = false, env, workdir, user } = what.options
+  const stdio = stdioOf({ tty, interactive }, session)
+  const { id } = await findContainer(client, name, signal)
+  const task = await taskOf(client, id, signal)
+  if (!task) throw new Fault('failed-precondition', `Cannot run in "${name}": it is not running`)
+  const wanted = {
+    execId: randomBytes(32).toString('hex'),
+    args: what.args,
+    env: resolveEnv(env, session.env),
+    tty,
+    stdio,
+    ...(workdir !== undefined && { cwd: workdir }),
+    ...(user !== undefined && { user }),
+  }
+  const target = await task.exec(wanted, signal)
+  let started = false
+  try {
+    session.releaseSignals()
+    const exit = await runInForeground(target, { tty, interactive }, session, () => {
+      started = true
+    })
+    await ignoring('not-found', target.delete(AbortSignal.timeout(CLEANUP_MS)))
+    return exit.status
+  } catch (error) {
+    if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
+    await target.delete(AbortSignal.timeout(CLEANUP_MS)).catch(() => undefined)
+    throw new Exit(started ? FAILED : startFailureCode(error, FAILED), error)
+  }
+}

@@ -1,0 +1,35 @@
+import { constants } from 'node:os'
+import { Fault, ignoring } from '@gantry/model/fault'
+import { Command } from 'commander'
+import type { Context } from '../context.ts'
+import { each } from '../each.ts'
+import { findContainer } from '../find-container.ts'
+import { endTask, taskOf } from '../run/end-task.ts'
+import { openSession, type Session } from '../session.ts'
+
+/** `gantry rm`: removes containers that have ended; with -f ends them first. */
+export function createCommand(context: Context): Command {
+  return new Command('rm')
+    .description('Removes containers with all they wrote.')
+    .argument('<container...>')
+    .option('-f, --force', 'kill those that run')
+    .action(async (names: string[], { force = false }: { force?: boolean }, command: Command) => {
+      await using session = openSession(command, context)
+      await each(names, session, (name) => remove(session, name, force))
+    })
+}
+
+async function remove(session: Session, name: string, force: boolean): Promise<void> {
+  const { client, signal } = session
+  const { id } = await findContainer(client, name, signal)
+  const task = await taskOf(client, id, signal)
+  if (task) {
+    const { status } = await task.status(signal)
+    if (status !== 'stopped' && !force)
+      throw new Fault('failed-precondition', `Cannot remove "${name}": it is ${status}; stop it first, or use -f`)
+    await endTask(task, { number: constants.signals.SIGKILL, graceMs: 0 }, signal)
+    await ignoring('not-found', task.delete(signal))
+  }
+  await client.containers.delete(id, {}, signal)
+  session.stdout.write(`${name}\n`)
+}

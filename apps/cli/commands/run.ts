@@ -1,0 +1,135 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:os'
+import type { GantryClient } from '@gantry/client/client'
+import type { Container } from '@gantry/client/containers'
+import type { Task } from '@gantry/client/tasks'
+import { Fault, ignoring, isFault } from '@gantry/model/fault'
+import { normalizeReference } from '@gantry/model/reference'
+import { Command } from 'commander'
+import type { Context } from '../context.ts'
+import { pullImage } from '../pull/pull-image.ts'
+import { Exit } from '../report.ts'
+import { rememberExit } from '../run/exit-labels.ts'
+import { startFailureCode } from '../run/failure.ts'
+import { Abandoned, runInForeground } from '../run/foreground.ts'
+import { addRunOptions, type RunOptions, specOf } from '../run/options.ts'
+import { stdioOf } from '../run/terminal.ts'
+import { openSession, printJson, type Session } from '../session.ts'
+import { parseLabel } from './namespaces.ts'
+
+const NODE_FAILED = 125 // Docker's exit code for everything that fails before the command of the container could run
+const CREATE_MS = 60_000
+const CLEANUP_MS = 30_000
+
+/** `gantry run`: an image becomes a running container. Its exit code is ours. */
+export function createCommand(context: Context): Command {
+  return addRunOptions(new Command('run'))
+    .description('Runs a container. The image is pulled when it is not there.')
+    .argument('<image>')
+    .argument('[command...]', "instead of the image's")
+    .passThroughOptions()
+    .action(async (image: string, args: string[], options: RunOptions, command: Command) => {
+      try {
+        if (options.detach && options.rm)
+          throw new Fault('invalid-argument', 'Cannot use --rm with --detach: nobody stays to remove it')
+        await using session = openSession(command, context)
+        process.exitCode = await run(session, { image: normalizeReference(image).text, args, options })
+      } catch (error) {
+        throw error instanceof Exit ? error : new Exit(NODE_FAILED, error)
+      }
+    })
+}
+
+interface Wanted {
+  readonly image: string
+  readonly args: readonly string[]
+  readonly options: RunOptions
+}
+
+async function run(session: Session, { image, args, options }: Wanted): Promise<number> {
+  const { client, signal } = session
+  const attachment = { tty: options.tty ?? false, interactive: options.interactive ?? false }
+  const stdio = options.detach ? {} : stdioOf(attachment, session)
+  const id = options.name ?? randomBytes(32).toString('hex')
+  const spec = specOf(options, { id, args }, session.env)
+  const labels = Object.fromEntries(options.label.map(parseLabel))
+  const { platform } = options
+  if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
+
+  // from here on each step is done or undone as a whole: an interruption counts between two of them
+  const wanted = { id, image, spec, labels, ...(platform !== undefined && { platform }) }
+  const container = await create(client, wanted)
+  let started = false
+  try {
+    signal.throwIfAborted()
+    const task = await createTask(session, container, stdio)
+    session.releaseSignals()
+    if (options.detach) return await startDetached(session, task)
+    const exit = await runInForeground(task, attachment, session, () => {
+      started = true
+    })
+    await finish(client, task, options)
+    return exit.status
+  } catch (error) {
+    if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
+    const code = startFailureCode(error, NODE_FAILED)
+    if (!started || options.rm) await undo(client, id)
+    throw new Exit(started ? NODE_FAILED : code, error)
+  }
+}
+
+async function pullMissing(session: Session, image: string, { platform, plainHttp }: RunOptions): Promise<void> {
+  session.stderr.write(`Image ${image} is not here: pulling it\n`)
+  const wish = { ...(platform !== undefined && { platform }), ...(plainHttp && { plainHttp }) }
+  await pullImage(session, image, { ...wish, out: session.json ? undefined : session.stderr })
+}
+
+async function create(
+  client: GantryClient,
+  wanted: Parameters<GantryClient['containers']['create']>[0],
+): Promise<Container> {
+  try {
+    return await client.containers.create(wanted, AbortSignal.timeout(CREATE_MS))
+  } catch (error) {
+    if (!isFault(error, 'already-exists')) throw error
+    throw new Fault(
+      'already-exists',
+      `Cannot run "${wanted.id}": the name is taken; remove that container with "gantry rm ${wanted.id}", or choose another`,
+      { cause: error },
+    )
+  }
+}
+
+function createTask({ client }: Session, container: Container, stdio: ReturnType<typeof stdioOf>): Promise<Task> {
+  return client.tasks.create(container, { stdio }, AbortSignal.timeout(CREATE_MS))
+}
+
+async function startDetached(session: Session, task: Task): Promise<number> {
+  const pid = await task.start(AbortSignal.timeout(CREATE_MS))
+  if (session.json) printJson(session, { id: task.containerId, pid })
+  else session.stdout.write(`${task.containerId}\n`)
+  return 0
+}
+
+/** The task goes when the container has ended; the container too with --rm, else it keeps its exit code. */
+async function finish(client: GantryClient, task: Task, { rm }: RunOptions): Promise<void> {
+  const cleanup = AbortSignal.timeout(CLEANUP_MS)
+  // somebody else may have been faster
+  const exit = await ignoring('not-found', task.delete(cleanup))
+  if (rm) await ignoring('not-found', client.containers.delete(task.containerId, {}, cleanup))
+  else if (exit) await ignoring('not-found', rememberExit(client, task.containerId, exit, cleanup))
+}
+
+/** Takes back whatever there is of a container. Failing to do so must not hide why. */
+async function undo(client: GantryClient, id: string): Promise<void> {
+  const cleanup = AbortSignal.timeout(CLEANUP_MS)
+  const steps = [
+    async () => {
+      const task = await client.tasks.get(id, cleanup)
+      await task.kill(constants.signals.SIGKILL, { all: true }, cleanup).catch(() => undefined)
+      await task.delete(cleanup)
+    },
+    () => client.containers.delete(id, {}, cleanup),
+  ]
+  for (const step of steps) await step().catch(() => undefined)
+}

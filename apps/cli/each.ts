@@ -1,0 +1,17 @@
+import type { Context } from './context.ts'
+import { report } from './report.ts'
+
+/** Does the same to several things; one that fails is told and does not keep the others from their turn. */
+export async function each(
+  names: readonly string[],
+  context: Pick<Context, 'env' | 'stderr'>,
+  action: (name: string) => Promise<void>,
+): Promise<void> {
+  for (const name of names) {
+    try {
+      await action(name)
+    } catch (error) {
+      process.exitCode = report(error, context)
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { constants } from 'node:os'
+import type { Exit, Process } from '@gantry/client/tasks'
+import type { Context } from '../context.ts'
+import { type Attachment, followSize, openRawMode } from './terminal.ts'
+
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
+const PATIENCE = 3 // a process that ignores that many requests is left to itself
+const KILL_MS = 5000
+
+/** The user gave up waiting for a process that goes on. */
+export class Abandoned extends Error {
+  override readonly name = 'Abandoned'
+}
+
+/**
+ * Starts a process and stays with it until it ends: keys, window size and signals go to it.
+ *
+ * @param onStarted called once it runs
+ * @throws {Abandoned} after the third SIGINT or SIGTERM that did not end it
+ */
+export async function runInForeground(
+  target: Process,
+  attachment: Attachment,
+  context: Context,
+  onStarted: () => void,
+): Promise<Exit> {
+  const abandon = new AbortController()
+  using _raw = openRawMode(attachment, context)
+  using size = followSize(target, attachment, context)
+  const exited = target.wait(abandon.signal)
+  exited.catch(() => undefined) // counts once the process runs
+  await size.now()
+  using _signals = forwardSignals(target, abandon)
+  await target.start(abandon.signal)
+  onStarted()
+  await size.now()
+  try {
+    return await exited
+  } catch (error) {
+    if (abandon.signal.aborted) throw new Abandoned('Stopped waiting: the process goes on', { cause: error })
+    throw error
+  }
+}
+
+function forwardSignals(target: Process, abandon: AbortController): Disposable {
+  let requests = 0
+  const forward = (name: NodeJS.Signals): void => {
+    if (name === 'SIGINT' || name === 'SIGTERM') requests++
+    if (requests >= PATIENCE) abandon.abort()
+    // it may have ended, or the node may be away: waiting tells
+    else target.kill(constants.signals[name], {}, AbortSignal.timeout(KILL_MS)).catch(() => undefined)
+  }
+  for (const name of FORWARDED) process.on(name, forward)
+  return {
+    [Symbol.dispose]() {
+      for (const name of FORWARDED) process.off(name, forward)
+    },
+  }
+}

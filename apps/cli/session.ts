@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs'
+import { createClient, type GantryClient } from '@gantry/client/client'
+import { Fault } from '@gantry/model/fault'
+import type { Command } from 'commander'
+import type { Context } from './context.ts'
+import { globalsOf } from './globals.ts'
+
+/** What a command works with: a client of the chosen node and namespace. */
+export interface Session extends Context, AsyncDisposable {
+  readonly client: GantryClient
+  readonly address: string
+  readonly namespace: string
+  readonly json: boolean
+  /** Aborted by SIGINT, SIGTERM or SIGHUP, for as long as `interrupts` holds them. */
+  readonly signal: AbortSignal
+  /** From now on signals are the business of the caller. */
+  releaseSignals(): void
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/**
+ * Opens the node that options and environment name.
+ *
+ * @throws {Fault} `unavailable` at once when there is no socket, `invalid-argument` for a malformed namespace
+ */
+export function openSession(command: Command, context: Context): Session {
+  const { address, namespace, json } = globalsOf(command, context)
+  const client = createClient({ address, namespace })
+  if (!existsSync(address)) throw new Fault('unavailable', `Cannot reach "${address}": there is no such socket`)
+  const interrupt = new AbortController()
+  const abort = (): void => interrupt.abort()
+  const releaseSignals = (): void => {
+    for (const name of SIGNALS) process.off(name, abort)
+  }
+  for (const name of SIGNALS) process.on(name, abort)
+  const { env, stdout, stderr } = context
+  return {
+    ...{ env, stdout, stderr },
+    get stdin() {
+      return context.stdin // opened when first touched
+    },
+    ...{ client, address, namespace, json, signal: interrupt.signal, releaseSignals },
+    async [Symbol.asyncDispose]() {
+      releaseSignals()
+      await client[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Writes one document for machines. */
+export function printJson({ stdout }: Pick<Context, 'stdout'>, value: unknown): void {
+  stdout.write(`${JSON.stringify(value, (_key, part) => (typeof part === 'bigint' ? Number(part) : part))}\n`)
+}
