@@ -20,7 +20,7 @@ export function createContainers({ rows, changes, now }: { rows: Rows; changes: 
   return {
     /** @throws {Fault} `not-found` */
     get(namespace: Namespace, id: string): Container {
-      return rows.containers.get([namespace, id]) ?? missing('get', id)
+      return rows.containers.get([namespace, id]) ?? missing(namespace, id)
     },
 
     /** In order of ids, as they were when asked. @throws {Fault} `invalid-argument` for a filter that does not parse */
@@ -35,7 +35,7 @@ export function createContainers({ rows, changes, now }: { rows: Rows; changes: 
       const { id, image, runtime } = container
       return changes.write((emit) => {
         if (rows.containers.has([namespace, id]))
-          throw new Fault('already-exists', `Cannot create container ${JSON.stringify(id)}: it already exists`)
+          throw new Fault('already-exists', `container ${JSON.stringify(id)}: already exists`)
         claimNamespace(rows, namespace)
         rows.containers.put([namespace, id], container)
         const { name = '', options } = runtime ?? {}
@@ -53,7 +53,7 @@ export function createContainers({ rows, changes, now }: { rows: Rows; changes: 
       const { id } = next
       if (id === '') throw new Fault('invalid-argument', 'Cannot update a container: its id is empty')
       return changes.write((emit) => {
-        const current = rows.containers.get([namespace, id]) ?? missing('update', id)
+        const current = rows.containers.get([namespace, id]) ?? missing(namespace, id)
         const container = updatedContainer(current, next, mask, now())
         const { image, labels, snapshotKey } = container
         rows.containers.put([namespace, id], container)
@@ -65,7 +65,7 @@ export function createContainers({ rows, changes, now }: { rows: Rows; changes: 
     /** Does not look for a running task. @throws {Fault} `not-found` */
     async delete(namespace: Namespace, id: string): Promise<void> {
       return changes.write((emit) => {
-        if (!rows.containers.has([namespace, id])) missing('delete', id)
+        if (!rows.containers.has([namespace, id])) missing(namespace, id)
         rows.containers.remove([namespace, id])
         emit(namespace, '/containers/delete', ContainerDeleteSchema, { id })
       })
@@ -73,6 +73,6 @@ export function createContainers({ rows, changes, now }: { rows: Rows; changes: 
   }
 }
 
-function missing(verb: string, id: string): never {
-  throw new Fault('not-found', `Cannot ${verb} container ${JSON.stringify(id)}: not found`)
+function missing(namespace: Namespace, id: string): never {
+  throw new Fault('not-found', `container ${JSON.stringify(id)} in namespace "${namespace}": not found`)
 }

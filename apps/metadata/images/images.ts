@@ -23,7 +23,7 @@ export function createImages({ rows, changes, now }: { rows: Rows; changes: Chan
   return {
     /** @throws {Fault} `not-found` */
     get(namespace: Namespace, name: string): Image {
-      return rows.images.get([namespace, name]) ?? missing('get', name)
+      return rows.images.get([namespace, name]) ?? missing(name)
     },
 
     /** In order of names. @throws {Fault} `invalid-argument` for a filter that does not parse */
@@ -49,7 +49,7 @@ export function createImages({ rows, changes, now }: { rows: Rows; changes: Chan
         emit(namespace, '/images/create', ImageCreateSchema, { name, labels })
         return true
       })
-      if (!created) throw new Fault('already-exists', `Cannot create image ${JSON.stringify(name)}: it already exists`)
+      if (!created) throw new Fault('already-exists', `image ${JSON.stringify(name)}: already exists`)
       return image
     },
 
@@ -63,7 +63,7 @@ export function createImages({ rows, changes, now }: { rows: Rows; changes: Chan
       const { name } = next
       if (name === '') throw new Fault('invalid-argument', 'Cannot update an image: its name is empty')
       return changes.write((emit) => {
-        const current = rows.images.get([namespace, name]) ?? missing('update', name)
+        const current = rows.images.get([namespace, name]) ?? missing(name)
         const image = updatedImage(current, next, mask, epoch ?? now())
         rows.images.put([namespace, name], image)
         emit(namespace, '/images/update', ImageUpdateSchema, { name, labels: image.labels })
@@ -79,7 +79,7 @@ export function createImages({ rows, changes, now }: { rows: Rows; changes: Chan
      */
     async delete({ namespace, lease }: Caller, name: string, digest: string): Promise<void> {
       return changes.write((emit) => {
-        const image = rows.images.get([namespace, name]) ?? missing('delete', name)
+        const image = rows.images.get([namespace, name]) ?? missing(name)
         if (digest !== '' && image.target?.digest !== digest)
           throw new Fault('not-found', `Cannot delete image ${JSON.stringify(name)}: it does not point at ${digest}`)
         if (lease !== undefined) detach(rows, namespace, lease, { type: 'images', id: name })
@@ -90,6 +90,6 @@ export function createImages({ rows, changes, now }: { rows: Rows; changes: Chan
   }
 }
 
-function missing(verb: string, name: string): never {
-  throw new Fault('not-found', `Cannot ${verb} image ${JSON.stringify(name)}: not found`)
+function missing(name: string): never {
+  throw new Fault('not-found', `image ${JSON.stringify(name)}: not found`)
 }

@@ -16,8 +16,7 @@ export interface Held {
  * @throws {Fault} `not-found` when there is no such lease
  */
 export function attach(rows: Rows, namespace: Namespace, lease: string, { type, id }: Held): void {
-  if (!rows.leases.has([namespace, lease]))
-    throw new Fault('not-found', `Cannot use lease ${JSON.stringify(lease)}: not found`)
+  if (!rows.leases.has([namespace, lease])) throw new Fault('not-found', `lease ${JSON.stringify(lease)}: not found`)
   rows.leaseResources.put([namespace, lease, type, id], create(ResourceSchema, { type, id }))
 }
 

@@ -15,9 +15,8 @@ export type Leases = ReturnType<typeof createLeases>
 
 /** @param parts.now the time a lease is stamped with */
 export function createLeases({ rows, changes, now }: { rows: Rows; changes: Changes; now: () => Timestamp }) {
-  const check = (namespace: Namespace, id: string, verb: string): void => {
-    if (!rows.leases.has([namespace, id]))
-      throw new Fault('not-found', `Cannot ${verb} lease ${JSON.stringify(id)}: not found`)
+  const check = (namespace: Namespace, id: string): void => {
+    if (!rows.leases.has([namespace, id])) throw new Fault('not-found', `lease ${JSON.stringify(id)}: not found`)
   }
   return {
     /** @param id made up when empty. @throws {Fault} `already-exists` */
@@ -25,7 +24,7 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
       const lease = create(LeaseSchema, { id: id || randomLeaseId(), labels: withoutEmpty(labels), createdAt: now() })
       return changes.write(() => {
         if (rows.leases.has([namespace, lease.id]))
-          throw new Fault('already-exists', `Cannot create lease ${JSON.stringify(lease.id)}: it already exists`)
+          throw new Fault('already-exists', `lease ${JSON.stringify(lease.id)}: already exists`)
         claimNamespace(rows, namespace)
         rows.leases.put([namespace, lease.id], lease)
         return lease
@@ -35,7 +34,7 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
     /** @throws {Fault} `not-found` */
     async delete(namespace: Namespace, id: string): Promise<void> {
       return changes.write(() => {
-        check(namespace, id, 'delete')
+        check(namespace, id)
         rows.leases.remove([namespace, id])
         removeUnder(rows.leaseResources, [namespace, id])
       })
@@ -50,7 +49,7 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
     /** The resource need not exist; again is no error. @throws {Fault} `not-found`, and as `parseResource` */
     async add(namespace: Namespace, id: string, resource: Resource | undefined): Promise<void> {
       return changes.write(() => {
-        check(namespace, id, 'add to')
+        check(namespace, id)
         attach(rows, namespace, id, parseResource(resource))
       })
     },
@@ -58,14 +57,14 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
     /** What is not there goes as well. @throws {Fault} `not-found` for the lease, and as `parseResource` */
     async remove(namespace: Namespace, id: string, resource: Resource | undefined): Promise<void> {
       return changes.write(() => {
-        check(namespace, id, 'take from')
+        check(namespace, id)
         detach(rows, namespace, id, parseResource(resource))
       })
     },
 
     /** Content first, then images, ingests and snapshots. @throws {Fault} `not-found` */
     resources(namespace: Namespace, id: string): Resource[] {
-      check(namespace, id, 'list')
+      check(namespace, id)
       return valuesUnder(rows.leaseResources, [namespace, id])
     },
   }

@@ -36,7 +36,7 @@ export function createNamespaces({ rows, changes, owners }: { rows: Rows; change
     /** @throws {Fault} `already-exists`, also when it came into being by itself; `invalid-argument` */
     async create(name: Namespace, labels: Labels, signal: AbortSignal): Promise<Tenant> {
       checkLabels(labels)
-      const exists = () => new Fault('already-exists', `Cannot create namespace "${name}": it already exists`)
+      const exists = () => new Fault('already-exists', `namespace "${name}": already exists`)
       if (rows.namespaces.has([name]) || holds(await owners.reachable(signal), name)) throw exists()
       return changes.write((emit) => {
         if (rows.namespaces.has([name])) throw exists()
@@ -74,8 +74,7 @@ export function createNamespaces({ rows, changes, owners }: { rows: Rows; change
       const full = holds(await owners.all(signal), name)
       if (full) throw notEmpty(name, `${full.blobs} blobs and ${full.snapshots} snapshots`)
       await changes.write((emit) => {
-        if (!rows.namespaces.has([name]))
-          throw new Fault('not-found', `Cannot delete namespace ${JSON.stringify(name)}: not found`)
+        if (!rows.namespaces.has([name])) throw new Fault('not-found', `namespace ${JSON.stringify(name)}: not found`)
         checkBare(rows, name)
         for (const table of [rows.leases, rows.leaseResources]) removeUnder<unknown>(table, [name])
         rows.namespaces.remove([name])
@@ -99,5 +98,5 @@ function checkBare({ images, containers }: Rows, name: string): void {
 }
 
 function notEmpty(name: string, what: string): Fault {
-  return new Fault('failed-precondition', `Cannot delete namespace "${name}": it is not empty, it still has ${what}`)
+  return new Fault('failed-precondition', `namespace "${name}" must be empty, but it still has ${what}`)
 }
