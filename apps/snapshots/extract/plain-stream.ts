@@ -60,7 +60,8 @@ async function* decoded(codec: 'gzip' | 'zstd', source: Iterable<Buffer>): Async
           chunkSize: PLAIN_BYTES,
           params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
         })
-  const input = Readable.from(codec === 'zstd' ? zstdFrames(source) : source, { objectMode: false })
+  const pieces = codec === 'zstd' ? zstdFrames(source) : source
+  const input = Readable.from(pieces, { highWaterMark: 2 }) // counted in pieces, which keep their borders
   pipeline(input, decoder, () => {}) // a failure comes out of the iteration below
   try {
     for await (const chunk of decoder) yield chunk

@@ -103,6 +103,7 @@ async function ask(worker: Worker, job: Job, signal: AbortSignal): Promise<Reply
   signal.addEventListener('abort', cancel)
   const order: Order = { job, cancelled: flag }
   worker.postMessage(order)
+  if (signal.aborted) cancel()
   try {
     return await promise
   } finally {

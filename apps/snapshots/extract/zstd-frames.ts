@@ -12,8 +12,9 @@ const MAGIC: State = { part: 'magic', size: 4 }
 const BLOCK_HEADER: State = { part: 'block-header', size: 3 }
 
 /**
- * Passes the frames of a zstd stream on and leaves skippable frames out. Node's decoder stops for good at a skippable frame
- * and takes a second frame that is cut off for the end; following the frame borders here catches both.
+ * Passes the frames of a zstd stream on, no piece reaching over the end of a frame, and leaves skippable frames out. Node's
+ * decoder forgets what follows the end of a frame in one write, stops for good at a skippable frame, and takes a second frame
+ * that is cut off for the end: following the frame borders here mends all three.
  *
  * @throws {Fault} `invalid-argument` when the stream is cut off, or goes on with something else
  * @see https://www.rfc-editor.org/rfc/rfc8878 sections 3.1.1 and 3.1.2
@@ -21,8 +22,7 @@ const BLOCK_HEADER: State = { part: 'block-header', size: 3 }
 export function* zstdFrames(source: Iterable<Buffer>): Generator<Buffer> {
   const filter = createFrameFilter()
   for (const chunk of source) {
-    const kept = filter.push(chunk)
-    if (kept.length > 0) yield kept
+    yield* filter.push(chunk)
   }
   filter.end()
 }
@@ -66,8 +66,9 @@ function createFrameFilter() {
   }
 
   return {
-    push(chunk: Buffer): Buffer {
-      const kept: Buffer[] = []
+    push(chunk: Buffer): Buffer[] {
+      const frames: Buffer[] = []
+      let kept: Buffer[] = []
       for (let offset = 0; offset < chunk.length; ) {
         if ('size' in state) {
           const piece = chunk.subarray(offset, offset + state.size - held.length)
@@ -85,8 +86,11 @@ function createFrameFilter() {
           const left = state.left - piece.length
           state = left === 0 ? afterPassed(state.part) : { part: state.part, left }
         }
+        if (state !== MAGIC || kept.length === 0) continue
+        frames.push(Buffer.concat(kept))
+        kept = []
       }
-      return Buffer.concat(kept)
+      return kept.length === 0 ? frames : [...frames, Buffer.concat(kept)]
     },
     end() {
       if (state !== MAGIC || held.length > 0)

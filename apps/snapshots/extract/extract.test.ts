@@ -1,0 +1,447 @@
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { lsetxattr, lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { archive, file, folder, hardLink, longName, type Part, symlink } from '../testing/archive.ts'
+import { listTree } from '../testing/tree.ts'
+import type { Applied, ApplyJob } from './job.ts'
+import { DEFAULT_LIMITS } from './limits.ts'
+import { createPool, type Pool } from './pool.ts'
+
+const forever = new AbortController().signal
+
+describe.skipIf(process.getuid?.() !== 0)(
+  'laying out a layer (skipped without root: owners, devices and chroot need it)',
+  () => {
+    let pool: Pool
+    let base: string
+    let root: string
+
+    beforeAll(() => {
+      pool = createPool(2)
+    })
+    afterAll(() => pool[Symbol.asyncDispose]())
+    beforeEach(() => {
+      base = mkdtempSync(join(tmpdir(), 'gantry-extract-'))
+      root = join(base, 'root')
+      mkdirSync(root)
+      writeFileSync(join(base, 'secret'), 'outside')
+    })
+    afterEach(() => rmSync(base, { recursive: true }))
+
+    function applyBytes(bytes: Buffer, more: Partial<ApplyJob> = {}, signal = forever): Promise<Applied> {
+      const blob = join(base, 'blob')
+      writeFileSync(blob, bytes)
+      const job: ApplyJob = {
+        kind: 'apply',
+        blob,
+        detect: true,
+        root,
+        overlay: false,
+        lowers: [],
+        limits: DEFAULT_LIMITS,
+        sync: false,
+        measure: false,
+        ...more,
+      }
+      return pool.run(job, signal)
+    }
+    const apply = (...parts: Part[]) => applyBytes(archive(...parts))
+    const applyOverlay = (parts: Part[], lowers: string[] = []) =>
+      applyBytes(archive(...parts), { overlay: true, lowers })
+    const names = () => listTree(root).map((line) => line.split(' ')[0])
+
+    test('a tree comes out as GNU tar lays it out: modes, owners, nanoseconds, links, devices, attributes, long names', async () => {
+      const source = join(base, 'source')
+      const other = join(base, 'tar')
+      for (const path of [source, other, join(source, 'dir'), join(source, 'sticky'), join(source, 'setgid')])
+        mkdirSync(path)
+      const deep = join(source, 'l'.repeat(120), 'm'.repeat(200))
+      mkdirSync(deep, { recursive: true })
+      writeFileSync(join(deep, 'ünïcode'), 'x'.repeat(100_000))
+      writeFileSync(join(source, 'dir', 'su'), 'setuid')
+      execFileSync('ln', [join(source, 'dir', 'su'), join(source, 'zz-hard')])
+      symlinkSync('/etc/passwd', join(source, 'absolute'))
+      symlinkSync('../../up', join(source, 'dir', 'dangling'))
+      mkfifo(join(source, 'fifo'), 0o640)
+      mknod(join(source, 'null'), 0o020666, 1, 3)
+      mknod(join(source, 'disk'), 0o060660, 8, 300)
+      chownSync(join(source, 'dir', 'su'), 70_000, 12)
+      chmodSync(join(source, 'dir', 'su'), 0o6751)
+      chownSync(join(source, 'setgid'), 0, 50)
+      chmodSync(join(source, 'setgid'), 0o2775)
+      mkdirSync(join(source, 'setgid', 'child'), { mode: 0o755 })
+      chmodSync(join(source, 'setgid', 'child'), 0o755)
+      chownSync(join(source, 'setgid', 'child'), 0, 0)
+      chmodSync(join(source, 'sticky'), 0o1777)
+      lsetxattr(join(source, 'dir', 'su'), 'user.text', Buffer.from('value'))
+      lsetxattr(
+        join(source, 'dir', 'su'),
+        'security.capability',
+        Buffer.from('0100000280ff000000000000000000000000000000', 'hex').subarray(0, 20),
+      )
+      lsetxattr(join(source, 'dir'), 'trusted.bytes', Buffer.from([0x80, 0, 0xff]))
+      for (const path of ['absolute', 'dir/su', 'fifo', 'sticky', 'dir'])
+        lutimesNs(join(source, path), 1n, 1_500_000_000_123_456_789n)
+      const packed = execFileSync('tar', ['-C', source, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], {
+        maxBuffer: 1e8,
+      })
+      execFileSync('tar', ['-C', other, '--xattrs', '--xattrs-include=*', '--same-owner', '-p', '-x'], {
+        input: packed,
+      })
+
+      const applied = await applyBytes(gzipSync(packed), { measure: true, sync: true })
+
+      expect(listTree(root, { times: true })).toEqual(listTree(other, { times: true }))
+      expect(applied.digest).toBe(`sha256:${createHash('sha256').update(packed).digest('hex')}`)
+      expect(applied.size).toBe(BigInt(packed.length))
+      expect(applied.usage?.inodes).toBe(14n)
+    })
+
+    test('the digest covers what follows the end of the archive', async () => {
+      const bytes = Buffer.concat([archive(file('a')), Buffer.from('trailing')])
+
+      expect(await applyBytes(bytes)).toMatchObject({
+        size: BigInt(bytes.length),
+        digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`,
+      })
+    })
+
+    test('a later entry replaces an earlier one; a folder keeps what is in it', async () => {
+      await apply(
+        file('a', 'one'),
+        file('a', 'two'),
+        folder('d'),
+        file('d/x'),
+        folder('d', { mode: 0o700 }),
+        symlink('l', 'd'),
+        folder('l'),
+        file('e'),
+        symlink('e', 'a'),
+      )
+
+      expect(listTree(root)).toEqual([
+        'a 100000 644 0:0 two',
+        'd 40000 700 0:0',
+        'd/x 100000 644 0:0',
+        'e 120000 0:0 -> a',
+        'l 40000 755 0:0',
+      ])
+    })
+
+    test('entries without their folder get one, also behind a link', async () => {
+      await apply(file('a/b/c'), symlink('var-run', '/run/deep'), file('var-run/x'))
+
+      expect(names()).toEqual(['a', 'a/b', 'a/b/c', 'run', 'run/deep', 'run/deep/x', 'var-run'])
+    })
+
+    test('names that are not UTF-8 are kept byte for byte', async () => {
+      await apply(folder('caf\xe9'), file('caf\xe9/\xff'))
+
+      expect(readdirSync(root, { encoding: 'latin1' })).toEqual(['caf\xe9'])
+      expect(readdirSync(Buffer.from(`${root}/caf\xe9`, 'latin1'), { encoding: 'latin1' })).toEqual(['\xff'])
+    })
+
+    test('the root keeps its own mode, as with containerd', async () => {
+      chmodSync(root, 0o750)
+      await apply(folder('./', { mode: 0o777, uid: 7 }), file('./a'))
+
+      expect([statSync(root).mode & 0o7777, statSync(root).uid]).toEqual([0o750, 0])
+    })
+
+    test('the times of folders are right although files came after them', async () => {
+      await apply(folder('d', { mtime: 1000 }), file('d/a'), file('d/b'))
+
+      expect(statSync(join(root, 'd')).mtimeMs).toBe(1_000_000)
+    })
+
+    test('an attribute of the overlay file system in an archive is left out', async () => {
+      await apply({
+        name: 'd',
+        flag: '5',
+        pax: { 'SCHILY.xattr.trusted.overlay.redirect': '/etc', 'SCHILY.xattr.user.a': 'b' },
+      })
+
+      expect(listTree(root)[0]).toMatch(/user\.a=62$/)
+    })
+
+    describe('whiteouts that delete', () => {
+      beforeEach(async () => {
+        await apply(folder('d'), file('d/old'), folder('d/sub'), file('d/sub/old'), file('gone'))
+      })
+
+      test('take away what was there before', async () => {
+        await apply(file('.wh.gone'), file('d/.wh.sub'), file('.wh.absent'))
+
+        expect(names()).toEqual(['d', 'd/old'])
+      })
+
+      test('of a whole folder keep what their own layer brings, before and after them', async () => {
+        await apply(file('d/before'), file('d/sub/before'), file('d/.wh..wh..opq'), file('d/after'))
+
+        expect(names()).toEqual(['d', 'd/after', 'd/before', 'd/sub', 'd/sub/before', 'gone'])
+      })
+
+      test('never take what their own layer brings', async () => {
+        await apply(file('new'), file('.wh.new'), file('.wh.gone'), file('gone', 'again'))
+
+        expect(names()).toEqual(['d', 'd/old', 'd/sub', 'd/sub/old', 'gone', 'new'])
+      })
+
+      test('of AUFS are no files', async () => {
+        await apply(file('.wh..wh.aufs'), folder('.wh..wh.plnk'), file('.wh..wh.plnk/1.2'))
+
+        expect(names()).toEqual(['d', 'd/old', 'd/sub', 'd/sub/old', 'gone'])
+      })
+    })
+
+    describe('whiteouts that mark', () => {
+      const GONE = '20000 0 0:0'
+      const OPAQUE = 'trusted.overlay.opaque=79'
+
+      test('become character devices 0:0 and opaque folders', async () => {
+        await applyOverlay([file('.wh.gone'), file('d/.wh..wh..opq'), file('d/new'), file('.wh..wh..opq')])
+
+        expect(listTree(root)).toEqual([`d 40000 755 0:0 ${OPAQUE}`, 'd/new 100000 644 0:0', `gone ${GONE}`])
+      })
+
+      test('leave what their own layer brings, and make a folder they meet opaque', async () => {
+        await applyOverlay([
+          file('new'),
+          file('.wh.new'),
+          folder('d'),
+          file('d/x'),
+          file('.wh.d'),
+          file('.wh.e'),
+          folder('e'),
+          file('.wh.f'),
+          file('f/x'),
+        ])
+
+        expect(listTree(root)).toEqual([
+          `d 40000 755 0:0 ${OPAQUE}`,
+          'd/x 100000 644 0:0',
+          `e 40000 755 0:0 ${OPAQUE}`,
+          `f 40000 755 0:0 ${OPAQUE}`,
+          'f/x 100000 644 0:0',
+          'new 100000 644 0:0',
+        ])
+      })
+
+      test('folders that the archive only implies take after the layers below, nearest first', async () => {
+        const [near, far] = [join(base, 'near'), join(base, 'far')]
+        mkdirSync(join(near, 'a'), { recursive: true })
+        mkdirSync(join(far, 'a', 'b'), { recursive: true })
+        mkdirSync(join(far, 'real'))
+        chmodSync(join(near, 'a'), 0o1750)
+        chownSync(join(near, 'a'), 5, 6)
+        chmodSync(join(far, 'a'), 0o700)
+        chmodSync(join(far, 'a', 'b'), 0o711)
+        lsetxattr(join(far, 'a', 'b'), 'trusted.mine', Buffer.from('1'))
+        chmodSync(join(far, 'real'), 0o770)
+        symlinkSync('/real', join(far, 'link'))
+        symlinkSync('../../../..', join(near, 'escape'))
+
+        await applyOverlay([file('a/b/c'), file('link/x'), file('escape/x')], [near, far])
+
+        expect(listTree(root)).toEqual([
+          'a 40000 1750 5:6',
+          'a/b 40000 711 0:0 trusted.mine=31',
+          'a/b/c 100000 644 0:0',
+          `escape 40000 ${(statSync(near).mode & 0o7777).toString(8)} 0:0`,
+          'escape/x 100000 644 0:0',
+          'link 40000 770 0:0',
+          'link/x 100000 644 0:0',
+        ])
+      })
+    })
+
+    describe('hostile archives', () => {
+      afterEach(() => {
+        expect(readFileSync(join(base, 'secret'), 'utf8')).toBe('outside')
+        expect(readdirSync(base).filter((name) => !['blob', 'root', 'secret'].includes(name))).toEqual([])
+      })
+
+      test('CVE-2021-32760: no mode outside changes through a hard link or symlink entry', async () => {
+        chmodSync(join(base, 'secret'), 0o600)
+
+        await apply(
+          symlink('link', join(base, 'secret')),
+          { ...hardLink('hard', 'link'), mode: 0o4777, uid: 9 },
+          { name: 'link2', flag: '2', link: '../secret', mode: 0o777 },
+        )
+
+        expect(statSync(join(base, 'secret')).mode & 0o7777).toBe(0o600)
+        expect(lstatSync(join(root, 'hard')).isSymbolicLink()).toBe(true)
+        expect(lstatSync(join(root, 'hard')).uid).toBe(0)
+      })
+
+      test('CVE-2025-47290: a folder swapped for a link while unpacking leads nowhere outside', async () => {
+        await apply(
+          folder('d'),
+          file('d/x'),
+          symlink('d', base),
+          file('d/escaped', 'inside'),
+          symlink('e', '../../../../../../..'),
+          file('e/escaped', 'inside'),
+        )
+
+        expect(existsSync(join(base, 'escaped'))).toBe(false)
+        expect(existsSync('/escaped')).toBe(false)
+        expect(readFileSync(join(root, 'escaped'), 'utf8')).toBe('inside')
+        expect(readFileSync(join(root, base, 'escaped'), 'utf8')).toBe('inside')
+      })
+
+      test.each(['../../../../secret', '/secret', 'a/../../../secret', './../secret'])(
+        'the name %s stays inside',
+        async (name) => {
+          await apply(file(name, 'inside'))
+
+          expect(readFileSync(join(root, 'secret'), 'utf8')).toBe('inside')
+        },
+      )
+
+      test('CVE-2024-9676, CVE-2026-47262, CVE-2025-4437: passwd as a link, a FIFO or a device is neither followed nor opened', async () => {
+        await apply(
+          folder('etc'),
+          { name: 'etc/passwd', flag: '6' },
+          file('etc/passwd', 'a'),
+          { name: 'etc/group', flag: '3', device: [1, 3] },
+          file('etc/group', 'b'),
+          symlink('etc/shadow', '/dev/zero'),
+          file('etc/shadow', 'c'),
+        )
+
+        expect(['passwd', 'group', 'shadow'].map((name) => readFileSync(join(root, 'etc', name), 'utf8'))).toEqual([
+          'a',
+          'b',
+          'c',
+        ])
+      })
+
+      test.each([
+        ['an entry under a file', [file('a'), file('a/b')], 'invalid-argument', 'something on the way is no folder'],
+        ['a hard link to outside', [hardLink('a', '../secret')], 'failed-precondition', 'is not there'],
+        ['a hard link to itself', [file('a'), hardLink('a', 'a')], 'failed-precondition', 'is itself'],
+        ['a hard link to a folder', [folder('a'), hardLink('b', 'a')], 'failed-precondition', 'is a folder'],
+        ['a loop of links', [symlink('a', 'b'), symlink('b', 'a'), file('a/x')], 'invalid-argument', 'no end'],
+        ['a whiteout of the folder', [file('a/.wh..')], 'invalid-argument', 'whiteout of no name'],
+        ['a whiteout of the folder above', [file('a/.wh...')], 'invalid-argument', 'whiteout of no name'],
+        ['a NUL in a name', [{ name: 'x', pax: { path: 'a\0b' } }], 'invalid-argument', 'NUL'],
+        ['a NUL in a link', [{ name: 'x', flag: '2', pax: { linkpath: 'a\0b' } }], 'invalid-argument', 'NUL'],
+        ['a link to nothing', [symlink('a', '')], 'invalid-argument', 'links to no name'],
+        ['a name too long for the kernel', [longName('x'.repeat(300)), file('x')], 'invalid-argument', '255 bytes'],
+        ['a path that is too long', [longName('abc/'.repeat(2000)), file('x')], 'resource-exhausted', '8000 bytes'],
+        ['a path that is too deep', [longName('a/'.repeat(500)), file('x')], 'resource-exhausted', '500 deep'],
+      ] as const)('%s is refused, and the thread lives on', async (_, parts, code, reason) => {
+        const failure = await apply(...parts).catch((error: unknown) => error)
+
+        expect(failure).toMatchObject({ name: 'Fault', code })
+        expect(String(failure)).toContain(reason)
+        await apply(file('next'))
+        expect(existsSync(join(root, 'next'))).toBe(true)
+      })
+
+      test('millions of entries stop at the limit', async () => {
+        const limits = { ...DEFAULT_LIMITS, entries: 10 }
+        const parts = Array.from({ length: 20 }, (_, index) => file(`f${index}`))
+
+        await expect(applyBytes(archive(...parts), { limits })).rejects.toThrow('more than 10 entries')
+      })
+
+      test('a gzip bomb stops at the limit of plain bytes', async () => {
+        const limits = { ...DEFAULT_LIMITS, plainBytes: 1024 * 1024 }
+
+        await expect(
+          applyBytes(gzipSync(archive(file('zeros', Buffer.alloc(8 * 1024 * 1024)))), { limits }),
+        ).rejects.toThrow('more than 1048576 plain bytes')
+      })
+
+      test('removing and whiting out the same folders again and again takes no time', async () => {
+        const many = Array.from({ length: 3000 }, (_, index) => file(`d/${index}`))
+        const again = Array.from({ length: 3000 }, (_, index) =>
+          index % 2 === 0 ? file('d/.wh..wh..opq') : file('.wh.d'),
+        )
+        const start = performance.now()
+
+        await apply(folder('d'), ...many, ...again)
+
+        expect(performance.now() - start).toBeLessThan(5000)
+        expect(readdirSync(join(root, 'd'))).toHaveLength(3000)
+      })
+
+      test('an archive cut off is the fault of the archive', async () => {
+        await expect(applyBytes(archive(file('a', 'x'.repeat(5000))).subarray(0, 3000))).rejects.toMatchObject({
+          code: 'invalid-argument',
+        })
+        await expect(applyBytes(gzipSync(archive(file('a', 'x'.repeat(5000)))).subarray(0, 50))).rejects.toMatchObject({
+          code: 'invalid-argument',
+        })
+      })
+
+      test('a blob that is a link or a FIFO is not read', async () => {
+        mkfifo(join(base, 'blob2'), 0o600)
+
+        await expect(applyBytes(Buffer.alloc(0), { blob: join(base, 'blob2') })).rejects.toMatchObject({
+          code: 'failed-precondition',
+        })
+        rmSync(join(base, 'blob2'))
+      })
+    })
+
+    test('a target that is not there is the fault of the call', async () => {
+      await expect(applyBytes(archive(), { root: join(base, 'absent') })).rejects.toMatchObject({
+        code: 'failed-precondition',
+      })
+    })
+
+    test('a call that is given up stops the work', async () => {
+      const abort = new AbortController()
+      const big = archive(
+        ...Array.from({ length: 20 }, (_, index) => file(`f${index}`, Buffer.alloc(10 * 1024 * 1024))),
+      )
+      const work = applyBytes(big, {}, abort.signal)
+
+      abort.abort()
+
+      await expect(work).rejects.toMatchObject({ code: 'cancelled' })
+      expect(readdirSync(root).length).toBeLessThan(20)
+    })
+
+    test('a tree too deep to name is deleted', async () => {
+      const script = `for (let i = 0; i < 60; i++) { fs.mkdirSync('d'.repeat(200)); process.chdir('d'.repeat(200)) } fs.writeFileSync('end', '')`
+      execFileSync(process.execPath, ['-e', script], { cwd: root })
+
+      await pool.run({ kind: 'empty', root }, forever)
+
+      expect(readdirSync(root)).toEqual([])
+    })
+
+    test('usage counts blocks and a file with two names once', async () => {
+      writeFileSync(join(root, 'a'), Buffer.alloc(10_000))
+      execFileSync('ln', [join(root, 'a'), join(root, 'b')])
+      mkdirSync(join(root, 'd'))
+
+      const usage = await pool.run({ kind: 'usage', root }, forever)
+
+      expect(usage).toEqual({ size: 3n * 4096n + 2n * BigInt(statSync(root).blocks * 512), inodes: 3n })
+    })
+  },
+)
