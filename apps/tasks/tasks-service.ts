@@ -6,9 +6,11 @@ import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/
 import { Status } from '@gantry/api/containerd/types/task/task_pb'
 import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
+import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
 import type { Client } from '@gantry/rpc/client'
 import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import { readMetrics } from './metrics.ts'
 import type { Process } from './registry.ts'
 import { type ResolveParts, resolveRuntime } from './runtime/resolve.ts'
 import { type Life, pidOf } from './task.ts'
@@ -108,7 +110,14 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
     },
 
     checkpoint: unimplemented('Checkpoint'),
-    metrics: unimplemented('Metrics'),
+
+    async metrics({ filters }, { namespace }) {
+      const wanted = parseFilters(filters)
+      const inits = tasks
+        .list(namespace)
+        .filter(({ execId, task: { id } }) => execId === '' && wanted(fieldsOf({ id, namespace })))
+      return { metrics: inits.flatMap(({ task }) => readMetrics(task.id, task.cgroup, Date.now()) ?? []) }
+    },
   }
 }
 
