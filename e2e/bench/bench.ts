@@ -10,12 +10,12 @@ import { run } from '../harness/command.ts'
 import { startContainerd } from '../harness/containerd.ts'
 import { startGantry } from '../harness/gantry.ts'
 import { makeImage } from '../harness/image.ts'
-import { removeNamespaceCgroups } from '../harness/leaks.ts'
+import { pidsOf, removeNamespaceCgroups } from '../harness/leaks.ts'
 import { startRegistry } from '../harness/registry.ts'
 import type { Running } from '../harness/running.ts'
 import { callsPerSecond } from './calls.ts'
 import { largeImage } from './large-image.ts'
-import { pssOf, strangersSince } from './memory.ts'
+import { pssOf } from './memory.ts'
 
 const RUNS = 20
 const PULLS = 5
@@ -26,19 +26,21 @@ const NAMESPACE = 'gantrybench'
 interface Side {
   readonly name: string
   readonly node: Running
+  /** everything of its own lies in here */
+  readonly dir: string
 }
 type Row = readonly [what: string, unit: string, containerd: number, gantry: number]
 
 async function main(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'gb-'))
   try {
-    for (const folder of ['cr', 'cs', 'gr', 'gs']) mkdirSync(join(dir, folder))
+    for (const folder of ['c/r', 'c/s', 'g/r', 'g/s']) mkdirSync(join(dir, folder), { recursive: true })
     await using registry = await startRegistry()
-    await using containerd = await startContainerd(join(dir, 'cr'), join(dir, 'cs'))
-    await using gantry = await startGantry(join(dir, 'gr'), join(dir, 'gs'))
+    await using containerd = await startContainerd(join(dir, 'c', 'r'), join(dir, 'c', 's'))
+    await using gantry = await startGantry(join(dir, 'g', 'r'), join(dir, 'g', 's'))
     const sides: Side[] = [
-      { name: 'containerd', node: containerd },
-      { name: 'gantry', node: gantry },
+      { name: 'containerd', node: containerd, dir: join(dir, 'c') },
+      { name: 'gantry', node: gantry, dir: join(dir, 'g') },
     ]
     const image = await registry.push('busybox', 'bench', makeImage())
     for (const side of sides) await ctr(side, 'images', 'pull', '--plain-http', image)
@@ -80,15 +82,18 @@ async function benchMemory(sides: readonly Side[], image: string): Promise<Row[]
   const perContainer: number[] = []
   const daemons: number[] = []
   for (const side of sides) {
-    const before = strangersSince(new Set())
     const ids = Array.from({ length: CONTAINERS }, (_, index) => `idle${index}`)
     for (const id of ids) await ctr(side, 'run', '-d', image, id, 'sleep', '1000')
     const inits = (await ctr(side, 'tasks', 'ls'))
       .split('\n')
       .slice(1)
       .map((line) => Number(line.split(/\s+/)[1]))
-    const stayed = strangersSince(before).difference(new Set([...inits, ...side.node.pids()]))
-    perContainer.push(pssOf(stayed) / CONTAINERS)
+    const scope = {
+      dir: side.dir,
+      namespaces: [namespaceOf(side.name)],
+      daemons: () => [...inits, ...side.node.pids()],
+    }
+    perContainer.push(pssOf(pidsOf(scope)) / CONTAINERS)
     daemons.push(pssOf(side.node.pids()))
     for (const id of ids) {
       await ctr(side, 'tasks', 'rm', '-f', id)

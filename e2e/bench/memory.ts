@@ -1,11 +1,5 @@
 /** Memory as the kernel accounts it: PSS shares a page among the processes that map it. */
 import { readFileSync } from 'node:fs'
-import { pids } from '../harness/leaks.ts'
-
-/** The processes there are now that are not in `known`. */
-export function strangersSince(known: ReadonlySet<number>): Set<number> {
-  return new Set(pids()).difference(known)
-}
 
 /** MiB of all these processes together; one that is gone counts nothing. */
 export function pssOf(processes: Iterable<number>): number {

@@ -28,11 +28,13 @@ export function mounts({ dir }: Scope): string[] {
 }
 
 /** Containers' processes by their cgroup, monitors and shims by a path of ours in their arguments, folder or open files. */
-export function processes({ dir, namespaces, daemons = () => [] }: Scope): string[] {
+export function processes(scope: Scope): string[] {
+  return pidsOf(scope).map((pid) => `process ${pid} ${commandOf(pid)}`)
+}
+
+export function pidsOf({ dir, namespaces, daemons = () => [] }: Scope): number[] {
   const expected = new Set([process.pid, process.ppid, ...daemons()])
-  return pids()
-    .filter((pid) => !expected.has(pid) && belongs(pid, dir, namespaces))
-    .map((pid) => `process ${pid} ${commandOf(pid)}`)
+  return pids().filter((pid) => !expected.has(pid) && belongs(pid, dir, namespaces))
 }
 
 /** The cgroups of containers (a folder inside the namespace's). An empty folder of a namespace itself is not counted. */
@@ -77,7 +79,7 @@ function parentOf(pid: number): number {
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0)
 }
 
-export function pids(): number[] {
+function pids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)

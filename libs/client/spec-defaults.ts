@@ -108,6 +108,7 @@ export function defaultMounts(privileged: boolean): SpecMount[] {
     mount('tmpfs', 'shm', '/dev/shm', [...guarded, 'mode=1777', 'size=65536k']),
     mount('mqueue', 'mqueue', '/dev/mqueue', guarded),
     mount('sysfs', 'sysfs', '/sys', [...guarded, privileged ? 'rw' : 'ro']),
+    mount('cgroup', 'cgroup', '/sys/fs/cgroup', [...guarded, privileged ? 'rw' : 'ro']), // so that a program sees its limits
     mount('tmpfs', 'tmpfs', '/run', small),
   ]
 }
