@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
+import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { connect } from '@gantry/rpc/client'
@@ -19,12 +20,20 @@ import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
 import { Config } from './config.ts'
 import { contentService } from './content-service.ts'
+import { createImages } from './images.ts'
 import { createLeases } from './leases.ts'
 import { blobsService, ownerService } from './owner-service.ts'
 import { plugins } from './plugins.ts'
+import { createPull } from './pull/pull.ts'
+import { createUnpacker } from './pull/unpacker.ts'
+import { createRegistry } from './registry/registry.ts'
+import { createTransport } from './registry/transport.ts'
 import { sharePolicy } from './share-policy.ts'
 import { streamingService } from './streaming/streaming-service.ts'
 import { createStreams } from './streaming/streams.ts'
+import { transferService } from './transfer-service.ts'
+
+const BACKOFF_MS = 100 // before a registry is asked again
 
 const { log, stop, options } = await startProcess('content', process.argv.slice(2))
 const config = loadConfig('content', Config, options)
@@ -34,6 +43,16 @@ await using store = openStore(join(root, 'records'))
 await using bus = connectBus(config.nats, log)
 await using changes = openChanges({ store, bus, log })
 await using metadata = connect(socketOf(config, 'metadata'))
+await using snapshots = connect(socketOf(config, 'snapshots'))
+
+const { env } = process
+const proxy = {
+  httpProxy: env.http_proxy ?? env.HTTP_PROXY ?? '',
+  httpsProxy: env.https_proxy ?? env.HTTPS_PROXY ?? '',
+  noProxy: env.no_proxy ?? env.NO_PROXY ?? '',
+}
+const stallMs = config.stall_timeout_s * 1000
+await using transport = createTransport({ proxy, stallMs })
 
 const rows = openRows(store)
 const folder = openFolder(root)
@@ -43,12 +62,18 @@ const parts = { rows, folder, changes, leases, mayShare, now: Date.now }
 const blobs = createBlobs(parts)
 const ingests = createIngests(parts)
 const streams = createStreams()
+const images = createImages(metadata)
+const unpacker = createUnpacker({ snapshots, blobs, snapshotters: config.unpack_snapshotters })
+const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS })
+const downloads = config.max_concurrent_downloads
+const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, downloads })
 await folder.sweep(ingests.ids())
 
 await using _server = await listen({
   address: socketOf(config, 'content'),
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),
+    bind(Transfer, transferService({ pull, images, streams })),
     bind(Streaming, streamingService(streams)),
     bind(Blobs, blobsService(blobs)),
     bind(Owner, ownerService(blobs)),

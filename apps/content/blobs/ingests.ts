@@ -50,6 +50,7 @@ export interface Ingests {
    * @see behaviour facts, 5.3
    */
   open(opening: Opening, signal: AbortSignal): Promise<Writer>
+  isBusy(namespace: Namespace, ref: string): boolean
   /** Resolves when the writer that has the ref now lets go of it; at once when there is none. */
   released(namespace: Namespace, ref: string, signal: AbortSignal): Promise<void>
   /** @throws {Fault} `not-found` */
@@ -102,6 +103,7 @@ export function createIngests(parts: Parts): Ingests {
 
   return {
     open,
+    isBusy: (namespace, ref) => locks.has(keyOf([namespace, ref])),
     async released(namespace, ref, signal) {
       const freed = locks.get(keyOf([namespace, ref]))?.freed
       const done = new AbortController()

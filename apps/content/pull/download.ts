@@ -1,0 +1,103 @@
+import type { Descriptor } from '@gantry/model/descriptor'
+import { Fault, isFault } from '@gantry/model/fault'
+import { refKey } from '@gantry/model/refkey'
+import type { Blobs } from '../blobs/blobs.ts'
+import type { Ingests } from '../blobs/ingests.ts'
+import type { Writer } from '../blobs/writer.ts'
+import type { Holder } from '../leases.ts'
+import type { Registry, Source } from '../registry/registry.ts'
+import { sourceLabel } from './labels.ts'
+import type { Progress } from './progress.ts'
+
+export interface Download extends Holder {
+  readonly source: Source
+  readonly blobs: Blobs
+  readonly ingests: Ingests
+  readonly registry: Registry
+  readonly progress: Progress
+}
+
+/**
+ * Brings one blob into the namespace: network to file, hashed on the way, visible only once it is proven. What an
+ * earlier attempt left is gone on with. When it fails, or the signal is aborted, no ingest stays.
+ *
+ * @throws {Fault} `failed-precondition` when the registry sends other bytes than the descriptor says; else as `Registry.fetch`
+ */
+export async function download(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<void> {
+  const { namespace, blobs, progress, source } = to
+  if (descriptor.size === 0n)
+    throw new Fault('invalid-argument', `Cannot fetch ${descriptor.digest}: its descriptor says that it is empty`)
+  const writer = await openWriter(descriptor, to, signal)
+  if (!writer) {
+    const { labels } = blobs.info(namespace, descriptor.digest)
+    const next = sourceLabel(labels, source.reference)
+    if (JSON.stringify(next) !== JSON.stringify(labels))
+      await blobs.relabel(namespace, descriptor.digest, (now) => sourceLabel(now, source.reference))
+    progress.set(descriptor, 'already exists')
+    return
+  }
+  try {
+    const shared = writer.status().offset === descriptor.size
+    await fill(writer, descriptor, { ...to, signal })
+    progress.set(descriptor, shared ? 'already exists' : 'complete')
+  } catch (error) {
+    await writer.discard()
+    throw error
+  }
+}
+
+/** The writer of the blob's ingest, once nobody else is at it; undefined when the namespace has the blob. */
+async function openWriter(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<Writer | undefined> {
+  const { namespace, lease, ingests } = to
+  const ref = refKey(descriptor)
+  while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
+  try {
+    const { digest: expected, size: total } = descriptor
+    return await ingests.open({ namespace, lease, ref, expected, total }, signal)
+  } catch (error) {
+    if (isFault(error, 'already-exists')) return undefined
+    throw error
+  }
+}
+
+type Call = Download & { readonly signal: AbortSignal }
+
+/** Completes the ingest. What an earlier attempt left may be what is wrong, so then it is tried once more from nothing. */
+async function fill(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
+  const left = writer.status().offset
+  if (left > descriptor.size) await writer.truncate()
+  try {
+    await append(writer, descriptor, to)
+    await commit(writer, descriptor, to)
+  } catch (error) {
+    if (left === 0n || !isFault(error, 'failed-precondition')) throw error
+    await writer.truncate()
+    await append(writer, descriptor, to)
+    await commit(writer, descriptor, to)
+  }
+}
+
+async function commit(writer: Writer, { digest: expected, size: total }: Descriptor, to: Call): Promise<void> {
+  const { reference } = to.source
+  const actual = await writer.digest()
+  if (expected.startsWith('sha256:') && actual !== expected)
+    throw new Fault(
+      'failed-precondition',
+      `Cannot pull ${reference.text}: ${reference.host} sends ${actual} for ${expected}`,
+    )
+  try {
+    await writer.commit({ total, expected, labels: sourceLabel({}, reference) }, to.signal)
+  } catch (error) {
+    if (!isFault(error, 'already-exists')) throw error // another upload was faster
+  }
+}
+
+async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
+  const { offset } = writer.status()
+  if (offset === descriptor.size) return
+  to.progress.set(descriptor, 'downloading')
+  for await (const chunk of to.registry.fetch(to.source, descriptor, offset, to.signal)) {
+    await writer.append(chunk)
+    to.progress.at(descriptor, writer.status().offset)
+  }
+}

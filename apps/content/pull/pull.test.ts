@@ -1,0 +1,444 @@
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { create, fromBinary } from '@bufbuild/protobuf'
+import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
+import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
+import { sha256Of } from '@gantry/model/digest'
+import { parseNamespace } from '@gantry/model/namespace'
+import type { Platform } from '@gantry/model/platform'
+import { parseReference } from '@gantry/model/reference'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { ImageRecord } from '../images.ts'
+import { createRegistry } from '../registry/registry.ts'
+import { createTransport, type Transport } from '../registry/transport.ts'
+import { openTestParts, type TestParts } from '../testing/parts.ts'
+import { startRegistry, type TestRegistry } from '../testing/registry.ts'
+import { createProgress } from './progress.ts'
+import { createPull } from './pull.ts'
+import type { Unpacker } from './unpacker.ts'
+
+const NS = parseNamespace('default')
+const AMD64 = { os: 'linux', architecture: 'amd64' }
+const ARM64 = { os: 'linux', architecture: 'arm64' }
+const STALL_MS = 300
+let parts: TestParts
+let registry: TestRegistry
+let transport: Transport
+let records: Map<string, ImageRecord>
+
+beforeEach(async () => {
+  parts = await openTestParts()
+  registry = await startRegistry()
+  transport = createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: STALL_MS })
+  records = new Map()
+})
+afterEach(async () => {
+  await transport[Symbol.asyncDispose]()
+  await registry[Symbol.asyncDispose]()
+  await parts[Symbol.asyncDispose]()
+})
+
+interface Options {
+  readonly store?: Parameters<typeof create<typeof ImageStoreSchema>>[1]
+  readonly platforms?: Platform[]
+  readonly lease?: string
+  readonly host?: string
+  readonly object?: string
+  readonly send?: (name: string, event: string) => void
+  readonly unpacker?: Unpacker
+  readonly signal?: AbortSignal
+}
+
+const noUnpack: Unpacker = { plan: () => [], unpack: async () => undefined }
+
+async function pull(options: Options = {}): Promise<void> {
+  const { host = registry.host, object = ':1', platforms = [], lease, send, unpacker = noUnpack } = options
+  const images = { put: async (_: unknown, image: ImageRecord) => void records.set(image.name, image) }
+  const run = createPull({
+    ...parts,
+    registry: createRegistry({ transport, now: Date.now, stallMs: STALL_MS, backoffMs: 1 }),
+    images: { ...images, target: () => Promise.reject(new Error('not asked for')) },
+    unpacker,
+    downloads: 4,
+  })
+  await using progress = createProgress(
+    send &&
+      (async ({ value }) => {
+        const { name, event } = fromBinary(ProgressSchema, value)
+        send(name, event)
+      }),
+  )
+  const source = { reference: parseReference(`${host}/app${object}`), defaultScheme: '', headers: {} }
+  const request = { source, store: create(ImageStoreSchema, options.store ?? { name: 'my-image' }), platforms }
+  await run(request, { namespace: NS, lease }, { progress, signal: options.signal ?? AbortSignal.timeout(10_000) })
+}
+
+/** Everything a pull may leave behind when it fails: nothing. */
+async function expectNothingLeft(): Promise<void> {
+  expect(records.size).toBe(0)
+  expect([...parts.rows.ingests.list()]).toEqual([])
+  expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
+  expect([...parts.leases.held.keys()]).toEqual(['held'])
+}
+
+const labelsOf = ({ digest }: Descriptor) => parts.blobs.info(NS, digest).labels
+
+test('an image arrives with its labels and its record, and its own lease is gone', async () => {
+  const { manifest, config, layers } = registry.image(['one', 'two'])
+  registry.tag('app:1', manifest)
+
+  await pull({ store: { name: 'my-image', labels: { kept: 'yes' } } })
+
+  const target = expect.objectContaining({ digest: manifest.digest, mediaType: MEDIA.ociManifest })
+  expect(records.get('my-image')).toEqual({ name: 'my-image', labels: { kept: 'yes' }, target })
+  expect(labelsOf(manifest)).toEqual({
+    [`containerd.io/distribution.source.${registry.host}`]: 'app',
+    'containerd.io/gc.ref.content.config': config.digest,
+    'containerd.io/gc.ref.content.l.0': layers[0]?.digest,
+    'containerd.io/gc.ref.content.l.1': layers[1]?.digest,
+  })
+  expect([...parts.leases.held.keys()]).toEqual(['held'])
+  expect((await readFile(parts.folder.blobPath(sha256Of('one')))).toString()).toBe('one')
+})
+
+test('the lease of the call holds every blob', async () => {
+  const { manifest, config, layers } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+
+  await pull({ lease: 'held' })
+
+  const held = [manifest, config, ...layers].map(({ digest }) => `content ${digest}`)
+  expect([...(parts.leases.held.get('held') ?? [])].sort()).toEqual(held.sort())
+})
+
+test('of an index only the wanted platform comes, but all its manifests are referred to', async () => {
+  const [mine, other] = [registry.image(['mine'], AMD64), registry.image(['other'], ARM64)]
+  const index = registry.index([other.manifest, mine.manifest])
+  registry.tag('app:1', index)
+
+  await pull({ platforms: [AMD64] })
+
+  expect(parts.blobs.has(NS, sha256Of('mine'))).toBe(true)
+  expect(parts.blobs.has(NS, sha256Of('other'))).toBe(false)
+  expect(labelsOf(index)).toMatchObject({
+    'containerd.io/gc.ref.content.m.0': other.manifest.digest,
+    'containerd.io/gc.ref.content.m.1': mine.manifest.digest,
+  })
+})
+
+test('all metadata means manifests and configs of the others, without their layers', async () => {
+  const [mine, other] = [registry.image(['mine'], AMD64), registry.image(['other'], ARM64)]
+  registry.tag('app:1', registry.index([mine.manifest, other.manifest]))
+
+  await pull({ platforms: [AMD64], store: { name: 'my-image', allMetadata: true } })
+
+  expect(parts.blobs.has(NS, other.config.digest)).toBe(true)
+  expect(parts.blobs.has(NS, sha256Of('other'))).toBe(false)
+})
+
+test('a platform the image is not made for is named, with those it is made for', async () => {
+  registry.tag('app:1', registry.index([registry.image(['x'], ARM64).manifest]))
+
+  await expect(pull({ platforms: [{ os: 'linux', architecture: 's390x' }] })).rejects.toMatchObject({
+    code: 'not-found',
+    message: expect.stringMatching(/no manifest for linux\/s390x: it has linux\/arm64/),
+  })
+  await expectNothingLeft()
+})
+
+test('a second pull fetches nothing but the digest, and adds where the blobs came from', async () => {
+  const { manifest, layers } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+  await pull()
+  const before = registry.requests.length
+
+  await pull()
+
+  expect(registry.requests.slice(before)).toEqual(['HEAD /v2/app/manifests/1'])
+  expect(labelsOf(layers[0] ?? manifest)).toEqual({ [`containerd.io/distribution.source.${registry.host}`]: 'app' })
+})
+
+test('two pulls at the same time share the work', async () => {
+  const { manifest } = registry.image([randomBytes(3_000_000), 'two'])
+  registry.tag('app:1', manifest)
+
+  await Promise.all([pull(), pull(), pull()])
+
+  expect(registry.requests.filter((line) => line.startsWith('GET'))).toHaveLength(4)
+})
+
+test('a client sees the words it knows', async () => {
+  const { manifest } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+  const seen: string[] = []
+
+  await pull({ send: (name, event) => seen.push(name ? `${name} ${event}` : event) })
+
+  const text = `${registry.host}/app:1`
+  expect(seen.slice(0, 3)).toEqual([`Resolving from ${text}`, `Pulling from ${text}`, `${text} fetching image content`])
+  expect(seen).toContain(`manifest-${manifest.digest} complete`)
+  expect(seen).toContain(`layer-${sha256Of('one')} complete`)
+  expect(seen.slice(-2)).toEqual(['my-image saved', `Completed pull from ${text}`])
+})
+
+test('a blob that breaks off is taken up where it broke', async () => {
+  const layer = randomBytes(500_000)
+  registry.tag('app:1', registry.image([layer]).manifest)
+  registry.misbehave(
+    new RegExp(`GET .*blobs/${sha256Of(layer)}`),
+    (_, response, body) => {
+      response.writeHead(200, { 'content-length': body.length })
+      response.write(body.subarray(0, 200_000), () => setTimeout(() => response.destroy(), 50))
+    },
+    1,
+  )
+
+  await pull()
+
+  expect(registry.requests.some((line) => /GET .*blobs.* bytes=\d+-$/.test(line))).toBe(true)
+  expect(parts.blobs.has(NS, sha256Of(layer))).toBe(true)
+})
+
+test('an ingest that an earlier process left is gone on with', async () => {
+  const layer = randomBytes(100_000)
+  registry.tag('app:1', registry.image([layer]).manifest)
+  const ref = `layer-${sha256Of(layer)}`
+  {
+    const signal = new AbortController().signal
+    const opening = { namespace: NS, lease: undefined, ref, expected: undefined, total: 100_000n }
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(layer.subarray(0, 40_000))
+  }
+
+  await pull()
+
+  expect(registry.requests.some((line) => line.endsWith('bytes=40000-'))).toBe(true)
+})
+
+test('an ingest with wrong bytes in it is started again', async () => {
+  const layer = randomBytes(100_000)
+  registry.tag('app:1', registry.image([layer]).manifest)
+  {
+    const signal = new AbortController().signal
+    const opening = { namespace: NS, lease: undefined, ref: `layer-${sha256Of(layer)}`, expected: undefined, total: 0n }
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(randomBytes(40_000))
+  }
+
+  await pull()
+
+  expect(parts.blobs.has(NS, sha256Of(layer))).toBe(true)
+})
+
+test('a server error is tried again', async () => {
+  registry.tag('app:1', registry.image(['one']).manifest)
+  registry.misbehave(/blobs/, (_, response) => response.writeHead(503).end(), 2)
+
+  await pull()
+
+  expect(records.has('my-image')).toBe(true)
+})
+
+interface Broken {
+  readonly name: string
+  readonly pattern: RegExp
+  readonly misbehave: Parameters<TestRegistry['misbehave']>[1]
+  readonly code: string
+  readonly message: RegExp
+}
+
+const HTML = '<html>please log in</html>'
+
+test.each<Broken>([
+  {
+    name: 'other bytes than the digest says',
+    pattern: /GET .*blobs/,
+    misbehave: (_, response, body) => response.end(Buffer.alloc(body.length, 'x')),
+    code: 'failed-precondition',
+    message: /sends sha256:\w+ for sha256:/,
+  },
+  {
+    name: 'a blob that is always short',
+    pattern: /GET .*blobs/,
+    misbehave: (_, response, body) =>
+      response.writeHead(200, { 'content-length': body.length }).write('x', () => response.destroy()),
+    code: 'unavailable',
+    message: /Cannot fetch sha256:\w+: 127\.0\.0\.1:\d+/,
+  },
+  {
+    name: 'a blob that promises another size',
+    pattern: /GET .*blobs/,
+    misbehave: (_, response) => response.end('short'),
+    code: 'failed-precondition',
+    message: /promises 5 bytes, not \d+/,
+  },
+  {
+    name: 'a body without end',
+    pattern: /GET .*(blobs|manifests\/sha)/,
+    misbehave: (_, response) => {
+      const more = (): void => void (response.writable && response.write(Buffer.alloc(65536), () => setImmediate(more)))
+      response.writeHead(200)
+      more()
+    },
+    code: 'failed-precondition',
+    message: /sends more than the \d+ bytes promised/,
+  },
+  {
+    name: 'a manifest that claims to be huge',
+    pattern: /HEAD/,
+    misbehave: (_, response) =>
+      response
+        .writeHead(200, {
+          'content-type': MEDIA.ociManifest,
+          'content-length': 2 ** 40,
+          'docker-content-digest': sha256Of(''),
+        })
+        .end(),
+    code: 'failed-precondition',
+    message: /a manifest of 1099511627776 bytes/,
+  },
+  {
+    name: 'a page instead of a manifest',
+    pattern: /manifests/,
+    misbehave: (_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end(HTML),
+    code: 'failed-precondition',
+    message: /answers with "text\/html", not with a manifest/,
+  },
+  {
+    name: 'a malformed digest',
+    pattern: /HEAD/,
+    misbehave: (_, response) =>
+      response
+        .writeHead(200, {
+          'content-type': MEDIA.ociManifest,
+          'content-length': 10,
+          'docker-content-digest': 'sha256:../../x',
+        })
+        .end(),
+    code: 'failed-precondition',
+    message: /answers with a malformed digest/,
+  },
+  {
+    name: 'errors without end',
+    pattern: /GET .*blobs/,
+    misbehave: (_, response) =>
+      response.writeHead(500).end('{"errors":[{"code":"UNKNOWN","message":"Bearer abc.def lost?sig=1"}]}'),
+    code: 'unavailable',
+    message: /127\.0\.0\.1:\d+ answers 500: UNKNOWN: Bearer \*\*\* lost\?\*\*\*$/,
+  },
+  {
+    name: 'silence',
+    pattern: /GET .*blobs/,
+    misbehave: () => undefined,
+    code: 'unavailable',
+    message: /it does not answer/,
+  },
+  {
+    name: 'a body that stalls',
+    pattern: /GET .*blobs/,
+    misbehave: (_, response, body) => void response.writeHead(200, { 'content-length': body.length }).flushHeaders(),
+    code: 'unavailable',
+    message: /its answer stalled/,
+  },
+  {
+    name: 'a wish for a password',
+    pattern: /manifests/,
+    misbehave: (_, response) => response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end(),
+    code: 'unauthenticated',
+    message: /it wants basic credentials/,
+  },
+  {
+    name: 'redirects without end',
+    pattern: /GET .*blobs/,
+    misbehave: (request, response) => response.writeHead(307, { location: request.url ?? '' }).end(),
+    code: 'failed-precondition',
+    message: /more than 10 redirects/,
+  },
+])(
+  'a registry that answers with $name fails the pull and leaves nothing',
+  { timeout: 15_000 },
+  async ({ pattern, misbehave, code, message }) => {
+    registry.tag('app:1', registry.image(['some layer']).manifest)
+    registry.misbehave(pattern, misbehave)
+
+    await expect(pull()).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    await expectNothingLeft()
+  },
+)
+
+test('a reference nobody knows is named', async () => {
+  await expect(pull()).rejects.toMatchObject({ code: 'not-found', message: `${registry.host}/app:1: not found` })
+  await expectNothingLeft()
+})
+
+test('a registry that is down is named, with the reason', async () => {
+  await expect(pull({ host: '127.0.0.1:1' })).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/127\.0\.0\.1:1: connection refused/),
+  })
+  await expectNothingLeft()
+})
+
+test('a pull that is cancelled leaves nothing', async () => {
+  registry.tag('app:1', registry.image(['some layer']).manifest)
+  const hangup = new AbortController()
+  registry.misbehave(/GET .*blobs/, () => hangup.abort())
+
+  await expect(pull({ signal: hangup.signal })).rejects.toThrow()
+  await expectNothingLeft()
+})
+
+test.each([
+  ['a manifest with layers and manifests', { manifests: [] }, /it also lists manifests/],
+  ['a manifest that calls itself an index', { mediaType: MEDIA.ociIndex }, /calls itself/],
+  ['a manifest that calls itself by another type', { mediaType: MEDIA.dockerManifest }, /calls itself/],
+])('CVE-2021-41190: %s is refused', async (_, extra, message) => {
+  const config = registry.put(MEDIA.ociConfig, {})
+  const document = { schemaVersion: 2, config: { ...config, size: Number(config.size) }, layers: [], ...extra }
+  registry.tag('app:1', registry.put(MEDIA.ociManifest, document))
+
+  await expect(pull()).rejects.toMatchObject({ code: 'failed-precondition', message: expect.stringMatching(message) })
+  await expectNothingLeft()
+})
+
+test('CVE-2026-53493: indexes nested without measure are refused', async () => {
+  let nested: Descriptor = registry.image(['deep']).manifest
+  for (let depth = 0; depth < 6; depth++) nested = registry.index([nested])
+  registry.tag('app:1', nested)
+
+  await expect(pull()).rejects.toMatchObject({ code: 'failed-precondition', message: expect.stringMatching(/nested/) })
+  await expectNothingLeft()
+})
+
+test('CVE-2024-3727: a malformed digest in a manifest never reaches a URL', async () => {
+  const config = registry.put(MEDIA.ociConfig, {})
+  const bad = { mediaType: MEDIA.ociLayer, digest: 'sha256:../../../../etc', size: 3 }
+  const document = { schemaVersion: 2, config: { ...config, size: Number(config.size) }, layers: [bad] }
+  registry.tag('app:1', registry.put(MEDIA.ociManifest, document))
+
+  await expect(pull()).rejects.toMatchObject({
+    code: 'failed-precondition',
+    message: expect.stringMatching(/not a digest/),
+  })
+  expect(registry.requests.filter((line) => line.includes('etc'))).toEqual([])
+})
+
+test('the wanted layers are unpacked after they are here and before the image is named', async () => {
+  const { manifest } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+  const order: string[] = []
+  const unpacker: Unpacker = {
+    plan: () => [{ platform: AMD64, snapshotter: 'overlayfs' }],
+    unpack: async (_, manifests) => {
+      order.push(
+        `${manifests.length} unpacked, ${records.size} named, layer here: ${parts.blobs.has(NS, sha256Of('one'))}`,
+      )
+    },
+  }
+
+  await pull({ unpacker })
+
+  expect(order).toEqual(['1 unpacked, 0 named, layer here: true'])
+})

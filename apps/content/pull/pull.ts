@@ -1,0 +1,173 @@
+import { readFile } from 'node:fs/promises'
+import type { ImageStore } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
+import { Fault, isFault } from '@gantry/model/fault'
+import type { Labels } from '@gantry/model/labels'
+import { MAX_MANIFEST_BYTES, type Manifest, parseIndex, parseManifest } from '@gantry/model/manifest'
+import type { Platform } from '@gantry/model/platform'
+import { refKey } from '@gantry/model/refkey'
+import type { Blobs } from '../blobs/blobs.ts'
+import type { Ingests } from '../blobs/ingests.ts'
+import type { Images } from '../images.ts'
+import type { Holder, Leases } from '../leases.ts'
+import type { Registry, Source } from '../registry/registry.ts'
+import { choose } from './choose.ts'
+import { download } from './download.ts'
+import { recordsFor } from './image-names.ts'
+import { createJobs, type Jobs, together } from './jobs.ts'
+import { childLabels } from './labels.ts'
+import type { Progress } from './progress.ts'
+import type { Unpacker } from './unpacker.ts'
+
+const MAX_DEPTH = 4 // of an index inside an index
+const MAX_OBJECTS = 4096 // manifests, configs and layers of one pull together
+
+export interface PullParts {
+  readonly registry: Registry
+  readonly blobs: Blobs
+  readonly ingests: Ingests
+  readonly leases: Leases
+  readonly images: Images
+  readonly unpacker: Unpacker
+  /** Blobs fetched at the same time. */
+  readonly downloads: number
+}
+
+export interface PullRequest {
+  readonly source: Source
+  readonly store: ImageStore
+  /** Of `store`, parsed; none means all. */
+  readonly platforms: readonly Platform[]
+}
+
+export type Pull = (
+  request: PullRequest,
+  holder: Holder,
+  call: { progress: Progress; signal: AbortSignal },
+) => Promise<void>
+
+/**
+ * Brings an image from a registry into a namespace:
+ *
+ *   lease -> resolve -> manifests, then their configs and layers side by side -> unpack -> image record -> lease released
+ *
+ * Everything is held by the call's lease, or by one of its own, until the image record holds it. A pull that fails leaves
+ * no image and no ingest; blobs that were proven stay until they are collected.
+ *
+ * @throws {Fault} `not-found` for an unknown reference or platform, `unavailable` naming a registry that is down,
+ * `failed-precondition` when registry or image make no sense
+ */
+export function createPull(parts: PullParts): Pull {
+  return async ({ source, store, platforms }, { namespace, lease }, { progress, signal }) => {
+    const { reference } = source
+    await using own = lease === undefined ? await parts.leases.create(namespace, signal) : undefined
+    const holder: Holder = { namespace, lease: lease ?? own?.id }
+    const plans = parts.unpacker.plan(store.unpacks)
+
+    progress.say(`Resolving from ${reference.text}`)
+    const target = await parts.registry.resolve(source, signal)
+    const records = recordsFor(
+      store.name === '' && store.extraReferences.length === 0 ? { ...store, name: reference.text } : store,
+      target,
+    )
+
+    progress.say(`Pulling from ${reference.text}`)
+    progress.say('fetching image content', reference.text)
+    const jobs = createJobs(parts.downloads, signal)
+    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs })
+    const manifests = await walk(target, [reference.text], 0)
+
+    await parts.unpacker.unpack(plans, manifests, { holder, progress, signal })
+
+    for (const record of records) {
+      await parts.images.put(holder, record, signal)
+      progress.say('saved', record.name)
+    }
+    progress.say(`Completed pull from ${reference.text}`)
+  }
+}
+
+interface Walking extends PullParts, Holder, PullRequest {
+  readonly progress: Progress
+  readonly jobs: Jobs
+}
+
+/** Fetches what hangs below a descriptor and returns the manifests whose layers are here. */
+type Walk = (descriptor: Descriptor, parents: readonly string[], depth: number) => Promise<Manifest[]>
+
+function createWalk(walking: Walking): Walk {
+  const { namespace, blobs, progress, jobs, source, store, platforms } = walking
+  const fetched = new Map<string, Promise<void>>()
+  let objects = 0
+
+  /** One blob; the same one named twice is fetched once. */
+  async function fetch(descriptor: Descriptor, parents: readonly string[]): Promise<void> {
+    if (++objects > MAX_OBJECTS) throw refuse(`it has more than ${MAX_OBJECTS} parts`)
+    progress.add(descriptor, parents)
+    const running = fetched.get(descriptor.digest) ?? jobs.run((signal) => download(descriptor, walking, signal))
+    fetched.set(descriptor.digest, running)
+    await running
+  }
+
+  /** Fetches a manifest or index, reads it strictly, and ties its children to it. */
+  async function document<T>(descriptor: Descriptor, parents: readonly string[], parse: Parse<T>): Promise<T> {
+    if (descriptor.size > BigInt(MAX_MANIFEST_BYTES))
+      throw refuse(`${descriptor.digest} is larger than a manifest may be`)
+    await fetch(descriptor, parents)
+    const bytes = await readFile(blobs.locate(namespace, descriptor.digest).path)
+    try {
+      return parse(bytes, descriptor.mediaType)
+    } catch (error) {
+      if (!isFault(error, 'invalid-argument')) throw error
+      throw refuse(`${descriptor.digest}: ${error.message}`)
+    }
+  }
+
+  /** A failure anywhere stops what is fetched elsewhere. */
+  const walk: Walk = async (descriptor, parents, depth) => {
+    try {
+      return await visit(descriptor, parents, depth)
+    } catch (error) {
+      return jobs.fail(error)
+    }
+  }
+
+  async function visit(descriptor: Descriptor, parents: readonly string[], depth: number): Promise<Manifest[]> {
+    if (isManifest(descriptor)) return [await image(descriptor, parents, 'with layers')]
+    if (!isIndex(descriptor)) return await fetch(descriptor, parents).then(() => [])
+    if (depth >= MAX_DEPTH) throw refuse(`its indexes are nested more than ${MAX_DEPTH} deep`)
+    const { manifests } = await document(descriptor, parents, parseIndex)
+    const wanted = choose(manifests, { platforms, limit: store.manifestLimit }, source.reference.text)
+    const others = store.allMetadata ? manifests.filter((manifest) => !wanted.includes(manifest)) : []
+    const below = [refKey(descriptor)]
+    const found = await together([
+      ...wanted.map((child) => walk(child, below, depth + 1)),
+      ...others.filter(isManifest).map((child) => image(child, below, 'no layers').then(() => [])),
+    ])
+    await relabel(descriptor, childLabels(manifests))
+    return found.flat()
+  }
+
+  async function image(descriptor: Descriptor, parents: readonly string[], extent: 'with layers' | 'no layers') {
+    const manifest = await document(descriptor, parents, parseManifest)
+    const { config, layers } = manifest
+    const children = extent === 'with layers' ? [config, ...layers] : [config]
+    await together(children.map((child) => fetch(child, [refKey(descriptor)])))
+    await relabel(descriptor, childLabels([config, ...layers]))
+    return manifest
+  }
+
+  async function relabel({ digest }: Descriptor, labels: Labels): Promise<void> {
+    const now = blobs.info(namespace, digest).labels
+    if (Object.entries(labels).some(([key, value]) => now[key] !== value))
+      await blobs.relabel(namespace, digest, (old) => ({ ...old, ...labels }))
+  }
+
+  function refuse(why: string): Fault {
+    return new Fault('failed-precondition', `Cannot pull ${source.reference.text}: ${why}`)
+  }
+
+  return walk
+}
+
+type Parse<T> = (bytes: Uint8Array, mediaType: string) => T
