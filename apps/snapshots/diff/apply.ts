@@ -42,6 +42,6 @@ export function createApply({ content, pool, limits, ...targets }: ApplyParts): 
     const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
     using target = openTarget(mounts, targets)
     const { root, overlay, lowers } = target
-    return pool.run({ kind: 'apply', blob: path, detect, root, overlay, lowers, limits, sync, measure }, signal)
+    return await pool.run({ kind: 'apply', blob: path, detect, root, overlay, lowers, limits, sync, measure }, signal)
   }
 }

@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
+import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
+import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
+import { Unpack } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
+import { mountsUnder } from '@gantry/linux/mount'
+import { type Digest, parseDigest } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import { type Client, clientOf, connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind, unimplemented } from '@gantry/rpc/service'
+import type { Changes } from '@gantry/service/changes'
+import { openStore, type Store } from '@gantry/store/store'
+import { createApply } from '../diff/apply.ts'
+import { clearTargets } from '../diff/target.ts'
+import { diffService } from '../diff-service.ts'
+import { createOverlayfs } from '../drivers/overlayfs.ts'
+import { DEFAULT_LIMITS } from '../extract/limits.ts'
+import { createPool } from '../extract/pool.ts'
+import { createLeaseHolder } from '../leases.ts'
+import { ownerService } from '../owner-service.ts'
+import { rowsOf } from '../rows.ts'
+import { createSnapshots } from '../snapshots.ts'
+import { snapshotsService } from '../snapshots-service.ts'
+import { createUnpack } from '../unpack.ts'
+import { unpackService } from '../unpack-service.ts'
+import { scopeParser } from '../wire.ts'
+
+const log = { error() {}, debug() {} }
+
+/** This process on real sockets, folders and records; metadata and content are played. Disposing checks for leaked mounts. */
+export interface TestNode extends AsyncDisposable {
+  readonly root: string
+  readonly snapshots: Client<typeof Snapshots>
+  readonly diff: Client<typeof Diff>
+  readonly unpack: Client<typeof Unpack>
+  readonly owner: Client<typeof Owner>
+  /** What happened, in order: `/snapshot/prepare box`, `lease keep: snapshots/overlayfs box`. */
+  readonly heard: string[]
+  /** Puts bytes where content keeps a blob. */
+  addBlob(bytes: Buffer): Digest
+}
+
+/** @param at the folder of an earlier node, whose records and folders are taken over; disposing keeps it then */
+export async function startNode(at?: string): Promise<TestNode> {
+  const base = at ?? mkdtempSync(join(tmpdir(), 'gantry-node-'))
+  const heard: string[] = []
+  const stack = new AsyncDisposableStack()
+  stack.defer(() => {
+    const leaked = mountsUnder(base)
+    if (leaked.length > 0) throw new Error(`Mounts were left: ${leaked.join(', ')}`)
+    if (at === undefined) rmSync(base, { recursive: true })
+  })
+  const others = stack.use(await playOthers(base, heard))
+  const store = stack.use(openStore(join(base, 'records')))
+  const pool = stack.use(createPool(2))
+  const root = join(base, 'overlayfs')
+  const driver = createOverlayfs({ root, pool, mountOptions: [], report() {} })
+  const leases = createLeaseHolder(others.channel)
+  const rows = rowsOf(store)
+  const snapshots = await createSnapshots({ rows, changes: changesOf(store, heard), driver, leases, clock: Date.now })
+  const mountRoot = join(base, 'mounts')
+  clearTargets(mountRoot)
+  const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
+  const parseScope = scopeParser([driver.name])
+  const address = join(base, 'snapshots.sock')
+  const bindings = [
+    bind(Snapshots, snapshotsService(snapshots, parseScope)),
+    bind(Diff, diffService(apply)),
+    bind(Unpack, unpackService(createUnpack({ snapshots, apply, leases }), parseScope)),
+    bind(Owner, ownerService(snapshots)),
+  ]
+  stack.use(await listen({ address, bindings, log }))
+  const channel = stack.use(connect(address))
+  return {
+    root,
+    snapshots: clientOf(Snapshots, channel),
+    diff: clientOf(Diff, channel),
+    unpack: clientOf(Unpack, channel),
+    owner: clientOf(Owner, channel),
+    heard,
+    addBlob: others.addBlob,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
+
+function changesOf(store: Store, heard: string[]): Changes {
+  return {
+    async write(fn) {
+      const events: string[] = []
+      const result = await store.write(() =>
+        fn((_, topic, __, init) => events.push(`${topic} ${JSON.stringify(init)}`)),
+      )
+      heard.push(...events)
+      return result
+    },
+    async [Symbol.asyncDispose]() {},
+  }
+}
+
+/** Metadata knows one lease, `keep`; content knows what was added. */
+async function playOthers(base: string, heard: string[]) {
+  const folder = join(base, 'blobs')
+  mkdirSync(folder, { recursive: true })
+  const blobs = new Map<string, { path: string; size: bigint }>()
+  const no = unimplemented('this')
+  const leases = bind(Leases, {
+    async addResource({ id, resource }) {
+      if (id !== 'keep') throw new Fault('not-found', `lease ${id}: not found`)
+      heard.push(`lease ${id}: ${resource?.type} ${resource?.id}`)
+      return {}
+    },
+    async deleteResource({ id, resource }) {
+      heard.push(`lease ${id} lets go: ${resource?.type} ${resource?.id}`)
+      return {}
+    },
+    create: no,
+    delete: no,
+    list: no,
+    listResources: no,
+  })
+  const content = bind(Blobs, {
+    async locate({ digest }, { namespace }) {
+      const blob = namespace === 'test' ? blobs.get(digest) : undefined
+      if (!blob) throw new Fault('not-found', `content ${digest}: not found`)
+      return blob
+    },
+  })
+  const address = join(base, 'others.sock')
+  const server = await listen({ address, bindings: [leases, content], log })
+  const channel = connect(address)
+  return {
+    channel,
+    addBlob(bytes: Buffer): Digest {
+      const hex = createHash('sha256').update(bytes).digest('hex')
+      writeFileSync(join(folder, hex), bytes)
+      blobs.set(`sha256:${hex}`, { path: join(folder, hex), size: BigInt(bytes.length) })
+      return parseDigest(`sha256:${hex}`)
+    },
+    async [Symbol.asyncDispose]() {
+      await channel[Symbol.asyncDispose]()
+      await server[Symbol.asyncDispose]()
+    },
+  }
+}
