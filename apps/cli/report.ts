@@ -1,10 +1,11 @@
-import { Fault, type FaultCode } from '@gantry/model/fault'
+import { Fault, type FaultCode, isFault } from '@gantry/model/fault'
 import { CommanderError } from 'commander'
 import type { Context } from './context.ts'
 import { printable } from './text.ts'
 
 const FAILED = 1
 const USAGE = 2
+const INTERRUPTED = 130
 
 /** Ends the command line with an exit code of its own. */
 export class Exit extends Error {
@@ -24,9 +25,18 @@ export function report(
 ): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE // it has told already
   const cause = error instanceof Exit ? error.cause : error
+  if (isInterruption(cause)) {
+    stderr.write('gantry: interrupted\n')
+    return INTERRUPTED
+  }
   stderr.write(`gantry: ${printable(decapitalize(messageOf(cause)))}${hintOf(cause)}\n`)
   if (env.GANTRY_DEBUG && cause instanceof Error) stderr.write(`${cause.stack}\n`)
   return error instanceof Exit ? error.code : FAILED
+}
+
+/** Nothing but a signal to us cancels what a command does. */
+function isInterruption(error: unknown): boolean {
+  return isFault(error, 'cancelled') || (error instanceof Error && error.name === 'AbortError')
 }
 
 const HINTS: Partial<Record<FaultCode, string>> = {

@@ -6,6 +6,7 @@ const MAX_BAR = 40 // characters
 const MIN_BAR = 8
 const NAME = 22
 const EVENT = 14
+const SIZES = 15
 
 /**
  * The block a terminal shows: one line an object with a bar, one for the whole. Lines fit `columns`; when there are more
@@ -38,7 +39,7 @@ function renderItem(item: Item, columns: number): string {
   const { name, event, done, total } = item
   const sizes = total > 0n ? `${formatSize(isFinished(item) ? total : done)}/${formatSize(total)}` : ''
   const head = `${shortName(name).padEnd(NAME)} ${printable(event).padEnd(EVENT)} `
-  const width = Math.min(MAX_BAR, columns - head.length - sizes.length - 4)
+  const width = Math.min(MAX_BAR, columns - head.length - SIZES - 4)
   const bar = width >= MIN_BAR ? `[${renderBar(fraction(item), width)}] ` : ''
   return `${head}${bar}${sizes}`
 }

@@ -26,7 +26,7 @@ export interface RunOptions {
   readonly readOnly?: boolean
   readonly memory?: bigint
   readonly hostname?: string
-  readonly net?: 'host' | 'none'
+  readonly network?: 'host' | 'none'
   readonly privileged?: boolean
   readonly entrypoint?: string
   readonly platform?: string
@@ -64,8 +64,8 @@ export function specOf(
   container: { readonly id: string; readonly args: readonly string[] },
   env: Readonly<Record<string, string | undefined>>,
 ): SpecOptions {
-  const { tty, workdir, readOnly, memory, user, privileged, entrypoint, net } = options
-  const hostname = options.hostname ?? (net === 'host' ? undefined : defaultHostname(container.id))
+  const { tty, workdir, readOnly, memory, user, privileged, entrypoint, network } = options
+  const hostname = options.hostname ?? (network === 'host' ? undefined : defaultHostname(container.id))
   return {
     args: container.args,
     env: resolveEnv([...options.envFile.flatMap(readEnvFile), ...options.env], env),
@@ -78,7 +78,7 @@ export function specOf(
     ...(user !== undefined && { user }),
     ...(privileged && { privileged }),
     ...(entrypoint !== undefined && { entrypoint: entrypoint === '' ? [] : [entrypoint] }),
-    ...(net === 'host' && { netHost: true }),
+    ...(network === 'host' && { netHost: true }),
   }
 }
 

@@ -40,7 +40,7 @@ export function followSize(
   { stdout }: Context,
 ): Disposable & { now(): Promise<void> } {
   const now = async (): Promise<void> => {
-    if (!tty || !stdout.isTTY) return
+    if (!tty || !stdout.isTTY || stdout.columns === 0) return // a terminal that does not say, says 0
     const size = { columns: stdout.columns, rows: stdout.rows }
     await target.resize(size, AbortSignal.timeout(RESIZE_MS)).catch(() => undefined) // gone, or not there yet
   }

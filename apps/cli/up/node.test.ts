@@ -1,0 +1,110 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { identify } from '@gantry/linux/process'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { runNode } from './node.ts'
+
+const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata']
+const STUB = join(import.meta.dirname, '..', 'testing', 'stub-app.ts')
+
+let dir = ''
+let lines: string[] = []
+let stop = new AbortController()
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'gup-'))
+  lines = []
+  stop = new AbortController()
+  for (const folder of ['root', 'state']) mkdirSync(join(dir, folder))
+  for (const app of APPS) {
+    mkdirSync(join(dir, 'apps', app), { recursive: true })
+    symlinkSync(STUB, join(dir, 'apps', app, 'main.ts'))
+  }
+})
+
+afterEach(() => rmSync(dir, { recursive: true }))
+
+test('a node announces itself once all serve, brings back what crashes, and stops in order', async () => {
+  const running = start()
+  await heard('gantry is ready on')
+
+  process.kill(pidOf('content'), 'SIGKILL')
+  await heard('content ended (signal SIGKILL): starting it again in 100 ms')
+  await heard(/content: serving/, 2)
+  stop.abort()
+  await running
+
+  expect(lines.filter((line) => line.endsWith('stopping'))).toEqual(APPS.map((app) => `${app}: stopping`))
+  expect(lines.filter((line) => line.startsWith('gantry is ready'))).toHaveLength(1)
+  expect(existsSync(join(dir, 'state', 'up.lock'))).toBe(false)
+})
+
+test('a second node on the same state folder is refused', async () => {
+  const running = start()
+  await heard('gantry is ready on')
+
+  await expect(start()).rejects.toThrow(`gantry up already runs on it, as process ${process.pid}`)
+  stop.abort()
+  await running
+})
+
+test('what a killed predecessor left is stopped before anything starts', async () => {
+  const leftover = spawn('sleep', ['1000'], { stdio: 'ignore' })
+  const ended = once(leftover, 'exit')
+  const state = join(dir, 'state')
+  writeFileSync(join(state, 'up.lock'), JSON.stringify({ pid: leftover.pid, startTime: '1' })) // another start: it is dead
+  writeFileSync(join(state, 'up.processes'), JSON.stringify([{ name: 'tasks', ...identify(leftover.pid ?? 0) }]))
+
+  const running = start()
+  expect(await ended).toEqual([null, 'SIGTERM'])
+  await heard('gantry is ready on')
+  stop.abort()
+  await running
+
+  expect(lines[0]).toBe(`tasks of an earlier gantry up still runs as process ${leftover.pid}: stopping it`)
+})
+
+test('a service that refuses to start ends the node with its reason', async () => {
+  writeFileSync(join(dir, 'state', 'refuse-snapshots'), '')
+
+  await expect(start()).rejects.toThrow('Cannot start snapshots: Cannot read the configuration: it is a test')
+  expect(existsSync(join(dir, 'state', 'up.lock'))).toBe(false)
+})
+
+function start(): Promise<void> {
+  const [root, state] = [join(dir, 'root'), join(dir, 'state')]
+  return runNode(
+    {
+      ...{ root, state, ownNats: false, apps: join(dir, 'apps'), runtime: process.execPath },
+      args: ['--root', root, '--state', state],
+      printer: {
+        line: (name, line) => void lines.push(`${name}: ${line.startsWith('{') ? JSON.parse(line).msg : line}`),
+        say: (_level, message) => void lines.push(message),
+        announce: (message) => void lines.push(message),
+      },
+    },
+    { stop: stop.signal, now: new AbortController().signal },
+  )
+}
+
+async function heard(what: string | RegExp, times = 1): Promise<void> {
+  const matches = (line: string) => (typeof what === 'string' ? line.includes(what) : what.test(line))
+  for (let waited = 0; waited < 10_000; waited += 20) {
+    if (lines.filter(matches).length >= times) return
+    await sleep(20)
+  }
+  throw new Error(`Never heard ${what}:\n${lines.join('\n')}`)
+}
+
+function pidOf(app: string): number {
+  return Number(
+    lines
+      .find((line) => line.startsWith(`${app}: serving as `))
+      ?.split(' ')
+      .at(-1),
+  )
+}
