@@ -6,6 +6,7 @@ import type { Runtime } from './runtime/runtime.ts'
 import { type Exit, isAliveLife, stop } from './task.ts'
 
 const EXEC_GRACE_MS = 5000 // how long the end of init waits for the ends of its execs
+const RETRY_MS = 1000
 const SIGKILL = 9
 const LOST: number = 128 + SIGKILL
 
@@ -28,16 +29,25 @@ export function createEndings(parts: EndingParts): Endings {
   const { runtime, log } = parts
   return {
     follow(process) {
-      if (!isAliveLife(process.life)) return
-      const { task, life } = process
-      const failed = (err: unknown): void =>
-        log.error({ err, task: task.id, exec: process.execId }, 'An end is not recorded')
+      const { task, execId, stdio, life } = process
+      if (!isAliveLife(life)) return
       process.watch?.[Symbol.dispose]()
-      process.watch = runtime.watch({ task, execId: process.execId, stdio: process.stdio }, life.live, {
-        onExit: (exit) => void end(parts, process, exit).catch(failed),
-        onOom: () => void tellOom(parts, task).catch(failed),
+      process.watch = runtime.watch({ task, execId, stdio }, life.live, {
+        onExit: (exit) => void endAtLast(parts, process, exit),
+        onOom: () =>
+          void tellOom(parts, task).catch((err) => log.error({ err, task: task.id }, 'Cannot record an OOM')),
       })
     },
+  }
+}
+
+/** An end that cannot be recorded (the disk is full) is tried again: somebody waits for it. */
+async function endAtLast(parts: EndingParts, process: Process, exit: Exit): Promise<void> {
+  try {
+    await end(parts, process, exit)
+  } catch (err) {
+    parts.log.error({ err, task: process.task.id, exec: process.execId }, 'Cannot record an end: trying again')
+    setTimeout(() => void endAtLast(parts, process, exit), RETRY_MS).unref()
   }
 }
 
@@ -66,7 +76,7 @@ async function record({ rows, write, runtime }: EndingParts, process: Process, e
  * namespace of its own the kernel has done so), and every exec gets its end before init does.
  */
 async function endContainer(parts: EndingParts, task: Task): Promise<void> {
-  const { runtime, now, log } = parts
+  const { runtime, now } = parts
   task.ending = true
   const { life } = task.init
   if (life.status === 'paused') await runtime.resume(task).catch(() => undefined)
@@ -77,11 +87,8 @@ async function endContainer(parts: EndingParts, task: Task): Promise<void> {
       await exec.exclusive(async () => undefined) // a start that is under way decides first
       if (!isAliveLife(exec.life)) return
       runtime.kill(exec.life.live, SIGKILL)
-      const timer = setTimeout(() => {
-        end(parts, exec, { status: LOST, atMs: now() }).catch((err) =>
-          log.error({ err, task: task.id }, 'An end is not recorded'),
-        )
-      }, EXEC_GRACE_MS)
+      const lost = (): void => void endAtLast(parts, exec, { status: LOST, atMs: now() })
+      const timer = setTimeout(lost, EXEC_GRACE_MS)
       await exec.ended.promise
       clearTimeout(timer)
     }),

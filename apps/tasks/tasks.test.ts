@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf'
 import { mkfifo } from '@gantry/linux/file'
 import { mountsUnder } from '@gantry/linux/mount'
-import { isAlive } from '@gantry/linux/process'
+import { identify, isAlive, processesIn } from '@gantry/linux/process'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { adopt } from './adopt.ts'
@@ -58,7 +58,7 @@ let told: string[]
 let node: Awaited<ReturnType<typeof startNode>>
 
 /** One run of the tasks process, without its sockets; `[Symbol.asyncDispose]` is its end, however that came. */
-async function startNode() {
+async function startNode({ boot = 'this', crash = false } = {}) {
   const store = openStore(join(folder, 'records'))
   const exits = createExits(Date.now)
   const runtime = createOciRuntime({ state: folder, env: { PATH }, exits, conmon: () => host.find('conmon') ?? '' })
@@ -77,9 +77,10 @@ async function startNode() {
   const quiet = vi.fn()
   const shared = {
     rows: openRows(store),
-    write: <T>(change: (e: typeof emit) => T) => store.write(() => change(emit)),
+    write: <T>(change: (e: typeof emit) => T) =>
+      crash ? new Promise<T>(() => undefined) : store.write(() => change(emit)),
     runtime,
-    boot: 'this',
+    boot,
     now: Date.now,
     log: { info: quiet, warn: quiet, error: console.error } as unknown as TasksParts['log'],
   }
@@ -129,7 +130,10 @@ function create(id: string, args: readonly string[], stdio = {}, more = {}): Pro
     spec: Buffer.from(JSON.stringify(spec)),
     rootfs: [{ type: 'bind', source: join(folder, 'image'), target: '', options: ['rbind', 'rw'] }],
     stdio: { stdin: '', stdout: '', stderr: '', terminal: false, ...stdio },
-    runtime: resolveRuntime({ configured: 'auto', host, state: folder }, runtimeOptions),
+    runtime: resolveRuntime(
+      { configured: process.env.GANTRY_TEST_RUNTIME ?? 'auto', host, state: folder },
+      runtimeOptions,
+    ),
   })
 }
 
@@ -371,6 +375,53 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(told).toEqual([])
     expect(node.tasks.find(NS, 'ends', '').life.status).toBe('stopped')
     out.socket.destroy()
+  })
+
+  test('what a crash in the middle of a create left is gone after the next start', async () => {
+    await node[Symbol.asyncDispose]()
+    node = await startNode({ crash: true })
+    const input = join(folder, 'in')
+    mkfifo(input, 0o700)
+    void create('half', ['sleep', '60'], { stdin: input })
+    const dir = join(bundlesIn(folder), NS, 'half')
+    await vi.waitFor(() => expect(processesIn(join(dir, 'init'))).toHaveLength(2), { timeout: 5000 }) // conmon and the holder
+    await vi.waitFor(() => expect(existsSync(join(dir, 'init', 'pid'))).toBe(true), { timeout: 5000 })
+    const pid = identify(Number(readFileSync(join(dir, 'init', 'pid'), 'utf8')))
+    await sleep(200)
+
+    await node[Symbol.asyncDispose]()
+    node = await startNode()
+
+    expect(existsSync(dir)).toBe(false)
+    expect(pid !== undefined && isAlive(pid)).toBe(false)
+    expect(told).toEqual([])
+    await run('half', ['sleep', '60'])
+  })
+
+  test('the records of an earlier boot go without a word', async () => {
+    await run('box', ['sh'])
+    await exitOf('box')
+    told = []
+
+    await node[Symbol.asyncDispose]()
+    node = await startNode({ boot: 'next' })
+
+    expect(node.tasks.list(NS)).toEqual([])
+    expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
+    expect(told).toEqual([])
+  })
+
+  test('a start that was cut short is told after the next start', async () => {
+    await create('box', ['sleep', '60'])
+    const { task } = node.tasks.find(NS, 'box', '')
+    await node.runtime.start(task)
+    told = []
+
+    await node[Symbol.asyncDispose]()
+    node = await startNode()
+
+    expect(told).toEqual(['start box'])
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
   })
 
   test('a want of memory is told before the exit it led to', async () => {
