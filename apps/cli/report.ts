@@ -1,4 +1,4 @@
-import { Fault, type FaultCode, isFault } from '@gantry/model/fault'
+import { isFault } from '@gantry/model/fault'
 import { CommanderError } from 'commander'
 import type { Context } from './context.ts'
 import { printable } from './text.ts'
@@ -39,14 +39,10 @@ function isInterruption(error: unknown): boolean {
   return isFault(error, 'cancelled') || (error instanceof Error && error.name === 'AbortError')
 }
 
-const HINTS: Partial<Record<FaultCode, string>> = {
-  unavailable: 'start a node with `gantry up`, or name its socket with --address',
-  unimplemented: 'this version of the node does not know how',
-}
-
 function hintOf(error: unknown): string {
-  const hint = error instanceof Fault ? HINTS[error.code] : undefined
-  return hint === undefined ? '' : ` (${hint})`
+  if (isFault(error, 'unimplemented')) return ' (this version of the node does not know how)'
+  const noNode = isFault(error, 'unavailable') && error.message.startsWith('Cannot reach "')
+  return noNode ? ' (start a node with `gantry up`, or name its socket with --address)' : ''
 }
 
 function messageOf(error: unknown): string {

@@ -19,11 +19,13 @@ function openBlock(out: NodeJS.WriteStream): Display {
   const started = performance.now()
   let state: PullState = NOTHING
   let height = 0
+  let drawn: PullState | undefined
   const draw = (): void => {
     const lines = renderBlock(state, { columns: out.columns || 80, rows: out.rows || 24 }, performance.now() - started)
     const up = height > 0 ? `\x1b[${height}A` : ''
     out.write(`${up}\r\x1b[0J${lines.join('\n')}\n`)
     height = lines.length
+    drawn = state
   }
   const timer = setInterval(draw, REDRAW_MS)
   return {
@@ -32,7 +34,7 @@ function openBlock(out: NodeJS.WriteStream): Display {
     },
     [Symbol.dispose]() {
       clearInterval(timer)
-      draw()
+      if (drawn !== state) draw()
     },
   }
 }
