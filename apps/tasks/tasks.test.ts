@@ -24,6 +24,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
 import { createEndings } from './ending.ts'
+import { readMetrics } from './metrics.ts'
 import { createRegistry } from './registry.ts'
 import { openRows } from './rows.ts'
 import { chooseRuntime, createHost } from './runtime/choose.ts'
@@ -432,6 +433,21 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
 
     expect(await exitOf('box')).toBe(137)
     expect(told).toEqual(['create box', 'start box', 'oom box', 'exit box 137'])
+  })
+
+  test('what a container uses is measured', async () => {
+    await run('box', ['sleep', '60'])
+    const { task } = node.tasks.find(NS, 'box', '')
+
+    const metric = readMetrics('box', task.cgroup, 1000)
+
+    expect(metric).toMatchObject({
+      id: 'box',
+      timestamp: { seconds: 1n },
+      data: { typeUrl: expect.stringMatching(/^io.containerd.cgroups.v[12].Metrics$/) },
+    })
+    expect(metric?.data?.value?.length).toBeGreaterThan(20)
+    expect(readMetrics('gone', '/gantry-test-gone', 0)).toBeUndefined()
   })
 
   test('a container gets no descriptor but its stdio', async () => {
