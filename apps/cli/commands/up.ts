@@ -10,6 +10,8 @@ import { renderJson, renderPretty } from '../up/log-line.ts'
 import { runNode } from '../up/node.ts'
 import { createPrinter } from '../up/printer.ts'
 
+const ONE_SIGNAL_MS = 500
+
 interface Options {
   readonly root?: string
   readonly state?: string
@@ -68,11 +70,19 @@ function refuse(lacks: readonly Lack[]): void {
   throw new Fault('failed-precondition', `Cannot run a node on this host: ${lines.join('; ')}`)
 }
 
-/** The first signal asks for an orderly stop, the second for one at once. */
+/**
+ * The first signal asks for an orderly stop, a later one for one at once. `npm start` passes a Ctrl-C on that the terminal
+ * has sent us already: those two count as one.
+ */
 function stopSignals(): { stop: AbortSignal; now: AbortSignal } {
   const stop = new AbortController()
   const now = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.on(name, () => (stop.signal.aborted ? now.abort() : stop.abort()))
+  let first = 0
+  const onSignal = (): void => {
+    if (!stop.signal.aborted) first = performance.now()
+    else if (performance.now() - first > ONE_SIGNAL_MS) now.abort()
+    stop.abort()
+  }
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal)
   return { stop: stop.signal, now: now.signal }
 }

@@ -6,6 +6,7 @@ import { type Attachment, followSize, openRawMode } from './terminal.ts'
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 const PATIENCE = 3 // a process that ignores that many requests is left to itself
 const KILL_MS = 5000
+const ONE_SIGNAL_MS = 200 // npx passes a Ctrl-C on that the terminal has sent us already
 
 /** The user gave up waiting for a process that goes on. */
 export class Abandoned extends Error {
@@ -44,8 +45,11 @@ export async function runInForeground(
 
 function forwardSignals(target: Process, abandon: AbortController): Disposable {
   let requests = 0
+  let last = Number.NEGATIVE_INFINITY
   const forward = (name: NodeJS.Signals): void => {
-    if (name === 'SIGINT' || name === 'SIGTERM') requests++
+    const now = performance.now()
+    if ((name === 'SIGINT' || name === 'SIGTERM') && now - last > ONE_SIGNAL_MS) requests++
+    last = now
     if (requests >= PATIENCE) abandon.abort()
     // it may have ended, or the node may be away: waiting tells
     else target.kill(constants.signals[name], {}, AbortSignal.timeout(KILL_MS)).catch(() => undefined)

@@ -52,7 +52,7 @@ export function createNats(folders: { readonly root: string; readonly state: str
 }
 
 /** @param config.store an absolute folder; quotes in it are escaped */
-export function natsConfig(config: { port: number; token: string; store: string }): string {
+function natsConfig(config: { port: number; token: string; store: string }): string {
   return [
     `listen: ${JSON.stringify(`127.0.0.1:${config.port}`)}`,
     `authorization { token: ${JSON.stringify(config.token)} }`,

@@ -4,12 +4,13 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { identify } from '@gantry/linux/process'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { runNode } from './node.ts'
 
 const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata']
-const STUB = join(import.meta.dirname, '..', 'testing', 'stub-app.ts')
+const STUB = fileURLToPath(new URL('../testing/stub-app.ts', import.meta.url))
 
 let dir = ''
 let lines: string[] = []

@@ -1,7 +1,6 @@
 import { connect as dial } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Health, HealthCheckResponse_ServingStatus as Serving } from '@gantry/api/grpc/health/v1/health_pb'
-import { isFault } from '@gantry/model/fault'
 import { clientOf, connect } from '@gantry/rpc/client'
 
 const POLL_MS = 30
@@ -12,12 +11,8 @@ export async function whenServing(socket: string, signal: AbortSignal): Promise<
   await using channel = connect(socket)
   const health = clientOf(Health, channel)
   while (!signal.aborted) {
-    try {
-      const { status } = await health.check({}, { signal, waitMs: CHECK_MS, timeoutMs: CHECK_MS })
-      if (status === Serving.SERVING) return
-    } catch (error) {
-      if (!isFault(error)) throw error
-    }
+    const reply = await health.check({}, { signal, waitMs: CHECK_MS, timeoutMs: CHECK_MS }).catch(() => undefined)
+    if (reply?.status === Serving.SERVING) return
     await sleep(POLL_MS)
   }
 }
