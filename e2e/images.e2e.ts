@@ -1,5 +1,7 @@
 import { expect, inject, test } from 'vitest'
-import { makeImage } from './harness/image.ts'
+import { imageOf, indexOf, makeImage } from './harness/image.ts'
+import { openRegistry } from './harness/registry.ts'
+import { tar } from './harness/tar.ts'
 import { onEveryTarget } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
@@ -107,6 +109,22 @@ onEveryTarget((target) => {
 
     expect((await target().ctr(['-n', other, 'images', 'ls', '-q'])).stdout).toBe('')
     expect((await target().ctr(['-n', other, 'content', 'ls', '-q'])).stdout).toBe('')
+  })
+
+  test('of an image for several platforms the one of this host is unpacked', async () => {
+    const foreign = imageOf([tar([{ path: 'for', data: 'another machine' }])])
+    const host = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`
+    const images = { 'linux/s390x': foreign, [host]: fixture }
+    const reference = await openRegistry(inject('registry')).pushIndex('several', '1', images)
+
+    expect((await target().ctr(['images', 'pull', '--plain-http', reference])).code).toBe(0)
+    const listed = rows((await target().ctr(['images', 'ls', `name==${reference}`])).stdout)
+    expect(listed[0]?.slice(0, 3)).toEqual([reference, indexOf(images).mediaType, indexOf(images).digest])
+    expect((await target().ctr(['run', '--rm', reference, 'c', 'cat', '/etc/motd'])).stdout).toBe(
+      'from the second layer\n',
+    )
+    expect((await target().ctr(['content', 'get', foreign.layers[0]?.digest ?? ''])).code).toBe(1)
+    await target().ctr(['images', 'rm', reference])
   })
 
   test('an image of another namespace is pulled from what is there', async () => {

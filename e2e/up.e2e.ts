@@ -1,11 +1,12 @@
 /** `gantry up`: a whole node in the foreground, stopped and started again around running containers. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
-import { startGantry } from './harness/gantry.ts'
-import { commandOf, family, fifoFolders, removeNamespaceCgroups, traces } from './harness/leaks.ts'
+import { until } from './harness/daemon.ts'
+import { GANTRY, gantryEnv, startGantry } from './harness/gantry.ts'
+import { commandOf, family, fifoFolders, lastingTraces, processes, removeNamespaceCgroups } from './harness/leaks.ts'
 import type { Running } from './harness/running.ts'
 import { rows } from './harness/text.ts'
 
@@ -15,14 +16,10 @@ async function inFolders(body: (dir: string, namespace: string) => Promise<void>
   const foreignFifos = fifoFolders()
   mkdirSync(join(dir, 'root'))
   mkdirSync(join(dir, 'state'))
-  try {
-    await body(dir, namespace)
-  } finally {
-    removeNamespaceCgroups([namespace])
-    const left = traces({ dir, namespaces: [namespace], foreignFifos })
-    if (left.length === 0) rmSync(dir, { recursive: true })
-    expect(left).toEqual([])
-  }
+  await body(dir, namespace)
+  removeNamespaceCgroups([namespace])
+  expect(await lastingTraces({ dir, namespaces: [namespace], foreignFifos })).toEqual([])
+  rmSync(dir, { recursive: true }) // what a failed test leaves is there to be looked at
 }
 
 test('a node stops without its containers, and adopts them when it comes back', async () => {
@@ -35,7 +32,7 @@ test('a node stops without its containers, and adopts them when it comes back', 
         .find(([id]) => id === 'stays')
         ?.slice(1)
 
-    const first = await startGantry(root, state)
+    await using first = await startGantry(root, state)
     await ctr('images', 'pull', '--plain-http', image)
     expect(
       (await ctr('run', '-d', image, 'stays', 'sh', '-c', 'trap "exit 11" TERM; while :; do sleep 0.1; done')).code,
@@ -45,7 +42,7 @@ test('a node stops without its containers, and adopts them when it comes back', 
     expect(await first.daemon.stop('SIGINT')).toBe(0)
     expect(() => process.kill(Number(before?.[0]), 0)).not.toThrow()
 
-    const second = await startGantry(root, state)
+    await using second = await startGantry(root, state)
     expect(await pidOf()).toEqual(before)
     expect((await ctr('tasks', 'exec', '--exec-id', 'e', 'stays', 'echo', 'still here')).stdout).toBe('still here\n')
     await ctr('tasks', 'kill', '-s', 'SIGTERM', 'stays')
@@ -62,13 +59,13 @@ test('a container that ends while the whole node is down is reported with its ex
     const [root, state] = [join(dir, 'root'), join(dir, 'state')]
     const ctr = (...args: string[]) => run(['ctr', '-a', join(state, 'gantry.sock'), '-n', namespace, ...args])
 
-    const first = await startGantry(root, state)
+    await using first = await startGantry(root, state)
     await ctr('images', 'pull', '--plain-http', image)
     await ctr('run', '-d', image, 'ends', 'sh', '-c', 'sleep 3; exit 12')
     await first.daemon.stop()
     await new Promise((resolve) => setTimeout(resolve, 3500))
 
-    const second = await startGantry(root, state)
+    await using second = await startGantry(root, state)
     expect(rows((await ctr('tasks', 'ls')).stdout)).toEqual([['ends', expect.any(String), 'STOPPED']])
     expect((await ctr('tasks', 'rm', 'ends')).stderr).toContain('exit code 12')
     await ctr('containers', 'rm', 'ends')
@@ -78,7 +75,8 @@ test('a container that ends while the whole node is down is reported with its ex
 
 test('up starts five processes and a nats-server, prefixes their logs, and ends them all', async () => {
   await inFolders(async (dir) => {
-    const { daemon } = await startGantry(join(dir, 'root'), join(dir, 'state'))
+    await using node = await startGantry(join(dir, 'root'), join(dir, 'state'))
+    const { daemon } = node
     const commands = family(daemon.pid).map(commandOf).join('\n')
 
     for (const app of ['gateway', 'metadata', 'content', 'snapshots', 'tasks']) {
@@ -91,12 +89,89 @@ test('up starts five processes and a nats-server, prefixes their logs, and ends 
   })
 })
 
+test('a node whose `up` was killed is started again, and nothing runs twice', async () => {
+  await inFolders(async (dir, namespace) => {
+    const [root, state] = [join(dir, 'root'), join(dir, 'state')]
+    const ctr = (...args: string[]) => run(['ctr', '-a', join(state, 'gantry.sock'), '-n', namespace, ...args])
+    await using first = await startGantry(root, state)
+    await ctr('images', 'pull', '--plain-http', inject('image'))
+    await ctr('run', '-d', inject('image'), 'stays', 'sleep', '1000')
+    const before = (await ctr('tasks', 'ls')).stdout
+    await first.daemon.stop('SIGKILL')
+
+    await using second = await startGantry(root, state)
+    expect((await ctr('tasks', 'ls')).stdout).toBe(before)
+    const everywhere = processes({ dir, namespaces: [] }).join('\n')
+    for (const app of ['gateway', 'metadata', 'content', 'snapshots', 'tasks'])
+      expect(everywhere.split(`apps/${app}/main`)).toHaveLength(2)
+    await ctr('tasks', 'rm', '-f', 'stays')
+    await ctr('containers', 'rm', 'stays')
+    await second.daemon.stop()
+  })
+})
+
+test('a second `up` on the same folders is refused while the first one runs', async () => {
+  await inFolders(async (dir) => {
+    await using node = await startGantry(join(dir, 'root'), join(dir, 'state'))
+    const { daemon } = node
+
+    const second = await run([GANTRY, 'up', '--root', join(dir, 'root'), '--state', join(dir, 'state')], {
+      timeoutMs: 20_000,
+    })
+    expect(second.code).toBeGreaterThan(0)
+    expect(second.stderr + second.stdout).toContain(String(daemon.pid))
+    await daemon.stop()
+  })
+})
+
+test('a node on a full disk says so, and works again when there is room', async () => {
+  await inFolders(async (dir, namespace) => {
+    const [root, state] = [join(dir, 'root'), join(dir, 'state')]
+    await run(['mount', '-t', 'tmpfs', '-o', 'size=48m', 'none', root])
+    try {
+      await using node = await startGantry(root, state)
+      const { daemon, address } = node
+      const gantry = (...args: string[]) => run([GANTRY, ...args], { env: gantryEnv(address, namespace) })
+      writeFileSync(join(root, 'ballast'), Buffer.alloc(spaceLeft(root) - 256 * 1024))
+
+      const full = await gantry('pull', '--plain-http', inject('image'))
+      expect(full.code).toBeGreaterThan(0)
+      expect(full.stderr).toMatch(/disk is full|no space/i)
+      expect(full.stderr).not.toMatch(/Internal error/)
+
+      rmSync(join(root, 'ballast'))
+      await until('it pulls again', async () => (await gantry('pull', '--plain-http', inject('image'))).code === 0)
+      expect((await gantry('run', '--rm', inject('image'), 'echo', 'room')).stdout).toBe('room\n')
+      await daemon.stop()
+    } finally {
+      await run(['umount', root])
+    }
+  })
+})
+
+test('a host without an OCI runtime is told what to install', async () => {
+  await inFolders(async (dir) => {
+    await run(['mkdir', join(dir, 'bin')])
+    for (const program of ['sh', 'readlink', 'nats-server', 'conmon', 'mount'])
+      await run(['sh', '-c', `ln -s "$(command -v ${program})" ${join(dir, 'bin')}/`])
+
+    const options = { timeoutMs: 20_000, env: { PATH: join(dir, 'bin') } }
+    const { code, stderr, stdout } = await run(
+      [GANTRY, 'up', '--root', join(dir, 'root'), '--state', join(dir, 'state')],
+      options,
+    )
+    expect(code).toBeGreaterThan(0)
+    expect(stderr + stdout).toMatch(/apt(-get)? install .*(runc|crun)/)
+  })
+})
+
 test('two nodes live side by side on one host', async () => {
   await inFolders(async (dir, namespace) => {
+    await using stack = new AsyncDisposableStack()
     const nodes: Running[] = []
     for (const name of ['a', 'b']) {
       mkdirSync(join(dir, name))
-      nodes.push(await startGantry(join(dir, name, 'r'), join(dir, name, 's')))
+      nodes.push(stack.use(await startGantry(join(dir, name, 'r'), join(dir, name, 's'))))
     }
     const image = inject('image')
     const ctr = (index: number, ...args: string[]) =>
@@ -108,3 +183,8 @@ test('two nodes live side by side on one host', async () => {
     for (const { daemon } of nodes) await daemon.stop()
   })
 })
+
+function spaceLeft(path: string): number {
+  const { bavail, bsize } = statfsSync(path)
+  return bavail * bsize
+}

@@ -6,10 +6,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inherit } from '../e2e/harness/command.ts'
-import { until } from '../e2e/harness/daemon.ts'
 import { GANTRY, gantryEnv, startGantry } from '../e2e/harness/gantry.ts'
 import { makeImage } from '../e2e/harness/image.ts'
-import { fifoFolders, removeNamespaceCgroups, traces } from '../e2e/harness/leaks.ts'
+import { fifoFolders, lastingTraces, removeNamespaceCgroups } from '../e2e/harness/leaks.ts'
 import { startRegistry } from '../e2e/harness/registry.ts'
 
 const NAMESPACE = 'demo'
@@ -25,11 +24,12 @@ const dir = mkdtempSync(join(tmpdir(), 'gd-'))
 const foreignFifos = fifoFolders()
 try {
   await demo()
+} catch (error) {
+  console.error(`\nThe demo failed: ${error instanceof Error ? error.message : error}`)
+  process.exitCode = 1
 } finally {
   removeNamespaceCgroups([NAMESPACE])
-  const left = () => traces({ dir, namespaces: [NAMESPACE], foreignFifos })
-  await until('nothing is left', () => left().length === 0, { withinMs: 5000 }).catch(() => {})
-  const remains = left()
+  const remains = await lastingTraces({ dir, namespaces: [NAMESPACE], foreignFifos })
   if (remains.length === 0) rmSync(dir, { recursive: true })
   console.log(
     remains.length === 0 ? '\nNo process, mount, cgroup or file is left.' : `\nLeft behind:\n  ${remains.join('\n  ')}`,
@@ -52,7 +52,7 @@ async function demo(): Promise<void> {
   const step = async (args: readonly string[], expected = 0) => {
     title(`gantry ${args.map((arg) => (/\s/.test(arg) ? "'…'" : arg)).join(' ')}`)
     const code = await inherit([GANTRY, ...args], { env })
-    if (code !== expected) throw new Error(`It ended with ${code}`)
+    if (code !== expected) throw new Error(`gantry ${args[0]} ended with ${code}`)
   }
   const since = Date.now()
 

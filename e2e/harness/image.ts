@@ -7,6 +7,7 @@ import { type Entry, tar } from './tar.ts'
 
 const BUSYBOX = '/bin/busybox'
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+const INDEX = 'application/vnd.oci.image.index.v1+json'
 const CONFIG = 'application/vnd.oci.image.config.v1+json'
 const LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
 
@@ -76,6 +77,20 @@ export function imageOf(
   const refer = ({ mediaType, digest, size }: Blob) => ({ mediaType, digest, size })
   const manifest = { schemaVersion: 2, mediaType: MANIFEST, config: refer(document), layers: layers.map(refer) }
   return { manifest: blob(MANIFEST, json(manifest)), config: document, layers, diffIds }
+}
+
+/** An index of images by their platform, such as `linux/amd64`. */
+export function indexOf(images: Readonly<Record<string, Image>>): Blob {
+  const manifests = Object.entries(images).map(([platform, { manifest }]) => {
+    const [os, architecture] = platform.split('/')
+    return {
+      mediaType: manifest.mediaType,
+      digest: manifest.digest,
+      size: manifest.size,
+      platform: { os, architecture },
+    }
+  })
+  return blob(INDEX, json({ schemaVersion: 2, mediaType: INDEX, manifests }))
 }
 
 function blob(mediaType: string, bytes: Uint8Array): Blob {

@@ -1,6 +1,7 @@
 /** What a daemon and its containers may leave behind on a host, found by looking at the host, not by asking the daemon. */
 import { type Dirent, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 const CGROUPS = '/sys/fs/cgroup'
 const FIFOS = '/run/containerd/fifo' // where Debian's ctr makes the FIFOs of a container's stdio, whatever daemon it talks to
@@ -18,6 +19,13 @@ export interface Scope {
 /** One line for every mount, process, cgroup and FIFO found; empty when the host is clean. */
 export function traces(scope: Scope): string[] {
   return [...mounts(scope), ...processes(scope), ...cgroups(scope), ...fifos(scope)]
+}
+
+/** What is still there after a while: the end of a process and what follows from it take a moment. */
+export async function lastingTraces(scope: Scope, withinMs = 5000): Promise<string[]> {
+  const end = Date.now() + withinMs
+  while (traces(scope).length > 0 && Date.now() < end) await sleep(50)
+  return traces(scope)
 }
 
 export function mounts({ dir }: Scope): string[] {

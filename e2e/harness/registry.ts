@@ -3,13 +3,15 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, startDaemon, until } from './daemon.ts'
-import type { Blob, Image } from './image.ts'
+import { type Blob, type Image, indexOf } from './image.ts'
 
 export interface Registry extends AsyncDisposable {
   /** host:port */
   readonly host: string
   /** Uploads an image and returns the reference to pull it by. */
   push(name: string, tag: string, image: Image): Promise<string>
+  /** Uploads these images and an index that names each with its platform. */
+  pushIndex(name: string, tag: string, images: Readonly<Record<string, Image>>): Promise<string>
 }
 
 export async function startRegistry(): Promise<Registry> {
@@ -35,21 +37,28 @@ export async function startRegistry(): Promise<Registry> {
 }
 
 /** A registry somebody else started. */
-export function openRegistry(host: string): Pick<Registry, 'host' | 'push'> {
+export function openRegistry(host: string): Pick<Registry, 'host' | 'push' | 'pushIndex'> {
+  async function push(name: string, tag: string, image: Image): Promise<string> {
+    for (const blob of [image.config, ...image.layers]) await pushBlob(`http://${host}/v2/${name}`, blob)
+    await pushManifest(`http://${host}/v2/${name}`, tag, image.manifest)
+    return `${host}/${name}:${tag}`
+  }
   return {
     host,
-    async push(name, tag, image) {
-      for (const blob of [image.config, ...image.layers]) await pushBlob(`http://${host}/v2/${name}`, blob)
-      await expectOk(
-        fetch(`http://${host}/v2/${name}/manifests/${tag}`, {
-          method: 'PUT',
-          headers: { 'content-type': image.manifest.mediaType },
-          body: Buffer.from(image.manifest.bytes),
-        }),
-      )
+    push,
+    async pushIndex(name, tag, images) {
+      for (const image of Object.values(images)) await push(name, image.manifest.digest, image)
+      await pushManifest(`http://${host}/v2/${name}`, tag, indexOf(images))
       return `${host}/${name}:${tag}`
     },
   }
+}
+
+async function pushManifest(repository: string, tag: string, { mediaType, bytes }: Blob): Promise<void> {
+  const body = Buffer.from(bytes)
+  await expectOk(
+    fetch(`${repository}/manifests/${tag}`, { method: 'PUT', headers: { 'content-type': mediaType }, body }),
+  )
 }
 
 async function pushBlob(repository: string, blob: Blob): Promise<void> {

@@ -10,7 +10,7 @@ import { type CommandOptions, type Outcome, run, runOnTerminal } from './command
 import { startContainerd } from './containerd.ts'
 import { until } from './daemon.ts'
 import { startGantry } from './gantry.ts'
-import { fifoFolders, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
+import { fifoFolders, lastingTraces, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
 import type { Running } from './running.ts'
 
 export type TargetName = 'containerd' | 'gantry'
@@ -94,7 +94,7 @@ async function startTarget(name: TargetName): Promise<Target> {
         await running.daemon.stop()
       } finally {
         removeNamespaceCgroups(namespaces)
-        const remains = traces({ ...scope, daemons: () => [] })
+        const remains = await lastingTraces({ ...scope, daemons: () => [] })
         if (remains.length === 0) rmSync(dir, { recursive: true, force: true })
         expect(remains).toEqual([])
       }
