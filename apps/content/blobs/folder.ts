@@ -45,7 +45,7 @@ export function openFolder(root: string): Folder {
     ingestPath,
     openIngest: (id) =>
       onDisk(ingests, async () => {
-        await mkdir(join(ingests, id), { recursive: true, mode: 0o700 })
+        await makeFolder(join(ingests, id))
         return await open(ingestPath(id), constants.O_RDWR | constants.O_CREAT, 0o600)
       }),
     async adopt(id, file, digest) {
@@ -102,6 +102,15 @@ function makeFolders(paths: readonly string[]): void {
     } catch (cause) {
       throw new Fault('failed-precondition', `Cannot make the folder "${path}": ${codeOf(cause)}`, { cause })
     }
+}
+
+/** One level and no more: a recursive mkdir of node's says ENOENT where the disk is read-only. */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error
+  }
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -9,6 +9,8 @@ import type { Registry, Source } from '../registry/registry.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
+const BATCH = 512 * 1024 // bytes written at once
+
 export interface Download extends Holder {
   readonly source: Source
   readonly blobs: Blobs
@@ -92,12 +94,34 @@ async function commit(writer: Writer, { digest: expected, size: total }: Descrip
   }
 }
 
+/** Writes one batch while the next one arrives. */
 async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
   const { offset } = writer.status()
   if (offset === descriptor.size) return
   to.progress.set(descriptor, 'downloading')
-  for await (const chunk of to.registry.fetch(to.source, descriptor, offset, to.signal)) {
-    await writer.append(chunk)
-    to.progress.at(descriptor, writer.status().offset)
+  let writing = Promise.resolve()
+  try {
+    for await (const batch of batched(to.registry.fetch(to.source, descriptor, offset, to.signal))) {
+      await writing
+      to.progress.at(descriptor, writer.status().offset)
+      writing = writer.append(batch)
+      writing.catch(() => undefined) // seen in the next round, or at the end
+    }
+  } finally {
+    await writing
   }
+}
+
+async function* batched(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let batch: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of chunks) {
+    batch.push(chunk)
+    size += chunk.length
+    if (size < BATCH) continue
+    yield Buffer.concat(batch)
+    batch = []
+    size = 0
+  }
+  if (size > 0) yield Buffer.concat(batch)
 }

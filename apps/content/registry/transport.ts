@@ -101,13 +101,14 @@ const CAUSES: Readonly<Record<string, readonly [why: string, transient: boolean]
 
 /** Reads an error of `Transport`; undefined for one that is not about the network. */
 export function causeOf(error: unknown): Cause | undefined {
-  if (!(error instanceof Error) || error instanceof Fault || !('code' in error)) return undefined
-  const code = String(error.code)
+  if (!(error instanceof Error) || error instanceof Fault) return undefined
+  const code = 'code' in error && error.code !== undefined ? String(error.code) : error.name
   const known = CAUSES[code]
   if (known) return { why: `${known[0]} (${code})`, transient: known[1], code: 'unavailable' }
   if (/CERT|SIGNATURE|SELF_SIGNED|ALTNAME/.test(code))
     return { why: `its certificate is not trusted (${code})`, transient: false, code: 'failed-precondition' }
-  if (/^(HPE_|EPROTO$|ERR_SSL_|UND_ERR_)/.test(code))
+  if (code === 'UND_ERR_ABORTED') return { why: error.message, transient: false, code: 'unavailable' } // a proxy refuses
+  if (/^(HTTPParserError$|HPE_|EPROTO$|ERR_SSL_|UND_ERR_)/.test(code))
     return { why: `it does not answer in HTTP as expected (${code})`, transient: false, code: 'failed-precondition' }
   return undefined
 }
