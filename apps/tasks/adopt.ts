@@ -1,7 +1,7 @@
 import { bundleOf, listBundles, processFolders, readRuntime, removeBundle } from './bundle.ts'
 import { isFrozen } from './cgroup.ts'
 import { events } from './events.ts'
-import { createProcess, createTask, type Process, putProcess, removeTask, type Task } from './registry.ts'
+import { buildTask, createProcess, type Process, putProcess, removeTask, type Task } from './registry.ts'
 import { processKey, type TaskRow } from './rows.ts'
 import { type Alive, move, pidOf } from './task.ts'
 import type { TasksParts } from './tasks.ts'
@@ -39,7 +39,7 @@ function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly st
   const [namespace = '', id = ''] = key
   const init = rows.processes.get(processKey(namespace, id, ''))
   if (init === undefined) throw new Error(`The records of task ${namespace}/${id} lack its first process`)
-  const task = createTask({ namespace, id, bundle: bundleOf(bundles, namespace, id) }, row, init)
+  const task = buildTask({ namespace, id, bundle: bundleOf(bundles, namespace, id) }, row, init)
   for (const {
     key: [, , , execId],
     value,

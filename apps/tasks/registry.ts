@@ -82,7 +82,7 @@ export function createRegistry(): Registry {
   }
 }
 
-export function createTask(
+export function buildTask(
   name: { readonly namespace: string; readonly id: string; readonly bundle: Bundle },
   row: Omit<TaskRow, 'boot'>,
   { stdio, life }: { readonly stdio: Stdio; readonly life: Life },

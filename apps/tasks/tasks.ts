@@ -1,25 +1,15 @@
 import { Fault } from '@gantry/model/fault'
 import { parseIdentifier } from '@gantry/model/identifier'
-import { bundleOf, makeBundle, removeBundle, removeFolder, unmountRootfs } from './bundle.ts'
-import { cgroupOf, sharesPids } from './cgroup.ts'
+import { removeBundle, removeFolder, unmountRootfs } from './bundle.ts'
+import { createTask } from './create.ts'
 import type { EndingParts, Endings } from './ending.ts'
 import { events } from './events.ts'
-import {
-  createProcess,
-  createTask,
-  notFound,
-  type Process,
-  putProcess,
-  putTask,
-  type Registry,
-  removeTask,
-  type Task,
-} from './registry.ts'
+import { createProcess, notFound, type Process, putProcess, type Registry, removeTask, type Task } from './registry.ts'
 import { processKey } from './rows.ts'
-import type { RuntimeChoice, RuntimeTask } from './runtime/runtime.ts'
+import type { RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
-import { fitProcess, fitSpec, type HostLimits } from './spec.ts'
-import { checkExec, checkInit, isAliveLife, isStopped, type Live, move, pidOf, type Stopped } from './task.ts'
+import { fitProcess, type HostLimits } from './spec.ts'
+import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf, type Stopped } from './task.ts'
 
 const SIGKILL = 9
 
@@ -53,7 +43,7 @@ export type Tasks = ReturnType<typeof createTasks>
 export function createTasks(parts: TasksParts) {
   const { registry } = parts
   return {
-    create: (namespace: string, id: string, options: CreateOptions) => createOne(parts, namespace, id, options),
+    create: (namespace: string, id: string, options: CreateOptions) => createTask(parts, namespace, id, options),
     find: (namespace: string, id: string, execId: string) => registry.findProcess(namespace, id, execId),
     list: (namespace: string) => registry.list(namespace).flatMap((task) => [task.init, ...task.execs.values()]),
 
@@ -102,58 +92,6 @@ export function createTasks(parts: TasksParts) {
       return parts.runtime.pids(task).map((pid) => ({ pid, execId: execs.get(pid) }))
     },
   }
-}
-
-/** The thing first (mounts, container), its name last (records, with the event). What fails half-way leaves nothing. */
-async function createOne(parts: TasksParts, namespace: string, id: string, options: CreateOptions): Promise<number> {
-  const { registry, runtime, endings, bundles, limits, log } = parts
-  parseIdentifier(id, 'container id')
-  const stdio = checkStdio(options.stdio)
-  const spec = fitSpec(options.spec, limits)
-  if (spec.changes.length > 0)
-    log.info({ task: id, changes: spec.changes }, 'The host gives less than the container asks for')
-  using _ = registry.reserve(namespace, id)
-  const bundle = bundleOf(bundles, namespace, id)
-  try {
-    removeBundle(bundles, namespace, id) // a crash may have left one
-    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, options.rootfs)
-    const unborn: RuntimeTask = { id, bundle, runtime: options.runtime, cgroup: null }
-    const live = await runtime.create({ task: unborn, execId: '', stdio })
-    const task = await store(parts, namespace, unborn, options, live).catch(async (error) => {
-      await runtime.delete(unborn)
-      throw error
-    })
-    registry.add(task)
-    endings.follow(task.init)
-    return live.process.pid
-  } catch (error) {
-    runtime.discard(bundle.processDir(''))
-    removeBundle(bundles, namespace, id)
-    throw error
-  }
-}
-
-async function store(
-  { rows, write, boot }: TasksParts,
-  namespace: string,
-  { id, bundle, runtime }: RuntimeTask,
-  { rootfs, stdio }: CreateOptions,
-  live: Live,
-): Promise<Task> {
-  const { pid } = live.process
-  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: sharesPids(pid), oomSeen: false }
-  const task = createTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
-  await write((emit) => {
-    putTask(rows, task, boot)
-    putProcess(rows, task.init, task.init.life)
-    events.created(
-      task,
-      emit,
-      rootfs.map((mount) => ({ ...mount, options: [...mount.options] })),
-      live.process.pid,
-    )
-  })
-  return task
 }
 
 async function startInit({ runtime, rows, write }: TasksParts, init: Process): Promise<number> {

@@ -1,0 +1,67 @@
+import { parseIdentifier } from '@gantry/model/identifier'
+import { bundleOf, makeBundle, removeBundle } from './bundle.ts'
+import { cgroupOf, sharesPids } from './cgroup.ts'
+import { events } from './events.ts'
+import { buildTask, putProcess, putTask, type Task } from './registry.ts'
+import type { RuntimeTask } from './runtime/runtime.ts'
+import { checkStdio } from './runtime/stdio.ts'
+import { fitSpec } from './spec.ts'
+import type { Live } from './task.ts'
+import type { CreateOptions, TasksParts } from './tasks.ts'
+
+/** The thing first (mounts, container), its name last (records, with the event). What fails half-way leaves nothing. */
+export async function createTask(
+  parts: TasksParts,
+  namespace: string,
+  id: string,
+  options: CreateOptions,
+): Promise<number> {
+  const { registry, runtime, endings, bundles, limits, log } = parts
+  parseIdentifier(id, 'container id')
+  const stdio = checkStdio(options.stdio)
+  const spec = fitSpec(options.spec, limits)
+  if (spec.changes.length > 0)
+    log.info({ task: id, changes: spec.changes }, 'The host gives less than the container asks for')
+  using _ = registry.reserve(namespace, id)
+  const bundle = bundleOf(bundles, namespace, id)
+  try {
+    removeBundle(bundles, namespace, id) // a crash may have left one
+    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, options.rootfs)
+    const unborn: RuntimeTask = { id, bundle, runtime: options.runtime, cgroup: null }
+    const live = await runtime.create({ task: unborn, execId: '', stdio })
+    const task = await store(parts, namespace, unborn, options, live).catch(async (error) => {
+      await runtime.delete(unborn)
+      throw error
+    })
+    registry.add(task)
+    endings.follow(task.init)
+    return live.process.pid
+  } catch (error) {
+    runtime.discard(bundle.processDir(''))
+    removeBundle(bundles, namespace, id)
+    throw error
+  }
+}
+
+async function store(
+  { rows, write, boot }: TasksParts,
+  namespace: string,
+  { id, bundle, runtime }: RuntimeTask,
+  { rootfs, stdio }: CreateOptions,
+  live: Live,
+): Promise<Task> {
+  const { pid } = live.process
+  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: sharesPids(pid), oomSeen: false }
+  const task = buildTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
+  await write((emit) => {
+    putTask(rows, task, boot)
+    putProcess(rows, task.init, task.init.life)
+    events.created(
+      task,
+      emit,
+      rootfs.map((mount) => ({ ...mount, options: [...mount.options] })),
+      live.process.pid,
+    )
+  })
+  return task
+}
