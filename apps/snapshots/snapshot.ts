@@ -145,10 +145,7 @@ export function mountable(key: Key, find: Find): Open {
 export function removable(key: Key, find: Find, hasChildren: (snapshot: Snapshot) => boolean): Snapshot {
   const snapshot = existing(key, find)
   if (hasChildren(snapshot))
-    throw new Fault(
-      'failed-precondition',
-      `Cannot remove ${show(key)}: it has children, and cannot be removed with child`,
-    )
+    throw new Fault('failed-precondition', `Cannot remove ${show(key)}: cannot remove snapshot with child`)
   return snapshot
 }
 

@@ -78,6 +78,20 @@ describe.skipIf(process.getuid?.() !== 0)('unpacking (skipped without root: it e
     expect(node.heard).toEqual(chain.map((id) => `lease keep: snapshots/overlayfs ${id}`))
   })
 
+  test('labels for id mapping that come from annotations of an image are ignored', async () => {
+    await using node = await startNode()
+    const annotations = { 'containerd.io/snapshot/uidmapping': '0:0:1', 'containerd.io/snapshot/x': 'y' }
+    const layers = layersOf(node).map((layer) => ({ ...layer, blob: { ...layer.blob, annotations } }))
+
+    await unpack(node, layers)
+
+    const { info } = await node.snapshots.stat({ snapshotter, key: chain[0] ?? '' }, call)
+    expect(Object.keys(info?.labels ?? {}).sort()).toEqual([
+      'containerd.io/snapshot.ref',
+      'containerd.io/snapshot/diff-id',
+    ])
+  })
+
   test('those who unpack the same at once work on each layer once', async () => {
     await using node = await startNode()
     const layers = layersOf(node)

@@ -34,7 +34,7 @@ export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: Target
   const [only, ...others] = mounts
   if (!only) throw new Fault('invalid-argument', 'Cannot apply the layer: there are no mounts to apply it to')
   if (others.length === 0 && !only.target) {
-    const upper = only.type === 'overlay' ? optionOf(only, 'upperdir') : undefined
+    const upper = marksWhiteouts(only) ? optionOf(only, 'upperdir') : undefined
     if (upper !== undefined)
       return direct({
         root: upper,
@@ -91,6 +91,11 @@ function mountAt(root: string, { type, source, target, options }: Mount): void {
 
 function optionOf({ options }: Mount, name: string): string | undefined {
   return options.find((option) => option.startsWith(`${name}=`))?.slice(name.length + 1)
+}
+
+/** With `userxattr` the marks have other names: the kernel then makes them better than we. */
+function marksWhiteouts({ type, options }: Mount): boolean {
+  return type === 'overlay' && !options.includes('userxattr')
 }
 
 function isWritableBind({ type, options }: Mount): boolean {

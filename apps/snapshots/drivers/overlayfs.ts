@@ -32,7 +32,13 @@ export function createOverlayfs({ root, pool, mountOptions, report }: OverlayPar
   const options = overlayOptions(mountOptions, existsSync(INDEX_PARAMETER))
   const fs = (id: number): string => join(root, String(id), 'fs')
 
-  async function remove(path: string): Promise<void> {
+  let deleting = Promise.resolve() // one after the other: a mass removal leaves the threads to those who wait
+
+  function remove(path: string): void {
+    deleting = deleting.then(() => removeNow(path))
+  }
+
+  async function removeNow(path: string): Promise<void> {
     try {
       await pool.run({ kind: 'empty', root: path }, AbortSignal.timeout(600_000))
       await rmdir(path)
@@ -78,7 +84,7 @@ export function createOverlayfs({ root, pool, mountOptions, report }: OverlayPar
         if (isSystemError(error, 'ENOENT')) return
         throw error
       }
-      void remove(gone)
+      remove(gone)
     },
 
     usage: (id, signal) => pool.run({ kind: 'usage', root: fs(id) }, signal),
@@ -91,7 +97,7 @@ export function createOverlayfs({ root, pool, mountOptions, report }: OverlayPar
         if (isId(name) && known.has(Number(name))) continue
         const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
         if (gone !== name) renameSync(join(root, name), join(root, gone))
-        void remove(join(root, gone))
+        remove(join(root, gone))
       }
       return Math.max(0, ...names.filter(isId).map(Number))
     },

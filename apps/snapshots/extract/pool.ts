@@ -24,6 +24,7 @@ export function createPool(size: number): Pool {
   const idle: Thread[] = []
   const waiting: ((thread: Thread) => void)[] = []
   const threads = new Set<Thread>()
+  let most = size
 
   function start(): Thread {
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { trackUnmanagedFds: false })
@@ -39,7 +40,7 @@ export function createPool(size: number): Pool {
     threads.delete(thread)
     const place = idle.indexOf(thread)
     if (place >= 0) idle.splice(place, 1)
-    const next = waiting.length > 0 && threads.size < size ? waiting.shift() : undefined
+    const next = waiting.length > 0 && threads.size < most ? waiting.shift() : undefined
     next?.(start())
   }
 
@@ -50,7 +51,7 @@ export function createPool(size: number): Pool {
       thread.worker.ref()
       return thread
     }
-    if (threads.size < size) return start()
+    if (threads.size < most) return start()
     if (waiting.length >= MAX_WAITING)
       throw new Fault('resource-exhausted', `Cannot start the work: ${MAX_WAITING} jobs wait already`)
     return new Promise((resolve) => waiting.push(resolve))
@@ -80,6 +81,7 @@ export function createPool(size: number): Pool {
       return reply.result as Results[typeof job.kind]
     },
     async [Symbol.asyncDispose]() {
+      most = 0
       await Promise.all([...threads].map(({ worker }) => worker.terminate()))
     },
   }

@@ -69,7 +69,7 @@ export function parseLongName(content: Buffer): ByteString {
 }
 
 /** @throws {Fault} `invalid-argument` for a number that is negative or beyond `max` */
-export function within(value: number, max: number, what: string): number {
+function within(value: number, max: number, what: string): number {
   if (!Number.isSafeInteger(value) || value < 0 || value > max) throw malformed(`a ${what} of ${value} is out of range`)
   return value
 }
