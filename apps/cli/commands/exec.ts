@@ -9,7 +9,7 @@ import { taskOf } from '../run/end-task.ts'
 import { resolveEnv } from '../run/environment.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
-import { stdioOf } from '../run/terminal.ts'
+import { streamsOf } from '../run/terminal.ts'
 import { openSession, type Session } from '../session.ts'
 
 const FAILED = 1
@@ -44,7 +44,7 @@ export function createCommand(context: Context): Command {
 async function exec(session: Session, name: string, what: { args: string[]; options: Options }): Promise<number> {
   const { client, signal } = session
   const { tty = false, interactive = false, env, workdir, user } = what.options
-  const stdio = stdioOf({ tty, interactive }, session)
+  const { stdio, gate } = streamsOf({ tty, interactive }, session)
   const { id } = await findContainer(client, name, signal)
   const task = await taskOf(client, id, signal)
   if (!task) throw new Fault('failed-precondition', `Cannot run in "${name}": it is not running`)
@@ -63,10 +63,13 @@ async function exec(session: Session, name: string, what: { args: string[]; opti
     session.releaseSignals()
     const exit = await runInForeground(target, { tty, interactive }, session, () => {
       started = true
+      gate.open()
     })
     await ignoring('not-found', target.delete(AbortSignal.timeout(CLEANUP_MS)))
+    await gate.finish()
     return exit.status
   } catch (error) {
+    gate.drop()
     if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
     await target.delete(AbortSignal.timeout(CLEANUP_MS)).catch(() => undefined)
     throw new Exit(started ? FAILED : startFailureCode(error, FAILED), error)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import type { GantryClient } from '@gantry/client/client'
 import type { Container } from '@gantry/client/containers'
+import type { StdioOptions } from '@gantry/client/stdio'
 import type { Task } from '@gantry/client/tasks'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { normalizeReference } from '@gantry/model/reference'
@@ -13,7 +14,7 @@ import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
 import { addRunOptions, type RunOptions, specOf } from '../run/options.ts'
-import { stdioOf } from '../run/terminal.ts'
+import { streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
 import { parseLabel } from './namespaces.ts'
 
@@ -49,7 +50,7 @@ interface Wanted {
 async function run(session: Session, { image, args, options }: Wanted): Promise<number> {
   const { client, signal } = session
   const attachment = { tty: options.tty ?? false, interactive: options.interactive ?? false }
-  const stdio = options.detach ? {} : stdioOf(attachment, session)
+  const streams = options.detach ? undefined : streamsOf(attachment, session)
   const id = options.name ?? randomBytes(32).toString('hex')
   const spec = specOf(options, { id, args }, session.env)
   const labels = Object.fromEntries(options.label.map(parseLabel))
@@ -62,15 +63,18 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   let started = false
   try {
     signal.throwIfAborted()
-    const task = await createTask(session, container, stdio)
+    const task = await createTask(session, container, streams?.stdio ?? {})
     session.releaseSignals()
     if (options.detach) return await startDetached(session, task)
     const exit = await runInForeground(task, attachment, session, () => {
       started = true
+      streams?.gate.open()
     })
     await finish(client, task, options)
+    await streams?.gate.finish()
     return exit.status
   } catch (error) {
+    streams?.gate.drop()
     if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
     const code = startFailureCode(error, NODE_FAILED)
     if (!started || options.rm) await undo(client, id)
@@ -100,7 +104,7 @@ async function create(
   }
 }
 
-function createTask({ client }: Session, container: Container, stdio: ReturnType<typeof stdioOf>): Promise<Task> {
+function createTask({ client }: Session, container: Container, stdio: StdioOptions): Promise<Task> {
   return client.tasks.create(container, { stdio }, AbortSignal.timeout(CREATE_MS))
 }
 

@@ -2,6 +2,7 @@ import type { StdioOptions } from '@gantry/client/stdio'
 import type { Process } from '@gantry/client/tasks'
 import { Fault } from '@gantry/model/fault'
 import type { Context } from '../context.ts'
+import { createGate, type Gate } from './gate.ts'
 
 const RESIZE_MS = 5000
 
@@ -11,19 +12,27 @@ export interface Attachment {
   readonly interactive: boolean
 }
 
+/** The streams of a process in the foreground, and the gate before its stderr. */
+export interface Streams {
+  readonly stdio: StdioOptions
+  readonly gate: Gate
+}
+
 /**
- * The streams of a process in the foreground. Without -i it reads nothing.
+ * Our own streams for a process. Without -i it reads nothing.
  *
  * @throws {Fault} `invalid-argument` when a terminal's input is wanted and there is no terminal
  */
-export function stdioOf({ tty, interactive }: Attachment, context: Context): StdioOptions {
+export function streamsOf({ tty, interactive }: Attachment, context: Context): Streams {
   if (tty && interactive && !context.stdin.isTTY)
     throw new Fault('invalid-argument', 'Cannot use -t with -i: the input is not a terminal; leave out one of them')
-  return {
+  const gate = createGate(context.stderr)
+  const stdio = {
     stdout: context.stdout,
     ...(interactive ? { stdin: context.stdin } : {}),
-    ...(tty ? {} : { stderr: context.stderr }),
+    ...(tty ? {} : { stderr: gate.stream }),
   }
+  return { stdio, gate }
 }
 
 /** Hands keys over as they are typed, also Ctrl-C; disposing it gives the terminal back as it was. */
