@@ -1,5 +1,7 @@
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { parseReference } from '@gantry/model/reference'
@@ -29,11 +31,11 @@ async function startServer(handler: RequestListener): Promise<string> {
   return `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
 }
 
-async function fetchBlob(host: string, headers: Record<string, string> = {}): Promise<string> {
+async function fetchBlob(host: string, headers: Record<string, string> = {}, defaultScheme = ''): Promise<string> {
   const transport = createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: 1000 })
   open.push(() => Promise.resolve(transport[Symbol.asyncDispose]()))
   const registry = createRegistry({ transport, now: Date.now, stallMs: 1000, backoffMs: 1 })
-  const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers }
+  const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme, headers }
   const chunks = []
   for await (const chunk of registry.fetch(source, DESCRIPTOR, 0n, signal)) chunks.push(chunk)
   return Buffer.concat(chunks).toString()
@@ -151,6 +153,39 @@ test('what does not speak HTTP is said to', async () => {
     message: expect.stringMatching(/does not answer in HTTP/),
   })
 })
+
+test('a registry without TLS is not spoken to in plain HTTP unless that was asked for', async () => {
+  const host = await startServer((_, response) => response.end(BLOB))
+
+  await expect(fetchBlob(host, {}, 'https')).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/does not speak TLS, and plain HTTP was not asked for/),
+  })
+})
+
+test.skipIf(spawnSync('openssl', ['version']).status !== 0)(
+  'CVE-2025-6032: a certificate that nobody vouches for fails the pull',
+  async () => {
+    const make =
+      'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2 -keyout - -out -'
+    const pem = spawnSync('openssl', make.split(' ')).stdout.toString()
+    let asked = 0
+    const server = createTlsServer({ key: pem, cert: pem }, (_, response) => {
+      asked++
+      response.end(BLOB)
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    open.push(async () => void server.close())
+    const address = server.address()
+    const host = `localhost:${typeof address === 'object' ? address?.port : ''}`
+
+    await expect(fetchBlob(host, {}, 'https')).rejects.toMatchObject({
+      code: 'failed-precondition',
+      message: expect.stringMatching(/its certificate is not trusted/),
+    })
+    expect(asked).toBe(0)
+  },
+)
 
 test.each([
   ['docker.io', '', 'https://registry-1.docker.io'],
