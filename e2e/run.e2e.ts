@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { onEveryTarget } from './harness/target.ts'
@@ -137,10 +137,14 @@ onEveryTarget((target) => {
     expect(BigInt(`0x${all.stdout.split('\t')[1]?.trim()}`)).toBeGreaterThan(0xa80425fbn)
   })
 
-  test('a hostname, processes and mounts of its own', async () => {
-    const { stdout } = await shell([], 'echo $$; ps | wc -l; ls /proc/1/root/etc/motd')
+  test('processes, mounts, network and host name are its own', async () => {
+    const { stdout } = await shell([], 'echo $$; grep -c " / / " /proc/self/mountinfo; readlink /proc/1/ns/*')
+    const [pid, roots, ...namespaces] = stdout.trim().split('\n')
+    const ours = readdirSync('/proc/self/ns').map((name) => readlinkSync(`/proc/self/ns/${name}`))
 
-    expect(stdout).toBe('1\n4\n/proc/1/root/etc/motd\n')
+    expect([pid, roots]).toEqual(['1', '1'])
+    for (const kind of ['ipc', 'mnt', 'net', 'pid', 'uts'])
+      expect(ours).not.toContain(namespaces.find((name) => name.startsWith(`${kind}:`)))
   })
 
   test('a program that does not exist is named, and nothing is left', async () => {

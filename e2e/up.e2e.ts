@@ -6,19 +6,20 @@ import { expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
 import { GANTRY, gantryEnv, startGantry } from './harness/gantry.ts'
-import { commandOf, family, fifoFolders, lastingTraces, processes, removeNamespaceCgroups } from './harness/leaks.ts'
+import { commandOf, family, lastingTraces, processes, removeNamespaceCgroups } from './harness/leaks.ts'
 import type { Running } from './harness/running.ts'
 import { rows } from './harness/text.ts'
 
 async function inFolders(body: (dir: string, namespace: string) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'ge-'))
   const namespace = `e2e${dir.slice(-6)}`
-  const foreignFifos = fifoFolders()
   mkdirSync(join(dir, 'root'))
   mkdirSync(join(dir, 'state'))
   await body(dir, namespace)
   removeNamespaceCgroups([namespace])
-  expect(await lastingTraces({ dir, namespaces: [namespace], foreignFifos })).toEqual([])
+  expect(
+    await lastingTraces({ dir, namespaces: [namespace], ids: new Set(['stays', 'ends', 'in0', 'in1', 'e']) }),
+  ).toEqual([])
   rmSync(dir, { recursive: true }) // what a failed test leaves is there to be looked at
 }
 

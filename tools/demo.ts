@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { inherit } from '../e2e/harness/command.ts'
 import { GANTRY, gantryEnv, startGantry } from '../e2e/harness/gantry.ts'
 import { makeImage } from '../e2e/harness/image.ts'
-import { fifoFolders, lastingTraces, removeNamespaceCgroups } from '../e2e/harness/leaks.ts'
+import { lastingTraces, removeNamespaceCgroups } from '../e2e/harness/leaks.ts'
 import { startRegistry } from '../e2e/harness/registry.ts'
 
 const NAMESPACE = 'demo'
@@ -21,7 +21,6 @@ const LOOK_AROUND = [
 ].join('; ')
 
 const dir = mkdtempSync(join(tmpdir(), 'gd-'))
-const foreignFifos = fifoFolders()
 try {
   await demo()
 } catch (error) {
@@ -29,7 +28,7 @@ try {
   process.exitCode = 1
 } finally {
   removeNamespaceCgroups([NAMESPACE])
-  const remains = await lastingTraces({ dir, namespaces: [NAMESPACE], foreignFifos })
+  const remains = await lastingTraces({ dir, namespaces: [NAMESPACE] })
   if (remains.length === 0) rmSync(dir, { recursive: true })
   console.log(
     remains.length === 0 ? '\nNo process, mount, cgroup or file is left.' : `\nLeft behind:\n  ${remains.join('\n  ')}`,

@@ -12,8 +12,8 @@ export interface Scope {
   readonly namespaces: readonly string[]
   /** processes that are meant to be there: the daemon's own */
   readonly daemons?: () => readonly number[]
-  /** FIFO folders that were there before: others may use ctr on this host */
-  readonly foreignFifos?: ReadonlySet<string>
+  /** ids of containers and execs that ctr made FIFOs for; others may use ctr on this host */
+  readonly ids?: ReadonlySet<string>
 }
 
 /** One line for every mount, process, cgroup and FIFO found; empty when the host is clean. */
@@ -54,13 +54,10 @@ export function cgroups({ namespaces }: Scope): string[] {
   )
 }
 
-/** The folders of FIFOs on the host at this moment. */
-export function fifoFolders(): ReadonlySet<string> {
-  return new Set(entries(FIFOS).map((entry) => join(FIFOS, entry.name)))
-}
-
-export function fifos({ dir, foreignFifos = new Set() }: Scope): string[] {
-  const shared = [...fifoFolders()].filter((path) => !foreignFifos.has(path)).map((path) => `fifo folder ${path}`)
+export function fifos({ dir, ids = new Set() }: Scope): string[] {
+  const shared = walk(FIFOS, 2)
+    .filter(([, { name }]) => ids.has(name.replace(/-std(in|out|err)$/, '')))
+    .map(([path]) => `fifo ${path}`)
   const own = walk(dir)
     .filter(([, entry]) => entry.isFIFO())
     .map(([path]) => `fifo ${path}`)

@@ -10,7 +10,7 @@ import { type CommandOptions, type Outcome, run, runOnTerminal } from './command
 import { startContainerd } from './containerd.ts'
 import { until } from './daemon.ts'
 import { startGantry } from './gantry.ts'
-import { fifoFolders, lastingTraces, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
+import { lastingTraces, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
 import type { Running } from './running.ts'
 
 export type TargetName = 'containerd' | 'gantry'
@@ -40,8 +40,9 @@ async function startTarget(name: TargetName): Promise<Target> {
   mkdirSync(join(dir, 'state'))
   const namespaces = [`e2e${dir.slice(-6)}`]
   const namespace = namespaces[0] ?? ''
+  const ids = new Set<string>() // every argument of ctr that may be one
   const running = await (name === 'gantry' ? startGantry : startContainerd)(join(dir, 'root'), join(dir, 'state'))
-  const scope: Scope = { dir, namespaces, daemons: () => running.pids(), foreignFifos: fifoFolders() }
+  const scope: Scope = { dir, namespaces, daemons: () => running.pids(), ids }
   const ctr = ['ctr', '-a', running.address]
   const env = { CONTAINERD_NAMESPACE: namespace }
 
@@ -81,9 +82,14 @@ async function startTarget(name: TargetName): Promise<Target> {
       if (pulled.code !== 0) throw new Error(`Cannot pull: ${pulled.stderr}`)
       return reference
     },
-    ctr: (args, options) => run([...ctr, ...args], { ...options, env: { ...env, ...options?.env } }),
-    ctrOnTerminal: (args, options) =>
-      runOnTerminal([...ctr, ...args], { ...options, env: { ...env, ...options?.env } }),
+    ctr(args, options) {
+      for (const arg of args) ids.add(arg)
+      return run([...ctr, ...args], { ...options, env: { ...env, ...options?.env } })
+    },
+    ctrOnTerminal(args, options) {
+      for (const arg of args) ids.add(arg)
+      return runOnTerminal([...ctr, ...args], { ...options, env: { ...env, ...options?.env } })
+    },
     anotherNamespace() {
       namespaces.push(`${namespace}x${namespaces.length}`)
       return namespaces.at(-1) ?? ''
