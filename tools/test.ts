@@ -29,6 +29,7 @@ const UNITS: readonly Step[] = [
   },
   { name: 'types of e2e', command: ['tsc', '-p', 'e2e'] },
   { name: 'types of tools', command: ['tsc', '-p', 'tools'] },
+  { name: 'nothing unused', command: ['knip'] },
   { name: 'unit tests', command: ['vitest', 'run', '--config', 'tools/vitest.config.ts', '--root', '.'], tests: true },
 ]
 
