@@ -17,7 +17,12 @@ export async function startGantry(root: string, state: string, options: readonly
     if (!daemon.running()) throw new Error('gantry up ended')
     return daemon.log().includes(`gantry is ready on ${address}`)
   }
-  await until('the node is ready', isReady, { withinMs: 30_000, context: () => daemon.log().slice(-4000) })
+  try {
+    await until('the node is ready', isReady, { withinMs: 30_000, context: () => daemon.log().slice(-4000) })
+  } catch (error) {
+    await daemon[Symbol.asyncDispose]()
+    throw error
+  }
   return {
     daemon,
     address,
