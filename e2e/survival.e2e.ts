@@ -1,9 +1,13 @@
 /** kill -9 of every process of a node in turn, while a container runs and a subscriber listens. */
+
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient, type GantryClient } from '@gantry/client/client'
 import type { Envelope } from '@gantry/client/events'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { largeImage } from './bench/large-image.ts'
 import { until } from './harness/daemon.ts'
 import { commandOf, family } from './harness/leaks.ts'
+import { openRegistry } from './harness/registry.ts'
 import { onGantry, type Target } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
@@ -60,9 +64,8 @@ onGantry((target) => {
     ).toBe(0)
     const pid = await pidOf(target(), id)
 
-    const before = processOf(target(), name)
-    process.kill(before, 'SIGKILL')
-    await until(`${name} is back`, () => processOf(target(), name) !== before, {
+    const before = await signal(target(), name, 'SIGKILL')
+    await until(`${name} is back`, () => ![undefined, before].includes(processOf(target(), name)), {
       context: () => target().daemon.log().slice(-3000),
     })
 
@@ -93,11 +96,10 @@ onGantry((target) => {
     const id = 'ends-alone'
     await target().ctr(['run', '-d', image, id, 'sh', '-c', 'sleep 2; exit 23'])
     const pid = await pidOf(target(), id)
-    const before = processOf(target(), 'tasks')
 
-    process.kill(before, 'SIGSTOP') // it must not be restarted before the container ends
+    await signal(target(), 'tasks', 'SIGSTOP') // it must not be restarted before the container ends
     await until('the container ended', () => !alive(pid))
-    process.kill(before, 'SIGKILL')
+    await signal(target(), 'tasks', 'SIGKILL')
 
     await until('it is reported as stopped', async () => (await statusOf(target(), id)) === 'STOPPED')
     expect((await target().ctr(['tasks', 'rm', id])).stderr).toContain('exit code 23')
@@ -110,11 +112,10 @@ onGantry((target) => {
   })
 
   test('containers start and stop without NATS, and the events of that time arrive later', async () => {
-    const before = processOf(target(), 'nats-server')
-    process.kill(before, 'SIGSTOP') // there, but it answers nobody
+    await signal(target(), 'nats-server', 'SIGSTOP') // there, but it answers nobody
 
     const outcome = await target().ctr(['run', '--rm', image, 'offline', 'sh', '-c', 'exit 8'])
-    process.kill(before, 'SIGCONT')
+    await signal(target(), 'nats-server', 'SIGCONT')
 
     expect(outcome.code).toBe(8)
     await until('the events arrived', () => about('offline').length >= 8)
@@ -130,6 +131,43 @@ onGantry((target) => {
         '/containers/delete',
       ].sort(),
     )
+  })
+
+  test.each(['content', 'snapshots', 'metadata'])(
+    'a pull that loses %s on the way succeeds when it is tried again',
+    async (name) => {
+      const reference = await openRegistry(inject('registry')).push(
+        `large-${name}`,
+        '1',
+        largeImage(PROCESSES.indexOf(name as 'content')),
+      )
+      const pull = () => target().ctr(['images', 'pull', '--plain-http', reference])
+
+      const first = pull()
+      await sleep(250)
+      const before = await signal(target(), name, 'SIGKILL')
+      await first
+      await until(`${name} is back`, () => ![undefined, before].includes(processOf(target(), name)))
+
+      expect((await pull()).code).toBe(0)
+      expect((await target().ctr(['images', 'check', `name==${reference}`])).stdout).toContain('complete (5/5)')
+      await target().ctr(['images', 'rm', reference])
+    },
+  )
+
+  test('whatever is killed at whatever moment of a run, the next run works and nothing lasts', async () => {
+    const moments = PROCESSES.flatMap((name) => [20, 80, 150].map((ms) => [name, ms] as const))
+    for (const [round, [name, ms]] of moments.entries()) {
+      const running = target().ctr(['run', '--rm', image, `chaos-${round}`, 'true'])
+      await sleep(ms)
+      await signal(target(), name, 'SIGKILL')
+      await running // it may fail: its client does not try again
+    }
+    await until(
+      'the node heals',
+      async () => (await target().ctr(['run', '--rm', image, 'healed', 'echo', 'ok'])).stdout === 'ok\n',
+    )
+    await target().sweep()
   })
 
   test('no event came twice, and the log has no gap', () => {
@@ -162,12 +200,21 @@ function byService(topics: readonly string[]): Partial<Record<string, string[]>>
   return Object.groupBy(topics, (topic) => topic.split('/')[1] ?? '')
 }
 
-function processOf(target: Target, name: string): number {
+function processOf(target: Target, name: string): number | undefined {
   const is = (pid: number) => {
     const command = commandOf(pid)
     return name === 'nats-server' ? /^\S*nats-server /.test(command) : command.includes(`apps/${name}/main`)
   }
-  return family(target.daemon.pid).find(is) ?? -1
+  return family(target.daemon.pid).find(is)
+}
+
+/** Waits until the process is there, sends it the signal and returns its pid. */
+async function signal(target: Target, name: string, what: NodeJS.Signals): Promise<number> {
+  await until(`${name} runs`, () => processOf(target, name) !== undefined)
+  const pid = processOf(target, name)
+  if (pid === undefined || pid < 2) throw new Error(`${name} does not run`) // kill(-1) would be everybody
+  process.kill(pid, what)
+  return pid
 }
 
 async function pidOf(target: Target, id: string): Promise<number> {

@@ -12,6 +12,7 @@ import { until } from './daemon.ts'
 import { startGantry } from './gantry.ts'
 import { lastingTraces, removeNamespaceCgroups, type Scope, traces } from './leaks.ts'
 import type { Running } from './running.ts'
+import { rows, words } from './text.ts'
 
 export type TargetName = 'containerd' | 'gantry'
 
@@ -53,6 +54,10 @@ async function startTarget(name: TargetName): Promise<Target> {
         await run([...inside, 'tasks', 'rm', '-f', id])
       for (const id of words((await run([...inside, 'containers', 'ls', '-q'])).stdout))
         await run([...inside, 'containers', 'rm', id])
+      for (const [key = ''] of rows((await run([...inside, 'snapshots', 'ls'])).stdout).filter(
+        (row) => row.at(-1) === 'Active',
+      ))
+        await run([...inside, 'snapshots', 'rm', key])
     }
   }
 
@@ -139,10 +144,6 @@ export function onEveryTarget(
 /** Debian's containerd shows what is right; a suite that tests what only Gantry does runs on Gantry alone. */
 export function onGantry(declare: (target: () => Target) => void): void {
   onEveryTarget(declare, ['gantry'])
-}
-
-function words(text: string): string[] {
-  return text.split(/\s+/).filter(Boolean)
 }
 
 function folderCount(dir: string): number {
