@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeAll, expect, inject, test } from 'vitest'
 import { type CommandOptions, run, runOnTerminal } from './harness/command.ts'
 import { startDaemon, until } from './harness/daemon.ts'
-import { GANTRY, gantryEnv } from './harness/gantry.ts'
+import { GANTRY, gantryEnv, WORKSPACE } from './harness/gantry.ts'
 import { onGantry } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
@@ -33,6 +33,12 @@ onGantry((target) => {
   test('help is printed on request, an unknown command is refused', async () => {
     expect(await gantry('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('run') })
     expect((await gantry('frobnicate')).code).toBeGreaterThan(0)
+  })
+
+  test('npx finds it from the top of the working copy', async () => {
+    const { code, stdout } = await run(['npx', '--no-install', 'gantry', '--version'], { cwd: WORKSPACE })
+
+    expect([code, stdout]).toEqual([0, (await gantry('--version')).stdout])
   })
 
   test('pull prints plain lines when nobody looks', async () => {

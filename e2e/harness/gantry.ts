@@ -6,7 +6,7 @@ import { commandOf, family } from './leaks.ts'
 import type { Running } from './running.ts'
 
 /** the top of the working copy */
-const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+export const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const GANTRY = join(WORKSPACE, 'apps', 'cli', 'gantry')
 
 /** Starts a node and waits until it says that it is ready. Options as of `gantry up`. */
