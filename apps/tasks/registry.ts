@@ -137,7 +137,7 @@ export function removeTask(rows: Rows, namespace: string, id: string): void {
 export type Write = <T>(change: (emit: Emit) => T) => Promise<T>
 
 /** A lock that lets one change in at a time, in the order they came. */
-export function createLock(): Lock {
+function createLock(): Lock {
   let last: Promise<unknown> = Promise.resolve()
   return (change) => {
     const run = last.then(change)

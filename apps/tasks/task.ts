@@ -120,7 +120,7 @@ export function pidOf(life: Life): number {
   return life.status === 'added' || life.status === 'failed' ? 0 : life.live.process.pid
 }
 
-export function alreadyFinished(): Fault {
+function alreadyFinished(): Fault {
   return new Fault('not-found', 'process already finished: not found')
 }
 

@@ -13,7 +13,7 @@ s.sendmsg([b"/dev/ptmx"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i
 `
 const hasPython = existsSync('/usr/bin/python3')
 
-test.skipIf(!hasPython)('a descriptor that was sent can be used', () => {
+test.skipIf(!hasPython)('a descriptor that was sent can be used (python3 sends it)', () => {
   const dir = mkdtempSync(join(tmpdir(), 'gantry-fd-'))
   const path = join(dir, 's')
   {

@@ -86,7 +86,7 @@ export async function onDisk<T>(folder: string, write: () => Promise<T>): Promis
 }
 
 /** Size of a file in bytes, undefined when there is none. */
-export async function sizeOf(path: string): Promise<bigint | undefined> {
+async function sizeOf(path: string): Promise<bigint | undefined> {
   try {
     return (await stat(path, { bigint: true })).size
   } catch (error) {

@@ -73,7 +73,7 @@ export function createExits(now: () => number): Exits {
 }
 
 /** The exit that a monitor wrote: an exit code as text; the time is that of the file. */
-export function readExit(path: string): Exit | undefined {
+function readExit(path: string): Exit | undefined {
   try {
     const status = Number.parseInt(readFileSync(path, 'utf8'), 10)
     return Number.isNaN(status)
