@@ -77,7 +77,7 @@ function spawned(command: readonly string[], cwd: string, env: Readonly<Record<s
     const child = spawn(program, args, {
       cwd,
       stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env, PATH: path },
+      env: { ...process.env, NX_DAEMON: 'false', ...env, PATH: path }, // a daemon would outlive the tests
     })
     child.once('error', reject)
     child.once('exit', (code) => resolve(code ?? 1))

@@ -7,7 +7,9 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
 } from 'node:fs'
@@ -57,6 +59,14 @@ function whatIsMissing(): string {
 let folder: string
 let told: string[]
 let node: Awaited<ReturnType<typeof startNode>>
+
+/** The folders of our cgroups; they are empty, the runtime removes a container's but not the one above it. */
+function removeCgroups(): void {
+  for (const hierarchy of ['.', ...readdirSync('/sys/fs/cgroup')]) {
+    const path = join('/sys/fs/cgroup', hierarchy, `gantry-test-${process.pid}`)
+    if (existsSync(path)) rmdirSync(path)
+  }
+}
 
 /** One run of the tasks process, without its sockets; `[Symbol.asyncDispose]` is its end, however that came. */
 async function startNode({ boot = 'this', crash = false } = {}) {
@@ -195,6 +205,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await node[Symbol.asyncDispose]()
     expect(mountsUnder(folder)).toEqual([])
     rmSync(folder, { recursive: true, force: true })
+    removeCgroups()
   })
 
   test('a task runs, tells its exit code and leaves nothing', async () => {
