@@ -10,6 +10,12 @@ export const Config = z.strictObject({
   stall_timeout_s: z.number().int().min(1).max(3600).default(30),
   /** Snapshotters that a pull may unpack with; the first one is meant when the client names none. */
   unpack_snapshotters: z.array(z.string().min(1)).min(1).default(['overlayfs', 'native']),
+  /** Each program in this folder is asked about an image before it is fetched or imported. */
+  verifier_dir: z.string().startsWith('/').default('/opt/containerd/image-verifier/bin'),
+  /** At most so many of them, the first by name; -1 means all. */
+  max_verifiers: z.number().int().min(-1).default(10),
+  /** A program that takes longer has not agreed. */
+  per_verifier_timeout_s: z.number().int().min(1).max(3600).default(10),
 })
 
 export type Config = z.infer<typeof Config>

@@ -32,6 +32,7 @@ import { sharePolicy } from './share-policy.ts'
 import { streamingService } from './streaming/streaming-service.ts'
 import { createStreams } from './streaming/streams.ts'
 import { transferService } from './transfer-service.ts'
+import { createVerifyImage } from './verify/verify-image.ts'
 
 const BACKOFF_MS = 100 // before a registry is asked again
 
@@ -65,8 +66,15 @@ const streams = createStreams()
 const images = createImages(metadata)
 const unpacker = createUnpacker({ snapshots, blobs, snapshotters: config.unpack_snapshotters })
 const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS })
+const verify = createVerifyImage({
+  dir: config.verifier_dir,
+  maxVerifiers: config.max_verifiers,
+  timeoutMs: config.per_verifier_timeout_s * 1000,
+  env: { PATH: env.PATH, HOME: env.HOME, https_proxy: proxy.httpsProxy, no_proxy: proxy.noProxy },
+  log,
+})
 const downloads = config.max_concurrent_downloads
-const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, downloads })
+const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, verify, downloads })
 await folder.sweep(ingests.ids())
 
 await using _server = await listen({

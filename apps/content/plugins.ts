@@ -6,6 +6,7 @@ export function plugins(root: string): Plugin[] {
   return [
     { ...service('content.v1', 'content'), exports: { root } },
     service('transfer.v1', 'local'),
+    service('image-verifier.v1', 'bindir'),
     service('streaming.v1', 'manager'),
     service('service.v1', 'content-service'),
     service('grpc.v1', 'content'),

@@ -6,6 +6,7 @@ import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagesto
 import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
 import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { Platform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
@@ -15,6 +16,7 @@ import { createRegistry } from '../registry/registry.ts'
 import { createTransport, type Transport } from '../registry/transport.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { startRegistry, type TestRegistry } from '../testing/registry.ts'
+import type { VerifyImage } from '../verify/verify-image.ts'
 import { createProgress } from './progress.ts'
 import { createPull } from './pull.ts'
 import type { Unpacker } from './unpacker.ts'
@@ -48,6 +50,7 @@ interface Options {
   readonly object?: string
   readonly send?: (name: string, event: string) => void
   readonly unpacker?: Unpacker
+  readonly verify?: VerifyImage
   readonly signal?: AbortSignal
 }
 
@@ -61,6 +64,7 @@ async function pull(options: Options = {}): Promise<void> {
     registry: createRegistry({ transport, now: Date.now, stallMs: STALL_MS, backoffMs: 1 }),
     images: { ...images, target: () => Promise.reject(new Error('not asked for')) },
     unpacker,
+    verify: options.verify ?? (async () => undefined),
     downloads: 4,
   })
   await using progress = createProgress(
@@ -367,6 +371,23 @@ test.each<Broken>([
     await expectNothingLeft()
   },
 )
+
+test('an image that a verifier objects to leaves nothing: no record, no blob, no request for one', async () => {
+  const { manifest } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+  const asked: unknown[] = []
+  const verify: VerifyImage = async (name, { digest }) => {
+    asked.push([name, digest])
+    throw new Fault('unknown', 'not signed')
+  }
+
+  await expect(pull({ verify })).rejects.toMatchObject({ code: 'unknown', message: 'not signed' })
+
+  expect(asked).toEqual([[`${registry.host}/app:1`, manifest.digest]])
+  expect(registry.requests).toEqual(['HEAD /v2/app/manifests/1'])
+  expect([...parts.blobs.list(NS, [])]).toEqual([])
+  await expectNothingLeft()
+})
 
 test('a reference nobody knows is named', async () => {
   await expect(pull()).rejects.toMatchObject({ code: 'not-found', message: `${registry.host}/app:1: not found` })

@@ -11,6 +11,7 @@ import type { Ingests } from '../blobs/ingests.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Registry, Source } from '../registry/registry.ts'
+import type { VerifyImage } from '../verify/verify-image.ts'
 import { choose } from './choose.ts'
 import { download } from './download.ts'
 import { recordsFor } from './image-names.ts'
@@ -29,6 +30,8 @@ export interface PullParts {
   readonly leases: Leases
   readonly images: Images
   readonly unpacker: Unpacker
+  /** Asked about what was resolved, before anything of it is fetched. */
+  readonly verify: VerifyImage
   /** Blobs fetched at the same time. */
   readonly downloads: number
 }
@@ -49,7 +52,7 @@ export type Pull = (
 /**
  * Brings an image from a registry into a namespace:
  *
- *   lease -> resolve -> manifests, then their configs and layers side by side -> unpack -> image record -> lease released
+ *   lease -> resolve -> verify -> manifests, then their configs and layers side by side -> unpack -> image record -> lease released
  *
  * Everything is held by the call's lease, or by one of its own, until the image record holds it. A pull that fails leaves
  * no image and no ingest; blobs that were proven stay until they are collected.
@@ -66,6 +69,7 @@ export function createPull(parts: PullParts): Pull {
 
     progress.say(`Resolving from ${reference.text}`)
     const target = await parts.registry.resolve(source, signal)
+    await parts.verify(reference.text, target, signal)
     const records = recordsFor(
       store.name === '' && store.extraReferences.length === 0 ? { ...store, name: reference.text } : store,
       target,
