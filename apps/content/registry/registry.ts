@@ -7,6 +7,7 @@ import { MAX_MANIFEST_BYTES } from '@gantry/model/manifest'
 import type { Reference } from '@gantry/model/reference'
 import { readBounded, steady } from './body.ts'
 import { type Endpoint, endpointOf, urlOf } from './endpoint.ts'
+import { createPusher, type Pusher } from './push.ts'
 import { createSender, refusal, type Sender } from './sender.ts'
 import { type Answer, causeOf, type Transport } from './transport.ts'
 
@@ -39,6 +40,7 @@ export interface Registry {
    * @throws {Fault} as `resolve`
    */
   fetch(source: Source, descriptor: Descriptor, offset: bigint, signal: AbortSignal): AsyncIterable<Uint8Array>
+  readonly push: Pusher
 }
 
 export interface RegistryParts {
@@ -51,6 +53,7 @@ export interface RegistryParts {
 export function createRegistry(parts: RegistryParts): Registry {
   const sender = createSender(parts)
   return {
+    push: createPusher(),
     async resolve(source, signal) {
       const { reference } = source
       const object = reference.digest ?? reference.tag
