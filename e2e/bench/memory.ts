@@ -15,3 +15,8 @@ function pssKiB(pid: number): number {
     return 0
   }
 }
+
+/** The most memory a process ever had in use, in MiB (VmHWM). */
+export function peakOf(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024
+}

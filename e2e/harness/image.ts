@@ -6,10 +6,10 @@ import { gzipSync } from 'node:zlib'
 import { type Entry, tar } from './tar.ts'
 
 const BUSYBOX = '/bin/busybox'
-const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+export const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const INDEX = 'application/vnd.oci.image.index.v1+json'
 const CONFIG = 'application/vnd.oci.image.config.v1+json'
-const LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
+export const LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
 
 export interface Blob {
   readonly mediaType: string
@@ -69,14 +69,23 @@ export function imageOf(
   diffIds: readonly string[] = archives.map((archive) => sha256(archive)),
 ): Image {
   const layers = archives.map((archive) => blob(LAYER, gzipSync(archive, { level: 6 })))
+  return { ...manifestOf(layers, diffIds, config), layers, diffIds }
+}
+
+/** Config and manifest of an image with these layers. */
+export function manifestOf(
+  layers: readonly Omit<Blob, 'bytes'>[],
+  diffIds: readonly string[],
+  config: Readonly<Record<string, unknown>> = { Env: ['PATH=/bin'] },
+): Pick<Image, 'manifest' | 'config'> {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch
   const document = blob(
     CONFIG,
     json({ architecture, os: 'linux', config, rootfs: { type: 'layers', diff_ids: diffIds } }),
   )
-  const refer = ({ mediaType, digest, size }: Blob) => ({ mediaType, digest, size })
+  const refer = ({ mediaType, digest, size }: Omit<Blob, 'bytes'>) => ({ mediaType, digest, size })
   const manifest = { schemaVersion: 2, mediaType: MANIFEST, config: refer(document), layers: layers.map(refer) }
-  return { manifest: blob(MANIFEST, json(manifest)), config: document, layers, diffIds }
+  return { manifest: blob(MANIFEST, json(manifest)), config: document }
 }
 
 /** An index of images by their platform, such as `linux/amd64`. */

@@ -12,15 +12,24 @@ export interface Registry extends AsyncDisposable {
   push(name: string, tag: string, image: Image): Promise<string>
   /** Uploads these images and an index that names each with its platform. */
   pushIndex(name: string, tag: string, images: Readonly<Record<string, Image>>): Promise<string>
+  /** The requests it answered, one a line in the common log format; empty unless it was started with `requests`. */
+  requests(): string
 }
 
-export async function startRegistry(): Promise<Registry> {
+export interface RegistryOptions {
+  /** where it keeps what is pushed, also after its end; a folder of its own unless told */
+  readonly data?: string
+  /** log the requests */
+  readonly requests?: boolean
+}
+
+export async function startRegistry({ data, requests = false }: RegistryOptions = {}): Promise<Registry> {
   const dir = mkdtempSync(join(tmpdir(), 'gantry-registry-'))
   const host = `127.0.0.1:${await freePort()}`
   const config = {
     version: '0.1',
-    log: { level: 'error', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(dir, 'data') } },
+    log: { level: 'error', accesslog: { disabled: !requests } },
+    storage: { filesystem: { rootdirectory: data ?? join(dir, 'data') } },
     http: { addr: host },
   }
   writeFileSync(join(dir, 'config.yml'), JSON.stringify(config)) // JSON is YAML too
@@ -29,6 +38,7 @@ export async function startRegistry(): Promise<Registry> {
 
   return {
     ...openRegistry(host),
+    requests: () => (requests ? daemon.log() : ''),
     async [Symbol.asyncDispose]() {
       await daemon.stop('SIGKILL')
       rmSync(dir, { recursive: true, force: true })
@@ -54,14 +64,14 @@ export function openRegistry(host: string): Pick<Registry, 'host' | 'push' | 'pu
   }
 }
 
-async function pushManifest(repository: string, tag: string, { mediaType, bytes }: Blob): Promise<void> {
+export async function pushManifest(repository: string, tag: string, { mediaType, bytes }: Blob): Promise<void> {
   const body = Buffer.from(bytes)
   await expectOk(
     fetch(`${repository}/manifests/${tag}`, { method: 'PUT', headers: { 'content-type': mediaType }, body }),
   )
 }
 
-async function pushBlob(repository: string, blob: Blob): Promise<void> {
+export async function pushBlob(repository: string, blob: Blob): Promise<void> {
   const start = await expectOk(fetch(`${repository}/blobs/uploads/`, { method: 'POST' }))
   const to = new URL(start.headers.get('location') ?? '', repository)
   to.searchParams.set('digest', blob.digest)

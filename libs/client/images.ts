@@ -33,6 +33,8 @@ export interface PullOptions {
   readonly platform?: string
   readonly plainHttp?: boolean
   readonly snapshotter?: string
+  /** `false` fetches only: the image is unpacked when it is first used, or never. */
+  readonly unpack?: boolean
   readonly credentials?: { readonly username: string; readonly secret: string }
 }
 

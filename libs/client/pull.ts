@@ -47,7 +47,10 @@ export async function pull(
         destination: pack(ImageStoreSchema, {
           name: reference,
           platforms: [wirePlatform],
-          unpacks: [{ platform: wirePlatform, snapshotter: options.snapshotter ?? wire.snapshotter }],
+          unpacks:
+            options.unpack === false
+              ? []
+              : [{ platform: wirePlatform, snapshotter: options.snapshotter ?? wire.snapshotter }],
         }),
         options: { progressStream: progress.id },
       },

@@ -5,14 +5,15 @@ import { openDisplay } from './show.ts'
 export interface PullWish {
   readonly plainHttp?: boolean
   readonly platform?: string
+  readonly unpack?: boolean
   /** Where to show how it goes; nowhere unless told. */
   readonly out?: NodeJS.WriteStream | undefined
 }
 
 /** Pulls an image whose reference is complete. */
 export async function pullImage(session: Session, reference: string, wish: PullWish): Promise<Image> {
-  const { plainHttp, platform, out } = wish
+  const { plainHttp, platform, unpack = true, out } = wish
   using display = out && openDisplay(out)
-  const options = { ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
+  const options = { unpack, ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
   return await session.client.images.pull(reference, options, (report) => display?.update(report), session.signal)
 }

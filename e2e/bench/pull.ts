@@ -1,0 +1,153 @@
+/**
+ * Pulls of large images, Gantry beside Debian's containerd: the same registry on loopback, in turns (A B A B), each time a daemon that
+ * holds nothing and has pulled a small image before. What the registry serves is in the page cache for both, or with `--cold` for neither.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { parseArgs } from 'node:util'
+import { run } from '../harness/command.ts'
+import { startContainerd } from '../harness/containerd.ts'
+import { GANTRY, gantryEnv, startGantry } from '../harness/gantry.ts'
+import { MANIFEST } from '../harness/image.ts'
+import { commandOf } from '../harness/leaks.ts'
+import { type Registry, startRegistry } from '../harness/registry.ts'
+import type { Running } from '../harness/running.ts'
+import { LARGE, prepareFixtures } from './fixtures.ts'
+import { peakOf } from './memory.ts'
+
+const NAMESPACE = 'gantrybench'
+const TIMEOUT_MS = 300_000
+
+interface Side {
+  readonly name: 'containerd' | 'gantry'
+  start(root: string, state: string): Promise<Running>
+  /** The command that fetches, or fetches and unpacks. */
+  command(what: What, reference: string): readonly string[]
+  /** The process that stores blobs. */
+  isKeeper(command: string): boolean
+}
+type What = 'fetch' | 'pull'
+
+const SIDES: readonly Side[] = [
+  {
+    name: 'containerd',
+    start: startContainerd,
+    command: (what, reference) =>
+      what === 'fetch'
+        ? ['ctr', 'content', 'fetch', '--plain-http', reference]
+        : ['ctr', 'images', 'pull', '--plain-http', reference],
+    isKeeper: () => true,
+  },
+  {
+    name: 'gantry',
+    start: startGantry,
+    command: (what, reference) => [GANTRY, 'pull', '-q', ...(what === 'fetch' ? ['--no-unpack'] : []), reference],
+    isKeeper: (command) => command.includes('apps/content/main'),
+  },
+]
+
+interface Figures {
+  readonly ms: number
+  readonly peakMiB: number
+}
+
+const { values: options } = parseArgs({
+  options: {
+    cold: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: '3' },
+    only: { type: 'string', default: '' },
+  },
+})
+
+async function main(): Promise<void> {
+  // kept between runs: making it takes longer than measuring
+  const data = join(process.env.XDG_CACHE_HOME ?? tmpdir(), 'gantry-bench', 'registry-1')
+  mkdirSync(data, { recursive: true })
+  await prepareFixtures(data)
+  await using registry = await startRegistry({ data })
+  console.log(
+    `${'median'.padEnd(14)}${'containerd'.padStart(22)}${'gantry'.padStart(22)}  gantry/containerd   peak memory of the process that stores blobs`,
+  )
+  for (const what of ['fetch', 'pull'] as const)
+    for (const image of Object.keys(LARGE))
+      if (`${what} ${image}`.includes(options.only))
+        print(`${what} ${image}`, await compare(what, { registry, image, data }))
+}
+
+interface Subject {
+  readonly registry: Registry
+  readonly image: string
+  /** the registry's folder */
+  readonly data: string
+}
+
+async function compare(what: What, subject: Subject): Promise<{ bytes: number; figures: Figures[][] }> {
+  const figures: Figures[][] = SIDES.map(() => [])
+  for (let round = 0; round < Number(options.rounds); round++)
+    for (const [index, side] of SIDES.entries()) figures[index]?.push(await measure(side, what, subject))
+  const bytes = await sizeOf(`http://${subject.registry.host}/v2/${subject.image}/manifests/1`)
+  return { bytes, figures }
+}
+
+async function measure(side: Side, what: What, { registry, image, data }: Subject): Promise<Figures> {
+  const dir = mkdtempSync(join(tmpdir(), 'gp-'))
+  try {
+    const [root, state] = [join(dir, 'r'), join(dir, 's')]
+    for (const folder of [root, state]) mkdirSync(folder)
+    await using node = await side.start(root, state)
+    const transfer = async (name: string) => {
+      const env = {
+        ...gantryEnv(node.address, NAMESPACE),
+        CONTAINERD_ADDRESS: node.address,
+        CONTAINERD_NAMESPACE: NAMESPACE,
+      }
+      const argv = side.command(what, `${registry.host}/${name}:1`)
+      const { code, stderr } = await run(argv, { env, timeoutMs: TIMEOUT_MS })
+      if (code !== 0)
+        throw new Error(`${argv.join(' ')} ended with ${code}: ${stderr}\n${node.daemon.log().slice(-3000)}`)
+    }
+    await transfer('small')
+    settlePageCache(data)
+    const start = performance.now()
+    await transfer(image)
+    const ms = performance.now() - start
+    const keepers = node.pids().filter((pid) => side.isKeeper(commandOf(pid)))
+    return { ms, peakMiB: Math.max(...keepers.map(peakOf)) }
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+/** Nothing of an earlier measurement waits to be written; what the registry has is all in memory, or all on disk. */
+function settlePageCache(data: string): void {
+  execFileSync('sync')
+  writeFileSync('/proc/sys/vm/drop_caches', '3')
+  if (!options.cold) execFileSync('sh', ['-c', 'exec find "$0" -type f -exec cat {} + >/dev/null', data])
+}
+
+async function sizeOf(url: string): Promise<number> {
+  const response = await fetch(url, { headers: { accept: MANIFEST } })
+  const { layers } = (await response.json()) as { layers: { size: number }[] }
+  return layers.reduce((sum, { size }) => sum + size, 0)
+}
+
+function print(title: string, { bytes, figures }: { bytes: number; figures: Figures[][] }): void {
+  const medians = figures.map((side) => median(side.map(({ ms }) => ms)))
+  const peaks = figures.map((side) => Math.max(...side.map(({ peakMiB }) => peakMiB)))
+  const texts = medians.map((ms) =>
+    `${(ms / 1000).toFixed(2)} s ${(bytes / 1e6 / (ms / 1000)).toFixed(0)} MB/s`.padStart(22),
+  )
+  const [containerd = Number.NaN, gantry = Number.NaN] = medians
+  console.log(
+    `${title.padEnd(14)}${texts.join('')}  ${(gantry / containerd).toFixed(2).padEnd(19)} ${peaks.map((mib) => `${mib.toFixed(0)} MiB`).join(' / ')}`,
+  )
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}
+
+await main()
