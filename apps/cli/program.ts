@@ -13,6 +13,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   up: { summary: 'run a node in the foreground', load: () => import('./commands/up.ts') },
   pull: { summary: 'fetch an image and unpack it', load: () => import('./commands/pull.ts') },
   images: { summary: 'list images', load: () => import('./commands/images.ts') },
+  content: { summary: 'list and verify blobs', load: () => import('./commands/content.ts') },
   rmi: { summary: 'remove images', load: () => import('./commands/rmi.ts') },
   run: { summary: 'run a container', load: () => import('./commands/run.ts') },
   exec: { summary: 'run a further process in a container', load: () => import('./commands/exec.ts') },

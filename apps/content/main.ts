@@ -32,6 +32,7 @@ import { sharePolicy } from './share-policy.ts'
 import { streamingService } from './streaming/streaming-service.ts'
 import { createStreams } from './streaming/streams.ts'
 import { transferService } from './transfer-service.ts'
+import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
 
 const BACKOFF_MS = 100 // before a registry is asked again
@@ -75,7 +76,9 @@ const verify = createVerifyImage({
 })
 const downloads = config.max_concurrent_downloads
 const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, verify, downloads })
+const scrub = createScrub(parts)
 await folder.sweep(ingests.ids())
+await scrub.resume(stop)
 
 await using _server = await listen({
   address: socketOf(config, 'content'),
@@ -83,7 +86,7 @@ await using _server = await listen({
     bind(Content, contentService({ blobs, ingests, leases })),
     bind(Transfer, transferService({ pull, images, streams })),
     bind(Streaming, streamingService(streams)),
-    bind(Blobs, blobsService(blobs)),
+    bind(Blobs, blobsService(blobs, scrub)),
     bind(Owner, ownerService(blobs)),
     introspection(plugins(root)),
   ],

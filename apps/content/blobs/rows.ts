@@ -4,6 +4,7 @@
  *   blobs    [namespace, digest] -> Info            who may see which blob, and its labels
  *   holders  [digest, namespace] -> nothing         the same pairs the other way round: who keeps a blob's bytes
  *   ingests  [namespace, ref]    -> Ingest (JSON)   an upload in progress; its bytes are in content/ingest/<id>/data
+ *   condemned [digest]           -> nothing         rotten bytes on their way out (verify/quarantine.ts)
  */
 import { type Info, InfoSchema } from '@gantry/api/containerd/services/content/v1/content_pb'
 import type { Digest } from '@gantry/model/digest'
@@ -28,6 +29,7 @@ export interface Rows {
   readonly blobs: Table<Info>
   readonly holders: Table<Uint8Array>
   readonly ingests: Table<Ingest>
+  readonly condemned: Table<Uint8Array>
 }
 
 const NOTHING = new Uint8Array()
@@ -37,6 +39,7 @@ export function openRows(store: Store): Rows {
     blobs: store.table('blobs', messageCodec(InfoSchema)),
     holders: store.table('holders', bytesCodec),
     ingests: store.table('ingests', jsonCodec<Ingest>()),
+    condemned: store.table('condemned', bytesCodec),
   }
 }
 
@@ -47,7 +50,7 @@ export function putBlob(rows: Rows, namespace: Namespace, info: Info): void {
 }
 
 /** Inside a write: takes a blob away from a namespace. */
-export function removeBlob(rows: Rows, namespace: Namespace, digest: Digest): void {
+export function removeBlob(rows: Rows, namespace: string, digest: Digest): void {
   rows.blobs.remove([namespace, digest])
   rows.holders.remove([digest, namespace])
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { create } from '@bufbuild/protobuf'
 import { ContentCreateSchema } from '@gantry/api/containerd/events/content_pb'
 import { InfoSchema } from '@gantry/api/containerd/services/content/v1/content_pb'
@@ -118,6 +119,8 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       const isNew = await changes.write((emit) => {
         if (isMine()) rows.ingests.remove(key)
         if (rows.blobs.has([namespace, digest])) return false
+        if (!existsSync(folder.blobPath(digest)))
+          throw new Fault('failed-precondition', `Cannot commit ${digest}: the blob was removed meanwhile`)
         const [at, size] = [toTimestamp(now()), bytes.offset()]
         const info = { digest, size, labels: withoutEmpty(labels), createdAt: at, updatedAt: at }
         putBlob(rows, namespace, create(InfoSchema, info))
