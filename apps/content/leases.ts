@@ -1,9 +1,11 @@
 import { Leases as LeasesService } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import type { Digest } from '@gantry/model/digest'
+import { ignoring } from '@gantry/model/fault'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import type { Log } from '@gantry/rpc/log'
 
+const EXPIRE = 'containerd.io/gc.expire'
 const DAY_MS = 24 * 3600 * 1000
 const CLEANUP_MS = 5000 // for what has to happen although the call is over
 
@@ -22,6 +24,8 @@ export interface Leases {
   add(holder: Holder, thing: Leased, signal: AbortSignal): Promise<void>
   /** Never fails: a lease that holds what is gone does no harm. */
   remove(holder: Holder, thing: Leased): Promise<void>
+  /** Does any lease of the namespace that has not expired hold on to it? Slow: asks for all of them. */
+  isHeld(namespace: Namespace, thing: Leased, signal: AbortSignal): Promise<boolean>
   /** A lease for a day, for a call that came without one; disposing gives it back. */
   create(namespace: Namespace, signal: AbortSignal): Promise<AsyncDisposable & { readonly id: string }>
 }
@@ -41,8 +45,18 @@ export function createLeases(metadata: Channel, log: Log): Leases {
       const request = { id: lease, resource: toWire(thing) }
       await quietly('A lease still holds something that is gone', client.deleteResource(request, { namespace, signal }))
     },
+    async isHeld(namespace, thing, signal) {
+      const wanted = toWire(thing)
+      const { leases } = await client.list({}, { namespace, signal })
+      for (const { id, labels } of leases) {
+        if (Date.parse(labels[EXPIRE] ?? '') <= Date.now()) continue // a malformed time never comes
+        const held = await ignoring('not-found', client.listResources({ id }, { namespace, signal }))
+        if (held?.resources.some(({ type, id }) => type === wanted.type && id === wanted.id)) return true
+      }
+      return false
+    },
     async create(namespace, signal) {
-      const labels = { 'containerd.io/gc.expire': new Date(Date.now() + DAY_MS).toISOString() }
+      const labels = { [EXPIRE]: new Date(Date.now() + DAY_MS).toISOString() }
       const { lease } = await client.create({ labels }, { namespace, signal })
       const id = lease?.id ?? ''
       return {

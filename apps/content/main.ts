@@ -15,6 +15,7 @@ import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { openStore } from '@gantry/store/store'
 import { createBlobs } from './blobs/blobs.ts'
+import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
@@ -79,6 +80,7 @@ const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, ve
 const scrub = createScrub(parts)
 await folder.sweep(ingests.ids())
 await scrub.resume(stop)
+await using _expiry = startExpiry({ ...parts, isBusy: ingests.isBusy }, log)
 
 await using _server = await listen({
   address: socketOf(config, 'content'),

@@ -60,6 +60,7 @@ function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> 
     async remove({ lease }, thing) {
       held.get(lease ?? '')?.delete(nameOf(thing))
     },
+    isHeld: async (_, thing) => [...held.values()].some((things) => things.has(nameOf(thing))),
     async create() {
       const id = `own-${held.size}`
       held.set(id, new Set())
