@@ -87,7 +87,7 @@ async function clean({ runtime, bundles, log }: TasksParts, namespace: string, i
   const choice = readRuntime(bundle)
   if (choice !== undefined)
     await runtime
-      .delete({ id, bundle, runtime: choice, cgroup: null })
+      .delete({ namespace, id, bundle, runtime: choice, cgroup: null })
       .catch((err) => log.warn({ err, task: id }, 'Cannot make the runtime forget a task'))
   removeBundle(bundles, namespace, id)
 }

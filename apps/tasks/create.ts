@@ -27,9 +27,9 @@ export async function createTask(
   try {
     removeBundle(bundles, namespace, id) // a crash may have left one
     makeBundle(bundle, { config: spec.text, runtime: options.runtime }, options.rootfs)
-    const unborn: RuntimeTask = { id, bundle, runtime: options.runtime, cgroup: null }
+    const unborn: RuntimeTask = { namespace, id, bundle, runtime: options.runtime, cgroup: null }
     const live = await runtime.create({ task: unborn, execId: '', stdio })
-    const task = await store(parts, namespace, unborn, options, live).catch(async (error) => {
+    const task = await store(parts, unborn, options, live).catch(async (error) => {
       await runtime.delete(unborn)
       throw error
     })
@@ -45,8 +45,7 @@ export async function createTask(
 
 async function store(
   { rows, write, boot }: TasksParts,
-  namespace: string,
-  { id, bundle, runtime }: RuntimeTask,
+  { namespace, id, bundle, runtime }: RuntimeTask,
   { rootfs, stdio }: CreateOptions,
   live: Live,
 ): Promise<Task> {

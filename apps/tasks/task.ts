@@ -43,6 +43,8 @@ export interface Live {
   readonly input: ProcessId | null
   /** Copies the terminal to the output; ends by itself when everything is copied. */
   readonly output: ProcessId | null
+  /** The logger program that takes the output; absent in records of before there were any. */
+  readonly logger?: ProcessId | null
 }
 
 export interface Exit {

@@ -11,7 +11,9 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -33,6 +35,7 @@ import { chooseRuntime, createHost } from './runtime/choose.ts'
 import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
 import { resolveRuntime } from './runtime/resolve.ts'
+import type { RuntimeChoice } from './runtime/runtime.ts'
 import { readHostLimits } from './spec.ts'
 import { isAliveLife, type Live } from './task.ts'
 import { createTasks, type TasksParts } from './tasks.ts'
@@ -141,11 +144,26 @@ function create(id: string, args: readonly string[], stdio = {}, more = {}): Pro
     spec: Buffer.from(JSON.stringify(spec)),
     rootfs: [{ type: 'bind', source: join(folder, 'image'), target: '', options: ['rbind', 'rw'] }],
     stdio: { stdin: '', stdout: '', stderr: '', terminal: false, ...stdio },
-    runtime: resolveRuntime(
-      { configured: process.env.GANTRY_TEST_RUNTIME ?? 'auto', host, state: folder },
-      runtimeOptions,
-    ),
+    runtime: chosen(),
   })
+}
+
+function chosen(): RuntimeChoice {
+  return resolveRuntime({ configured: process.env.GANTRY_TEST_RUNTIME ?? 'auto', host, state: folder }, runtimeOptions)
+}
+
+/** A logger program that writes all it gets to the file of its second argument. @param ready how it says that it is ready */
+function logger(ready: string): string {
+  const path = join(folder, `logger-${ready.length}`)
+  const script = `#!/bin/sh
+echo "$1|$CONTAINER_NAMESPACE|$CONTAINER_ID" >>"$2"
+${ready}
+cat <&3 >>"$2" &
+cat <&4 >>"$2" &
+wait
+`
+  writeFileSync(path, script, { mode: 0o755 })
+  return path
 }
 
 async function run(id: string, args: readonly string[], stdio = {}, more = {}): Promise<number> {
@@ -253,6 +271,73 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     node.tasks.closeInput(NS, 'box', '')
 
     expect(await exitOf('box')).toBe(0)
+    out.socket.destroy()
+  })
+
+  test.each([
+    ['binary', 'exec 5>&-'],
+    ['binary-v2', 'printf x >&5; exec 5>&-'],
+  ])('a %s:// logger gets output and errors, and outlives us', async (scheme, ready) => {
+    const url = `${scheme}://${logger(ready)}?to=${join(folder, 'log')}`
+    await run('box', ['sh', '-c', 'echo hello; echo oops >&2; exec sleep 60'], { stdout: url })
+    const { logger: process } = liveOf(node.tasks.find(NS, 'box', '').life)
+    await vi.waitFor(() => expect(readFileSync(join(folder, 'log'), 'utf8')).toContain('hello'))
+
+    await node[Symbol.asyncDispose]()
+    node = await startNode()
+    await exec('box', 'one', ['echo', 'from exec'], { stdout: url.replace(/log$/, 'log2') })
+    await node.tasks.start(NS, 'box', 'one')
+    await exitOf('box', 'one')
+    await node.tasks.deleteExec(NS, 'box', 'one')
+    await node.tasks.kill(NS, 'box', '', { signal: 9, all: false })
+    await exitOf('box')
+    await node.tasks.deleteTask(NS, 'box')
+
+    expect(process && isAlive(process)).toBe(false)
+    expect(readFileSync(join(folder, 'log'), 'utf8').split('\n').sort()).toEqual(
+      ['', `to|${NS}|box`, 'hello', 'oops'].sort(),
+    )
+    expect(readFileSync(join(folder, 'log2'), 'utf8')).toContain(`to|${NS}|one\n`)
+    expect(readFileSync(join(folder, 'log2'), 'utf8')).toContain('from exec\n')
+  })
+
+  test('a logger takes a terminal too', async () => {
+    await run('box', ['sh', '-c', 'tty; exit 3'], {
+      stdout: `binary://${logger('exec 5>&-')}?to=${join(folder, 'log')}`,
+      terminal: true,
+    })
+
+    expect(await exitOf('box')).toBe(3)
+    await node.tasks.deleteTask(NS, 'box')
+    expect(readFileSync(join(folder, 'log'), 'utf8')).toContain('/dev/pts/0\r\n')
+  })
+
+  test('a logger that does not get ready fails the create, one that does not end is ended', async () => {
+    await expect(create('box', ['sh'], { stdout: `binary-v2://${logger('exit 1')}?to=/dev/null` })).rejects.toThrow(
+      'it ended before it was ready',
+    )
+    await expect(create('box', ['sh'], { stdout: `binary://${folder}/none` })).rejects.toThrow(
+      'no such file or directory',
+    )
+    expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
+
+    await run('box', ['sh'], { stdout: `binary://${logger('exec 5>&-; exec sleep 60')}?to=/dev/null` })
+    await exitOf('box')
+    const { live } = await node.tasks.deleteTask(NS, 'box')
+    expect(live.logger && isAlive(live.logger)).toBe(false)
+  })
+
+  test('the pipes of a process belong to whom the client says', async () => {
+    const out = fifo('out')
+    await node.tasks
+      .create(NS, 'box', {
+        spec: Buffer.from('{}'),
+        ...{ rootfs: [], stdio: { stdin: '', stdout: out.path, stderr: '', terminal: false } },
+        runtime: { ...chosen(), ioUid: 1000, ioGid: 1001 },
+      })
+      .catch(() => undefined) // the runtime refuses the specification
+
+    expect(statSync(out.path)).toMatchObject({ uid: 1000, gid: 1001 })
     out.socket.destroy()
   })
 

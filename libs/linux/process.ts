@@ -9,6 +9,7 @@ const FD_CLOEXEC = 1
 const F_GETFL = 3
 const F_SETFL = 4
 const O_NONBLOCK = 0o4000
+const O_CLOEXEC = 0o2000000
 
 /** A process that a reused pid cannot be mistaken for: its start time is part of it, so it may be kept in records. */
 export interface ProcessId {
@@ -86,6 +87,13 @@ export function setNonBlocking(fd: number, on: boolean): void {
   fcntl(`fd ${fd}`, fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)
 }
 
+/** A pipe, both ends blocking and close-on-exec: a program gets one only when it is handed to it. The caller closes both. */
+export function openPipe(): { readonly read: number; readonly write: number } {
+  const ends = Buffer.alloc(8) // two ints
+  pipe2('pipe', ends, O_CLOEXEC)
+  return { read: ends.readInt32LE(0), write: ends.readInt32LE(4) }
+}
+
 /** Keeps a descriptor from the programs this process starts; for descriptors that a library opened without it. */
 export function setCloseOnExec(fd: number): void {
   fcntl(`fd ${fd}`, fd, F_SETFD, FD_CLOEXEC)
@@ -120,4 +128,5 @@ const pidfdOpen = declare('long syscall(long number, int pid, uint flags)')
 const pidfdSendSignal = declare('long syscall(long number, int pidfd, int signal, long info, uint flags)')
 const pidfdGetfd = declare('long syscall(long number, int pidfd, int fd, uint flags)')
 const fcntl = declare('int fcntl(int fd, int command, int argument)')
+const pipe2 = declare('int pipe2(void *ends, int flags)')
 const close = declare('int close(int fd)')

@@ -4,12 +4,12 @@ import { closeSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { identify, type ProcessId } from '@gantry/linux/process'
 import { type FdSocket, listenForFd } from '@gantry/linux/socket'
-import { openTerminalStdio, type Stdio } from './stdio.ts'
 
 /** The processes beside a container that keep its stdio going while we are away. */
 export interface Helpers {
   readonly input: ProcessId | null
   readonly output: ProcessId | null
+  readonly logger: ProcessId | null
 }
 
 /** Where helpers run: they work in the process folder, by which they are found after a crash. */
@@ -29,11 +29,14 @@ export function openConsoleSocket(state: string): FdSocket {
  * Takes the terminal that came through the socket and starts a copier for each direction. The runtime has sent it by the
  * time `create` or `exec` returns. The copier of the output ends when the last process lets go of the terminal.
  */
-export function startCopiers(socket: FdSocket, stdio: Stdio, place: Place): Helpers {
+export function startCopiers(
+  socket: FdSocket,
+  files: { readonly input: number | undefined; readonly output: number },
+  place: Place,
+): Omit<Helpers, 'logger'> {
   const master = socket.receive()
   if (master === undefined) throw new Error('The OCI runtime sent no terminal')
   try {
-    using files = openTerminalStdio(stdio)
     return {
       output: startHelper('cat', [], [master, files.output], place),
       input: files.input === undefined ? null : startHelper('cat', [], [files.input, master], place),

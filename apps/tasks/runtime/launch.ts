@@ -1,14 +1,15 @@
-import { mkdirSync } from 'node:fs'
+import { fchownSync, fstatSync, mkdirSync } from 'node:fs'
 import { identify, processesIn, sendSignal } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
 import { readText } from '../cgroup.ts'
 import type { Live } from '../task.ts'
 import { type Report, startMonitor } from './conmon.ts'
 import { type Helpers, openConsoleSocket, startCopiers, startHolder } from './console.ts'
+import { type Logger, startLogger } from './logger.ts'
 import type { OciParts } from './oci.ts'
 import { runRuntime } from './runc.ts'
-import type { RuntimeProcess } from './runtime.ts'
-import { openStdio } from './stdio.ts'
+import type { RuntimeChoice, RuntimeProcess } from './runtime.ts'
+import { loggerOf, openStdio, openTerminalStdio } from './stdio.ts'
 
 const SIGKILL = 9
 
@@ -40,7 +41,9 @@ type Launched = readonly [Report, Helpers]
 
 async function launchPlain(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
-  using opened = openStdio(process.stdio)
+  using logger = await startLoggerOf(process, folder)
+  using opened = openStdio(process.stdio, logger)
+  own(process.task.runtime, [opened.input, opened.output, opened.error])
   const starting = startMonitor({
     ...{ conmon: parts.conmon(), env: parts.env, task: process.task, folder, processFile },
     consoleSocket: undefined,
@@ -49,11 +52,12 @@ async function launchPlain(parts: OciParts, process: RuntimeProcess, processFile
   const holding = async () =>
     opened.inputHold === undefined ? null : startHolder(opened.inputHold, { folder, env: parts.env })
   const [report, input] = await Promise.all([starting, holding()])
-  return [report, { input, output: null }]
+  return [report, { input, output: null, logger: logger?.process ?? null }]
 }
 
 async function launchOnTerminal(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
+  using logger = await startLoggerOf(process, folder)
   using socket = openConsoleSocket(parts.state)
   using nothing = openStdio({ stdin: '', stdout: '', stderr: '', terminal: true })
   const report = await startMonitor({
@@ -61,8 +65,21 @@ async function launchOnTerminal(parts: OciParts, process: RuntimeProcess, proces
     consoleSocket: socket.path,
     stdio: [nothing.input, nothing.output, nothing.error],
   })
-  if (!report.ok) return [report, { input: null, output: null }]
-  return [report, startCopiers(socket, process.stdio, { folder, env: parts.env })]
+  if (!report.ok) return [report, { input: null, output: null, logger: null }]
+  using files = openTerminalStdio(process.stdio, logger)
+  const copiers = startCopiers(socket, files, { folder, env: parts.env })
+  return [report, { ...copiers, logger: logger?.process ?? null }]
+}
+
+async function startLoggerOf({ task, execId, stdio }: RuntimeProcess, folder: string): Promise<Logger | undefined> {
+  const program = loggerOf(stdio)
+  return program && startLogger(program, { id: execId || task.id, namespace: task.namespace, folder })
+}
+
+/** Gives pipes and FIFOs to the container's user, who could not open `/dev/stdout` else. Files and devices keep their owner. */
+function own({ ioUid, ioGid }: RuntimeChoice, fds: readonly number[]): void {
+  if (!ioUid && !ioGid) return
+  for (const fd of fds) if (fstatSync(fd).isFIFO()) fchownSync(fd, ioUid, ioGid)
 }
 
 /**

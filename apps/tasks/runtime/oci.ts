@@ -8,6 +8,7 @@ import { makeExecFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
 import type { Exits } from './exits.ts'
 import { discard, launch } from './launch.ts'
+import { stopLogger } from './logger.ts'
 import { type ChildEnvironment, runRuntime } from './runc.ts'
 import type { Runtime, RuntimeTask, TaskStatus } from './runtime.ts'
 
@@ -67,7 +68,10 @@ export function createOciRuntime(parts: OciParts): Runtime {
     endInput({ input }) {
       if (input !== null) sendSignal(input, SIGKILL)
     },
-    drain: ({ output }) => drain(output),
+    async drain({ output, logger }) {
+      await drain(output)
+      if (logger) await stopLogger(logger)
+    },
     async delete(task) {
       await command(task, 'delete', '--force', task.id)
     },

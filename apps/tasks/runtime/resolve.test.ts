@@ -25,7 +25,7 @@ function options(init: MessageInitShape<typeof OptionsSchema>): Any {
 test('without options the built-in runtime is used, its state parted by namespace', () => {
   expect(resolveRuntime(parts, wish)).toEqual({
     ...{ binary: '/usr/sbin/runc', root: '/run/gantry/runc/default' },
-    ...{ systemdCgroup: false, noPivot: false, noNewKeyring: false },
+    ...{ systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0 },
   })
 })
 

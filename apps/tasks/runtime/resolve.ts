@@ -44,6 +44,8 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
     systemdCgroup: options?.systemdCgroup ?? false,
     noPivot: options?.noPivotRoot ?? false,
     noNewKeyring: options?.noNewKeyring ?? false,
+    ioUid: options?.ioUid ?? 0,
+    ioGid: options?.ioGid ?? 0,
   }
 }
 

@@ -11,10 +11,14 @@ export interface RuntimeChoice {
   readonly systemdCgroup: boolean
   readonly noPivot: boolean
   readonly noNewKeyring: boolean
+  /** Who owns the pipes and FIFOs of its processes, so that a container's user can open `/dev/stdout`; 0 leaves them alone. */
+  readonly ioUid: number
+  readonly ioGid: number
 }
 
 /** A task as its runtime knows it. */
 export interface RuntimeTask {
+  readonly namespace: string
   readonly id: string
   readonly bundle: Bundle
   readonly runtime: RuntimeChoice
@@ -64,7 +68,7 @@ export interface Runtime {
   closeInput(live: Live): void
   /** The process has ended: nothing has to wait for its input any more. */
   endInput(live: Live): void
-  /** Waits until all output is with the client, 10 s at most, then lets go of what copied it. */
+  /** Waits until all output is with the client, 10 s at most, then ends what copied or logged it. */
   drain(live: Live): Promise<void>
   /** Forgets the container and kills what may be left of it; safe to repeat. */
   delete(task: RuntimeTask): Promise<void>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mkfifo } from '@gantry/linux/file'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { checkStdio, openStdio } from './stdio.ts'
+import { checkStdio, loggerOf, openStdio } from './stdio.ts'
 
 const NOTHING = { stdin: '', stdout: '', stderr: '', terminal: false }
 let folder: string
@@ -14,14 +14,24 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }))
 
 test.each([
-  [{ stdout: 'binary:///usr/bin/logger' }, 'logger programs are not supported yet'],
-  [{ stdout: 'binary-v2:///usr/bin/logger' }, 'logger programs are not supported yet'],
+  [{ stdout: 'binary://logger' }, 'not an absolute path'],
+  [{ stdout: 'binary:///%zz' }, 'its path is malformed'],
   [{ stdout: 'http://host/' }, 'unknown STDIO scheme http'],
   [{ stdout: 'relative' }, 'not an absolute path'],
   [{ stdin: 'relative' }, 'not an absolute path'],
   [{ stdout: 'file:///log', terminal: true }, 'a file takes plain output only'],
 ])('%j is refused', (stdio, reason) => {
   expect(() => checkStdio({ ...NOTHING, ...stdio })).toThrow(reason)
+})
+
+test('a logger gets the keys and first values of its query as arguments', () => {
+  expect(loggerOf({ ...NOTHING, stdout: 'binary:///a%20b?-f=/x%2Fy&k=1&k=2&empty' })).toEqual({
+    path: '/a b',
+    args: ['-f', '/x/y', 'k', '1', 'empty', ''],
+    speaks: false,
+  })
+  expect(loggerOf({ ...NOTHING, stdout: 'binary-v2:///a' })).toEqual({ path: '/a', args: [], speaks: true })
+  expect(loggerOf({ ...NOTHING, stdout: 'file:///a' })).toBeUndefined()
 })
 
 test('nothing at all is /dev/null', () => {
