@@ -1,18 +1,28 @@
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 
+const MAX_QUEUED = 512 * 1024 // bytes; grpc-js by itself queues 16 messages, however large
+const ROOM = Symbol('room') // event: less than that is queued again
+
 /**
- * Writes every message to a call and awaits its buffer whenever that is full, so that a slow reader slows its producer.
- * Stops the producer when the call goes away.
+ * Writes every message to a call, and waits while too much of it is not on its way yet: a slow reader slows its producer
+ * and costs little memory. Stops the producer when the call goes away.
  */
 export async function writeAll(
   call: Writable,
   messages: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<void> {
+  let queued = 0
   for await (const message of messages) {
     if (signal.aborted) return
-    if (!call.write(message)) await once(call, 'drain', { signal })
+    queued += message.length
+    const hasRoom = call.write(message, () => {
+      queued -= message.length
+      if (queued <= MAX_QUEUED) call.emit(ROOM)
+    })
+    if (!hasRoom) await once(call, 'drain', { signal })
+    if (queued > MAX_QUEUED) await once(call, ROOM, { signal }) // an error of the call ends the wait as well
   }
 }
 
