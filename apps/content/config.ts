@@ -6,6 +6,7 @@ export const Config = z.strictObject({
   policy: z.enum(['shared', 'isolated']).default('shared'),
   /** Blobs fetched at the same time by one pull. */
   max_concurrent_downloads: z.number().int().min(1).max(64).default(8),
+  max_concurrent_uploads: z.number().int().min(1).max(64).default(4),
   /** A download that makes no progress for this long is given up. */
   stall_timeout_s: z.number().int().min(1).max(3600).default(30),
   /** Snapshotters that a pull may unpack with; the first one is meant when the client names none. */

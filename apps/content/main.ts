@@ -14,6 +14,8 @@ import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { openStore } from '@gantry/store/store'
+import { createExport } from './archive/export.ts'
+import { createImport } from './archive/import.ts'
 import { createBlobs } from './blobs/blobs.ts'
 import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
@@ -27,6 +29,7 @@ import { blobsService, ownerService } from './owner-service.ts'
 import { plugins } from './plugins.ts'
 import { createPull } from './pull/pull.ts'
 import { createUnpacker } from './pull/unpacker.ts'
+import { createPush } from './push/push.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTransport } from './registry/transport.ts'
 import { sharePolicy } from './share-policy.ts'
@@ -78,6 +81,9 @@ const verify = createVerifyImage({
 const downloads = config.max_concurrent_downloads
 const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, verify, downloads })
 const scrub = createScrub(parts)
+const push = createPush({ registry, blobs, leases, images, uploads: config.max_concurrent_uploads })
+const importArchive = createImport({ blobs, ingests, leases, images, unpacker })
+const exportArchive = createExport({ blobs, leases, images })
 await folder.sweep(ingests.ids())
 await scrub.resume(stop)
 await using _expiry = startExpiry({ ...parts, isBusy: ingests.isBusy }, log)
@@ -86,7 +92,7 @@ await using _server = await listen({
   address: socketOf(config, 'content'),
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),
-    bind(Transfer, transferService({ pull, images, streams })),
+    bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams })),
     bind(Streaming, streamingService(streams)),
     bind(Blobs, blobsService(blobs, scrub)),
     bind(Owner, ownerService(blobs)),

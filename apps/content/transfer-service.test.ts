@@ -2,9 +2,10 @@ import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary }
 import type { Any } from '@bufbuild/protobuf/wkt'
 import { TransferRequestSchema } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
-import { ImageExportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
+import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
 import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
 import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
+import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
@@ -12,6 +13,7 @@ import { parseNamespace } from '@gantry/model/namespace'
 import { expect, test } from 'vitest'
 import type { ImageRecord, Images } from './images.ts'
 import type { PullRequest } from './pull/pull.ts'
+import type { PushRequest } from './push/push.ts'
 import { createStreams } from './streaming/streams.ts'
 import { transferService } from './transfer-service.ts'
 
@@ -29,6 +31,8 @@ const store = (init: MessageInitShape<typeof ImageStoreSchema>) => any(ImageStor
 function setUp() {
   const records: ImageRecord[] = []
   const pulls: PullRequest[] = []
+  const pushes: PushRequest[] = []
+  const imported: number[] = []
   const images: Images = {
     target: async (_, name) => {
       if (name !== 'known') throw new Fault('not-found', `image "${name}": not found`)
@@ -37,9 +41,20 @@ function setUp() {
     put: async (_, record) => void records.push(record),
   }
   const streams = createStreams()
+  const unused = async () => Promise.reject(new Error('unused'))
   const service = transferService({
     images,
     streams,
+    importArchive: async ({ bytes, store: into }, _, { progress }) => {
+      for await (const chunk of bytes) imported.push(...chunk)
+      progress.say('saved', into.name)
+    },
+    exportArchive: async function* ({ store: from }) {
+      if (from.name !== 'known') await unused()
+      yield Buffer.alloc(100_000, 1)
+      yield Buffer.alloc(50_000, 2)
+    },
+    push: async (request) => void pushes.push(request),
     pull: async (request, _, { progress }) => {
       pulls.push(request)
       progress.say('Pulling from somewhere')
@@ -49,6 +64,8 @@ function setUp() {
   return {
     records,
     pulls,
+    pushes,
+    imported,
     streams,
     transfer: (source: Any, destination: Any, progressStream = '') =>
       service.transfer(create(TransferRequestSchema, { source, destination, options: { progressStream } }), context),
@@ -112,12 +129,86 @@ test('progress goes to the stream the client names, which ends with the call', a
   expect(messages.map(({ value }) => fromBinary(ProgressSchema, value).event)).toEqual(['Pulling from somewhere'])
 })
 
+/** A client's side of a stream: sends `bytes` as it is allowed, and allows `window` bytes at first and 64 KiB each time after. */
+function openPipe(streams: ReturnType<typeof createStreams>, id: string, bytes: Uint8Array = new Uint8Array()) {
+  const toServer = new TransformStream<Any, Any>(undefined, { highWaterMark: 1000 })
+  const writer = toServer.writable.getWriter()
+  const received = toServer.readable[Symbol.asyncIterator]()
+  const stream = streams.open({ namespace: 'default', id }, received, new AbortController().signal)
+  const got: number[] = []
+  const run = async () => {
+    let [at, window] = [0, 0]
+    if (bytes.length === 0) await writer.write(any(WindowUpdateSchema, { update: 65_536 }))
+    for await (const message of stream.outgoing()) {
+      if (message.typeUrl === WindowUpdateSchema.typeName) {
+        window += fromBinary(WindowUpdateSchema, message.value).update
+        for (; at < bytes.length && window > 0; at += 20_000) {
+          const data = bytes.subarray(at, at + 20_000)
+          window -= data.length
+          await writer.write(any(DataSchema, { data }))
+        }
+        if (at >= bytes.length) await writer.close().catch(() => undefined)
+      } else {
+        const { data } = fromBinary(DataSchema, message.value)
+        expect(data.length).toBeLessThanOrEqual(32 * 1024)
+        got.push(...data)
+        await writer.write(any(WindowUpdateSchema, { update: data.length }))
+      }
+    }
+    return got
+  }
+  return { done: run(), [Symbol.dispose]: () => stream[Symbol.dispose]() }
+}
+
+test('the image store into a registry is a push', async () => {
+  const { transfer, pushes } = setUp()
+
+  await transfer(store({ name: 'known', platforms: [{ os: 'linux', architecture: 'amd64' }] }), registry('a.io/b:1'))
+
+  expect(pushes).toMatchObject([{ name: 'known', to: { reference: { tag: '1' } }, platforms: [{ os: 'linux' }] }])
+})
+
+test('the bytes of a stream are imported, and the stream ends with the transfer', async () => {
+  const { transfer, imported, streams } = setUp()
+  const bytes = Buffer.alloc(3_000_000, 5)
+  using pipe = openPipe(streams, 'in', bytes)
+
+  await transfer(any(ImageImportStreamSchema, { stream: 'in' }), store({ name: 'a' }))
+
+  await pipe.done
+  expect(Buffer.compare(Buffer.from(imported), bytes)).toBe(0)
+})
+
+test('an export is sent as far as the client allows, and its end is the end of the stream', async () => {
+  const { transfer, streams } = setUp()
+  using pipe = openPipe(streams, 'out')
+
+  await transfer(store({ name: 'known' }), any(ImageExportStreamSchema, { stream: 'out' }))
+
+  const expected = Buffer.concat([Buffer.alloc(100_000, 1), Buffer.alloc(50_000, 2)])
+  expect(Buffer.compare(Buffer.from(await pipe.done), expected)).toBe(0)
+})
+
+test('a stream into a stream gives the bytes back', async () => {
+  const { transfer, streams } = setUp()
+  const bytes = Buffer.alloc(300_000, 9)
+  using from = openPipe(streams, 'in', bytes)
+  using to = openPipe(streams, 'out')
+
+  await transfer(any(ImageImportStreamSchema, { stream: 'in' }), any(ImageExportStreamSchema, { stream: 'out' }))
+
+  expect(Buffer.compare(Buffer.from(await to.done), bytes)).toBe(0)
+  await from.done
+})
+
 test.each([
   ['an unknown stream', registry('ghcr.io/team/app:1'), store({ name: 'a' }), 'nope', 'not-found'],
   ['a malformed reference', registry('no host'), store({ name: 'a' }), '', 'invalid-argument'],
   ['an image nobody knows', store({ name: 'unknown' }), store({ name: 'a' }), '', 'not-found'],
-  ['a push', store({ name: 'known' }), registry('ghcr.io/team/app:1'), '', 'unimplemented'],
-  ['an export', store({ name: 'known' }), any(ImageExportStreamSchema, {}), '', 'unimplemented'],
+  ['an export without a stream', store({ name: 'known' }), any(ImageExportStreamSchema, {}), '', 'not-found'],
+  ['an import without a stream', any(ImageImportStreamSchema, { stream: 'x' }), store({ name: 'a' }), '', 'not-found'],
+  ['a pull into an archive', registry('ghcr.io/team/app:1'), any(ImageExportStreamSchema, {}), '', 'unimplemented'],
+  ['nothing at all', any(WindowUpdateSchema, {}), any(WindowUpdateSchema, {}), '', 'unimplemented'],
 ])('%s fails as it should', async (_, source, destination, stream, code) => {
   const { transfer } = setUp()
 

@@ -2,21 +2,30 @@ import { type DescMessage, fromBinary, type MessageShape } from '@bufbuild/proto
 import type { Any } from '@bufbuild/protobuf/wkt'
 import type { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { type ImageStore, ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
 import { type OCIRegistry, OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { Fault } from '@gantry/model/fault'
 import { normalizePlatform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
 import type { Implementation } from '@gantry/rpc/service'
+import type { Export } from './archive/export.ts'
+import type { Import } from './archive/import.ts'
 import type { Images } from './images.ts'
 import type { Holder } from './leases.ts'
 import { recordsFor } from './pull/image-names.ts'
-import { createProgress } from './pull/progress.ts'
-import type { Pull, PullRequest } from './pull/pull.ts'
+import { createProgress, type Progress } from './pull/progress.ts'
+import type { Pull } from './pull/pull.ts'
+import type { Push } from './push/push.ts'
+import type { Source } from './registry/registry.ts'
+import { receiveBytes, sendBytes } from './streaming/bytes.ts'
 import { typeNameOf } from './streaming/streaming-service.ts'
-import type { Streams } from './streaming/streams.ts'
+import type { Stream, Streams } from './streaming/streams.ts'
 
-interface TransferParts {
+export interface TransferParts {
   readonly pull: Pull
+  readonly push: Push
+  readonly importArchive: Import
+  readonly exportArchive: Export
   readonly images: Images
   readonly streams: Streams
 }
@@ -24,49 +33,94 @@ interface TransferParts {
 /**
  * containerd.services.transfer.v1.Transfer: moves images between places that the request names by their type.
  *
- *   OCIRegistry -> ImageStore   pull
- *   ImageStore  -> ImageStore   another name for the same image
+ *   OCIRegistry       -> ImageStore         pull
+ *   ImageStore        -> OCIRegistry        push
+ *   ImageImportStream -> ImageStore         import
+ *   ImageStore        -> ImageExportStream  export
+ *   ImageStore        -> ImageStore         another name for the same image
+ *   ImageImportStream -> ImageExportStream  the bytes back
+ *
+ * The streams that a request names end with it.
  */
-export function transferService({ pull, images, streams }: TransferParts): Implementation<typeof Transfer> {
+export function transferService(parts: TransferParts): Implementation<typeof Transfer> {
   return {
     async transfer({ source, destination, options }, { namespace, lease, signal }) {
-      const holder: Holder = { namespace, lease }
+      const opened = new Set<Stream>()
+      const open = (id: string): Stream => {
+        const stream = parts.streams.get(namespace, id)
+        opened.add(stream)
+        return stream
+      }
+      using _ = { [Symbol.dispose]: () => opened.forEach((stream) => void stream.close()) }
       const id = options?.progressStream ?? ''
-      const stream = id === '' ? undefined : streams.get(namespace, id)
-      using _ = { [Symbol.dispose]: () => stream?.close() }
-      await using progress = createProgress(stream?.send)
+      await using progress = createProgress(id === '' ? undefined : open(id).send)
 
-      const store = unpackAny(ImageStoreSchema, destination)
-      const registry = unpackAny(OCIRegistrySchema, source)
-      const image = unpackAny(ImageStoreSchema, source)
-      if (registry && store) await pull(toPull(registry, store), holder, { progress, signal })
-      else if (image && store) await tag(images, holder, { from: image.name, store, signal })
-      else
-        throw new Fault(
-          'unimplemented',
-          `Cannot transfer from ${nameOf(source)} to ${nameOf(destination)}: not implemented yet`,
-        )
+      await move(parts, [source, destination], { holder: { namespace, lease }, open, progress, signal })
       return {}
     },
   }
 }
 
-async function tag(
-  images: Images,
-  holder: Holder,
-  { from, store, signal }: { from: string; store: ImageStore; signal: AbortSignal },
-): Promise<void> {
+interface Call {
+  readonly holder: Holder
+  /** The stream of that name, which ends with the transfer. */
+  readonly open: (id: string) => Stream
+  readonly progress: Progress
+  readonly signal: AbortSignal
+}
+
+async function move(parts: TransferParts, [source, destination]: readonly (Any | undefined)[], call: Call) {
+  const { holder, open, signal } = call
+  const from = endOf(source)
+  const to = endOf(destination)
+  if (from.registry && to.store)
+    return await parts.pull({ source: sourceOf(from.registry), ...storeOf(to.store) }, holder, call)
+  if (from.store && to.registry) {
+    const { name } = from.store
+    return await parts.push({ name, to: sourceOf(to.registry), ...storeOf(from.store) }, holder, call)
+  }
+  if (from.archive && to.store) {
+    const { stream, mediaType, forceCompress: compress } = from.archive
+    const bytes = receiveBytes(open(stream), signal)
+    return await parts.importArchive({ bytes, mediaType, compress, ...storeOf(to.store) }, holder, call)
+  }
+  if (from.store && to.output) {
+    const { stream, allPlatforms, skipNonDistributable, skipCompatibilityManifest: skipManifest } = to.output
+    const platforms = to.output.platforms.map(normalizePlatform)
+    const request = { store: from.store, platforms, allPlatforms, skipManifest, skipNonDistributable }
+    return await sendBytes(open(stream), parts.exportArchive(request, holder, call), signal)
+  }
+  if (from.store && to.store) return await tag(parts.images, from.store.name, to.store, call)
+  if (from.archive && to.output)
+    return await sendBytes(open(to.output.stream), receiveBytes(open(from.archive.stream), signal), signal)
+  throw new Fault('unimplemented', `Cannot transfer from ${nameOf(source)} to ${nameOf(destination)}: not implemented`)
+}
+
+/** One end of a transfer: what it is depends on its type. */
+function endOf(any: Any | undefined) {
+  return {
+    registry: unpackAny(OCIRegistrySchema, any),
+    store: unpackAny(ImageStoreSchema, any),
+    archive: unpackAny(ImageImportStreamSchema, any),
+    output: unpackAny(ImageExportStreamSchema, any),
+  }
+}
+
+async function tag(images: Images, from: string, store: ImageStore, { holder, signal }: Call): Promise<void> {
   const target = await images.target(holder, from, signal)
   for (const record of recordsFor(store, target)) await images.put(holder, record, signal)
 }
 
-function toPull({ reference, resolver }: OCIRegistry, store: ImageStore): PullRequest {
-  const source = {
+function sourceOf({ reference, resolver }: OCIRegistry): Source {
+  return {
     reference: parseReference(reference),
     defaultScheme: resolver?.defaultScheme ?? '',
     headers: resolver?.headers ?? {},
   }
-  return { source, store, platforms: store.platforms.map(normalizePlatform) }
+}
+
+function storeOf(store: ImageStore) {
+  return { store, platforms: store.platforms.map(normalizePlatform) }
 }
 
 /** The message inside an Any when it is of this type, undefined when it is of another. */

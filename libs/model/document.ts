@@ -31,6 +31,18 @@ export function parseDocument(bytes: Uint8Array, limits: Limits): Document {
   return documentOf(value, '', limits)
 }
 
+/** The same for a list of objects. @throws {Fault} `invalid-argument` */
+export function parseDocuments(bytes: Uint8Array, limits: Limits): Document[] {
+  if (bytes.length > limits.bytes)
+    throw new Fault(
+      'invalid-argument',
+      `Cannot read the ${limits.what}: ${bytes.length} bytes, more than ${limits.bytes}`,
+    )
+  const value = parseJson(bytes, limits.what)
+  const list = { list: value }
+  return documentOf(list, '', limits).objects('list') ?? []
+}
+
 function parseJson(bytes: Uint8Array, what: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))

@@ -9,7 +9,7 @@ const POLL_MS = 300
 const FLUSH_MS = 1000 // how long a client that does not read can hold up the end
 
 /** The words that clients know (behaviour facts, 15.2). */
-export type Phase = 'waiting' | 'downloading' | 'already exists' | 'complete' | 'extracting' | 'extracted'
+export type Phase = 'waiting' | 'downloading' | 'uploading' | 'already exists' | 'complete' | 'extracting' | 'extracted'
 
 /** Tells a client how far a transfer is. Disposing sends what is left, then no more. */
 export interface Progress extends AsyncDisposable {
@@ -94,7 +94,7 @@ function toWire({ descriptor, parents, phase, offset }: Line): MessageInitShape<
     event: phase,
     name: refKey(descriptor),
     parents: [...parents],
-    progress: phase === 'waiting' || phase === 'downloading' ? offset : size,
+    progress: phase === 'waiting' || phase === 'downloading' || phase === 'uploading' ? offset : size,
     total: size,
     desc: { mediaType, digest, size, annotations },
   }

@@ -3,10 +3,11 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { codecOf } from '@gantry/model/codec'
+import { zstdFrames } from '@gantry/model/zstd-frames'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { DEFAULT_LIMITS } from './limits.ts'
-import { codecOf, plainStream } from './plain-stream.ts'
-import { zstdFrames } from './zstd-frames.ts'
+import { plainStream } from './plain-stream.ts'
 
 const plain = Buffer.concat([randomBytes(400_000), Buffer.alloc(400_000)])
 const gzip = gzipSync(plain)

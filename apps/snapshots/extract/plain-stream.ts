@@ -1,23 +1,14 @@
 import { readSync } from 'node:fs'
 import { pipeline, Readable, type Transform } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
+import { codecOf } from '@gantry/model/codec'
 import { Fault } from '@gantry/model/fault'
+import { zstdFrames } from '@gantry/model/zstd-frames'
 import type { Limits } from './limits.ts'
-import { zstdFrames } from './zstd-frames.ts'
 
 const READ_BYTES = 256 * 1024
 const PLAIN_BYTES = 256 * 1024 // of one chunk that a decoder puts out
 const MAX_WINDOW_LOG = 27 // 128 MiB, what zstd itself accepts unless told: more is memory the archive takes from us
-
-export type Codec = 'gzip' | 'zstd' | 'none'
-
-/** The codec by the first bytes of a blob: what the media type says is not always so. */
-export function codecOf(start: Buffer): Codec {
-  if (start.length >= 3 && start[0] === 0x1f && start[1] === 0x8b && start[2] === 0x08) return 'gzip'
-  if (start.length < 4) return 'none'
-  const magic = start.readUInt32LE()
-  return magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50 ? 'zstd' : 'none'
-}
 
 /**
  * The plain bytes of the blob open at `fd`, while decoding goes on in the background. The descriptor stays open.

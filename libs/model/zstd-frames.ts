@@ -1,4 +1,4 @@
-import { Fault } from '@gantry/model/fault'
+import { Fault } from './fault.ts'
 
 const FRAME = 0xfd2fb528
 const SKIPPABLE = 0x184d2a50 // the lowest four bits are free
@@ -27,7 +27,8 @@ export function* zstdFrames(source: Iterable<Buffer>): Generator<Buffer> {
   filter.end()
 }
 
-function createFrameFilter() {
+/** The same for a stream that arrives piece by piece: `push` answers what to pass on, `end` proves that it was whole. */
+export function createFrameFilter() {
   let state = MAGIC
   let held = Buffer.alloc(0) // the beginning of a part that is read as a whole
   let checksum = false // has the frame one at its end?
@@ -44,7 +45,7 @@ function createFrameFilter() {
         const magic = bytes.readUInt32LE()
         if (magic === FRAME) return { next: { part: 'descriptor', size: 1 }, keep: true }
         if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE) return { next: { part: 'skip-size', size: 4 }, keep: false }
-        throw new Fault('invalid-argument', 'Cannot decompress the layer: the zstd stream goes on with something else')
+        throw new Fault('invalid-argument', 'Cannot decompress: the zstd stream goes on with something else')
       }
       case 'skip-size': {
         const left = bytes.readUInt32LE()
@@ -94,7 +95,7 @@ function createFrameFilter() {
     },
     end() {
       if (state !== MAGIC || held.length > 0)
-        throw new Fault('invalid-argument', 'Cannot decompress the layer: the zstd stream is cut off')
+        throw new Fault('invalid-argument', 'Cannot decompress: the zstd stream is cut off')
     },
   }
 }

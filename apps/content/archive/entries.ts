@@ -1,0 +1,105 @@
+import { once } from 'node:events'
+import { posix } from 'node:path'
+import { Fault, isFault } from '@gantry/model/fault'
+import { extract, type Header } from 'tar-stream'
+
+const MAX_ENTRIES = 100_000
+const MAX_NAME = 4096 // bytes of a name or of what a link names
+
+/** One entry of an archive. Links are told, and never followed: they may only be other names of entries. */
+export interface Entry {
+  /** Relative, without `.` and `..`. */
+  readonly name: string
+  readonly kind: 'file' | 'link' | 'other'
+  /** Bytes of the body, as the header says. */
+  readonly size: number
+  /** What a link names, relative to the top of the archive; undefined when that is nothing in it. */
+  readonly target: string | undefined
+  /** Read it before the next entry is asked for; what is left is skipped. */
+  readonly body: AsyncIterable<Uint8Array>
+}
+
+/**
+ * The entries of a tar, as it arrives.
+ *
+ * @throws {Fault} `invalid-argument` for what is no tar, is cut off, or has names that lead out of it;
+ * `resource-exhausted` for too many entries
+ */
+export async function* readEntries(source: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
+  const tar = extract()
+  void feed(source, tar)
+  let count = 0
+  try {
+    for await (const entry of tar) {
+      if (++count > MAX_ENTRIES)
+        throw new Fault('resource-exhausted', `Cannot read the archive: it has more than ${MAX_ENTRIES} entries`)
+      yield entryOf(entry.header, bodyOf(entry))
+      entry.resume()
+    }
+  } catch (error) {
+    throw malformed(error)
+  } finally {
+    tar.destroy()
+  }
+}
+
+async function* bodyOf(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of entry) if (chunk instanceof Uint8Array) yield chunk
+  } catch (error) {
+    throw malformed(error)
+  }
+}
+
+/** Gives the tar reader its bytes, no faster than it takes them. Never fails: the tar reader does. */
+async function feed(source: AsyncIterable<Uint8Array>, tar: ReturnType<typeof extract>): Promise<void> {
+  const closed = new AbortController()
+  tar.once('close', () => closed.abort())
+  tar.on('error', () => undefined) // the reader of the entries sees it
+  try {
+    for await (const chunk of source) {
+      if (closed.signal.aborted) return
+      if (!tar.write(chunk)) await once(tar, 'drain', { signal: closed.signal }).catch(() => undefined)
+    }
+    tar.end(undefined)
+  } catch (error) {
+    tar.destroy(error instanceof Error ? error : new Error(String(error))) // whoever reads the entries gets it
+  }
+}
+
+function entryOf(header: Header, body: AsyncIterable<Uint8Array>): Entry {
+  const { size, type } = header
+  if (!Number.isSafeInteger(size) || size < 0) throw refuse(header.name, `it says that it has ${size} bytes`)
+  const name = parseName(header.name)
+  const kind =
+    type === 'file' || type === 'contiguous-file' ? 'file' : type === 'symlink' || type === 'link' ? 'link' : 'other'
+  return { name, kind, size, target: kind === 'link' ? targetOf(name, header) : undefined, body }
+}
+
+function parseName(text: string): string {
+  if (text.length > MAX_NAME) throw refuse(text, 'its name is too long')
+  if (text.includes('\0') || text.startsWith('/') || text.split('/').includes('..'))
+    throw refuse(text, 'its name leads out of the archive')
+  return posix.normalize(text).replace(/\/$/, '')
+}
+
+/** A symbolic link is relative to its folder, a hard link to the top. */
+function targetOf(name: string, { type, linkname }: Header): string | undefined {
+  const text = linkname || '' // null when there is none
+  const path = posix.normalize(type === 'symlink' ? posix.join(posix.dirname(name), text) : text)
+  const inside = text !== '' && text.length <= MAX_NAME && !text.startsWith('/') && !text.includes('\0')
+  return inside && !path.startsWith('..') ? path : undefined
+}
+
+function refuse(name: string, why: string): Fault {
+  return new Fault('invalid-argument', `Cannot read the archive: entry ${JSON.stringify(name.slice(0, 128))}: ${why}`)
+}
+
+function malformed(error: unknown): unknown {
+  if (isFault(error) || !(error instanceof Error)) return error
+  if (!TAR_ERRORS.test(error.message)) return error
+  return new Fault('invalid-argument', `Cannot read the archive: it is no tar, or cut off: ${error.message}`)
+}
+
+/** What tar-stream says of bytes that make no sense; it has no codes. */
+const TAR_ERRORS = /^(?:Unexpected end of data|Invalid|Header exceeds|Stream was destroyed)/

@@ -1,0 +1,99 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
+import { Fault } from '@gantry/model/fault'
+import { abortable } from '@gantry/service/abortable'
+import { typeNameOf } from './streaming-service.ts'
+import type { Stream } from './streams.ts'
+
+const GRANT = 512 * 1024 // bytes a sender is allowed at a time
+const WINDOW = 1024 * 1024 // bytes it may be ahead of us
+const MAX_DATA = 32 * 1024 // bytes of one message
+const MAX_GRANTED = 64 * 1024 * 1024 // bytes of window we believe a receiver
+
+type Pipe = Pick<Stream, 'send' | 'received'>
+
+/**
+ * The bytes a client sends over a stream, never more of them under way than we allowed. The end of what it sends is the
+ * end of the bytes: nothing in the protocol says that they are complete, so whoever reads them has to know.
+ *
+ * @see behaviour facts, 15.1
+ */
+export async function* receiveBytes({ send, received }: Pipe, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  for (let window = 0; ; ) {
+    for (; window < WINDOW; window += GRANT) await send(windowUpdate(GRANT))
+    const next = await abortable(received.next(), signal)
+    if (next.done) return
+    if (typeNameOf(next.value.typeUrl) !== DataSchema.typeName) continue
+    const { data } = fromBinary(DataSchema, next.value.value)
+    window = Math.max(0, window - data.length)
+    if (data.length > 0) yield data
+  }
+}
+
+/**
+ * Sends bytes to a client as far as it allows them. Closing the stream is the caller's, and tells that they are complete.
+ *
+ * @throws {Fault} `cancelled` when the client hangs up before it has them all
+ */
+export async function sendBytes(
+  { send, received }: Pipe,
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  const window = openWindow(received)
+  for await (const chunk of chunks)
+    for (let at = 0; at < chunk.length; ) {
+      const allowed = await abortable(window.take(Math.min(MAX_DATA, chunk.length - at)), signal)
+      const data = chunk.subarray(at, at + allowed)
+      await abortable(
+        send({ typeUrl: DataSchema.typeName, value: toBinary(DataSchema, create(DataSchema, { data })) }),
+        signal,
+      )
+      at += allowed
+    }
+}
+
+/** Reads what the client allows while we send. */
+function openWindow(received: Stream['received']) {
+  let granted = 0
+  let over = false
+  let changed = Promise.withResolvers<void>()
+  const change = (): void => {
+    changed.resolve()
+    changed = Promise.withResolvers<void>()
+  }
+  const read = async (): Promise<void> => {
+    for (;;) {
+      const next = await received.next()
+      if (next.done) return
+      if (typeNameOf(next.value.typeUrl) !== WindowUpdateSchema.typeName) continue
+      const { update } = fromBinary(WindowUpdateSchema, next.value.value)
+      granted = Math.min(MAX_GRANTED, granted + Math.max(0, update))
+      change()
+    }
+  }
+  const end = (): void => {
+    over = true
+    change()
+  }
+  read().then(end, end)
+  return {
+    /** Waits for some window and takes `wish` bytes of it, or what there is. */
+    async take(wish: number): Promise<number> {
+      while (granted === 0) {
+        if (over) throw new Fault('cancelled', 'Cannot send the archive: the client hung up')
+        await changed.promise
+      }
+      const taken = Math.min(wish, granted)
+      granted -= taken
+      return taken
+    },
+  }
+}
+
+function windowUpdate(update: number) {
+  return {
+    typeUrl: WindowUpdateSchema.typeName,
+    value: toBinary(WindowUpdateSchema, create(WindowUpdateSchema, { update })),
+  }
+}
