@@ -22,6 +22,7 @@ import type { Unpacker } from './unpacker.ts'
 
 const MAX_DEPTH = 4 // of an index inside an index
 const MAX_OBJECTS = 4096 // manifests, configs and layers of one pull together
+const MAX_DOCUMENT_BYTES = 32 * 1024 * 1024 // of manifests and indexes of one pull: reading more takes minutes
 
 export interface PullParts {
   readonly registry: Registry
@@ -103,6 +104,7 @@ function createWalk(walking: Walking): Walk {
   const { namespace, blobs, progress, jobs, source, store, platforms } = walking
   const fetched = new Map<string, Promise<void>>()
   let objects = 0
+  let documentBytes = 0n
 
   /** One blob; the same one named twice is fetched once. */
   async function fetch(descriptor: Descriptor, parents: readonly string[]): Promise<void> {
@@ -117,7 +119,10 @@ function createWalk(walking: Walking): Walk {
   async function document<T>(descriptor: Descriptor, parents: readonly string[], parse: Parse<T>): Promise<T> {
     if (descriptor.size > BigInt(MAX_MANIFEST_BYTES))
       throw refuse(`${descriptor.digest} is larger than a manifest may be`)
+    documentBytes += descriptor.size
+    if (documentBytes > MAX_DOCUMENT_BYTES) throw refuse('its manifests and indexes are too large together')
     await fetch(descriptor, parents)
+    jobs.signal.throwIfAborted()
     const bytes = await readFile(blobs.locate(namespace, descriptor.digest).path)
     try {
       return parse(bytes, descriptor.mediaType)

@@ -1,0 +1,60 @@
+/** Pulls from a test registry into a real folder and store, with times short enough for tests. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { create } from '@bufbuild/protobuf'
+import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { parseNamespace } from '@gantry/model/namespace'
+import { parseReference } from '@gantry/model/reference'
+import type { ImageRecord } from '../images.ts'
+import { createProgress } from '../pull/progress.ts'
+import { createPull } from '../pull/pull.ts'
+import { createRegistry } from '../registry/registry.ts'
+import { createTransport } from '../registry/transport.ts'
+import { openTestParts } from './parts.ts'
+import { startRegistry } from './registry.ts'
+
+/** A registry may be silent for this long, in ms. */
+export const STALL_MS = 300
+
+export async function openPuller() {
+  const stack = new AsyncDisposableStack()
+  const parts = stack.use(await openTestParts())
+  const registry = stack.use(await startRegistry())
+  const transport = stack.use(
+    createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: STALL_MS }),
+  )
+  const records = new Map<string, ImageRecord>()
+  const namespace = parseNamespace('default')
+  const run = createPull({
+    ...parts,
+    registry: createRegistry({ transport, now: Date.now, stallMs: STALL_MS, backoffMs: 1 }),
+    images: {
+      put: async (_, image) => void records.set(image.name, image),
+      target: () => Promise.reject(new Error('not asked for')),
+    },
+    unpacker: { plan: () => [], unpack: async () => undefined },
+    verify: async () => undefined,
+    downloads: 4,
+  })
+  return {
+    ...{ parts, registry, namespace },
+    /** Pulls `app:1`, or what else the registry calls the image, as `my-image`. */
+    async pull({ object = ':1', headers = {} as Record<string, string>, timeoutMs = 10_000 } = {}): Promise<void> {
+      await using progress = createProgress(undefined)
+      const reference = parseReference(`${registry.host}/app${object}`)
+      const source = { reference, defaultScheme: '', headers }
+      const request = { source, store: create(ImageStoreSchema, { name: 'my-image' }), platforms: [] }
+      await run(request, { namespace, lease: undefined }, { progress, signal: AbortSignal.timeout(timeoutMs) })
+    },
+    /** What is left of a pull besides whole blobs: when it failed nothing may be. */
+    left: async () => ({
+      records: [...records.keys()],
+      ingests: [...parts.rows.ingests.list()],
+      folders: await readdir(join(parts.root, 'content', 'ingest')),
+      leases: [...parts.leases.held.keys()].filter((id) => id !== 'held'),
+    }),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
+
+export type Puller = Awaited<ReturnType<typeof openPuller>>
