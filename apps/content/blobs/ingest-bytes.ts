@@ -1,19 +1,17 @@
 import { createReadStream } from 'node:fs'
 import { type Digest, digestParts } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
-import type { Folder } from './folder.ts'
-import { type IngestFile, openIngestFile } from './ingest-file.ts'
+import { type IngestFile, type IngestFileParts, openIngestFile } from './ingest-file.ts'
 import type { Ingest } from './rows.ts'
 
 const CHUNK = 1024 * 1024
-const NO_SIGNAL = new AbortController().signal
 
 /** What a writer has so far: a blob that is there already, or a file of its own. Only the first writing call makes the file. */
 export interface IngestBytes extends AsyncDisposable {
   offset(): bigint
   digest(): Promise<Digest>
   /** A shared blob is copied first. */
-  append(data: Uint8Array): Promise<void>
+  append(...data: readonly Uint8Array[]): Promise<void>
   truncate(): Promise<void>
   /** The digest, in the algorithm of `expected`. @throws {Fault} `failed-precondition` when size or digest are not as promised */
   prove(promised: { total: bigint; expected: Digest | undefined }): Promise<Digest>
@@ -21,15 +19,15 @@ export interface IngestBytes extends AsyncDisposable {
   adopt(digest: Digest): Promise<void>
 }
 
-interface BytesParts {
+interface BytesParts extends IngestFileParts {
   readonly ingest: Ingest
   readonly file: IngestFile | undefined
-  readonly folder: Folder
   /** Records that the ingest stands for no other blob any more. */
   readonly becameOwn: (ingest: Ingest) => Promise<unknown>
 }
 
-export function createIngestBytes({ ingest, file: opened, folder, becameOwn }: BytesParts): IngestBytes {
+export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }: BytesParts): IngestBytes {
+  const { folder } = parts
   let file = opened
   const offset = (): bigint => file?.offset() ?? BigInt(ingest.total)
 
@@ -41,7 +39,7 @@ export function createIngestBytes({ ingest, file: opened, folder, becameOwn }: B
 
   async function own(source: Digest | undefined): Promise<IngestFile> {
     if (file) return file
-    file = await openIngestFile(folder, ingest.id, NO_SIGNAL) // closed with the rest, whatever happens next
+    file = await openIngestFile(parts, ingest.id) // closed with the rest, whatever happens next
     await file.truncate()
     if (source)
       for await (const chunk of createReadStream(folder.blobPath(source), { highWaterMark: CHUNK }))
@@ -54,7 +52,7 @@ export function createIngestBytes({ ingest, file: opened, folder, becameOwn }: B
   return {
     offset,
     digest: () => digestAs(undefined),
-    append: async (data) => await (await own(ingest.shared)).append(data),
+    append: async (...data) => await (await own(ingest.shared)).append(...data),
     truncate: async () => await (await own(undefined)).truncate(),
     async prove({ total, expected }) {
       if (total > 0n && total !== offset())

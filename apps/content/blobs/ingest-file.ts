@@ -4,47 +4,56 @@ import type { FileHandle } from 'node:fs/promises'
 import { type Digest, type DigestAlgorithm, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { type Folder, onDisk } from './folder.ts'
+import type { Follower, Hashers } from './hashers.ts'
 
 const CHUNK = 1024 * 1024 // bytes read at once when hashing again
+const INLINE = 256 * 1024 // bytes; what is smaller is hashed at once, what is larger by a thread
+const STEP = 4 * 1024 * 1024 // bytes that a thread is told of together: waking it costs more than a message should
 
-/** The bytes of one ingest with their running hash: whatever `offset` says is in the file and in the hash. */
+/** The bytes of one ingest with their running hash: whatever `offset` says is in the file, and `digest` is of all of it. */
 export interface IngestFile extends AsyncDisposable {
   readonly handle: FileHandle
   offset(): bigint
   /** Digest of the bytes so far; reads them all again for an algorithm that is not sha256. */
   digest(algorithm?: DigestAlgorithm): Promise<Digest>
   /** @throws {Fault} `resource-exhausted` or `failed-precondition`; what is there then is as before */
-  append(data: Uint8Array): Promise<void>
+  append(...data: readonly Uint8Array[]): Promise<void>
   truncate(): Promise<void>
 }
 
-/** Opens the file of an ingest and hashes what an earlier writer left. */
-export async function openIngestFile(folder: Folder, id: string, signal: AbortSignal): Promise<IngestFile> {
-  const handle = await folder.openIngest(id)
+export interface IngestFileParts {
+  readonly folder: Folder
+  readonly hashers: Hashers
+}
+
+/** Opens the file of an ingest; what an earlier writer left counts, and is hashed from the file. */
+export async function openIngestFile(parts: IngestFileParts, id: string): Promise<IngestFile> {
+  const handle = await parts.folder.openIngest(id)
   try {
     const { size } = await handle.stat()
-    const hash = size > 0 ? await hashFile(folder.ingestPath(id), 'sha256', signal) : createHash('sha256')
-    return createIngestFile({ folder, id, handle, hash, size })
+    return createIngestFile({ ...parts, id, handle, size })
   } catch (error) {
     await handle.close()
     throw error
   }
 }
 
-interface Opened {
-  readonly folder: Folder
+interface Opened extends IngestFileParts {
   readonly id: string
   readonly handle: FileHandle
-  readonly hash: Hash
   readonly size: number
 }
 
-function createIngestFile({ folder, id, handle, ...opened }: Opened): IngestFile {
-  let { hash, size } = opened
-  const write = async (data: Uint8Array): Promise<void> => {
-    for (let done = 0; done < data.length; ) {
-      const { bytesWritten } = await handle.write(data, done, data.length - done, size + done)
-      if (bytesWritten === 0) throw new Fault('data-loss', `wrote ${done} of ${data.length} bytes`)
+function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): IngestFile {
+  let { size } = opened
+  const running = createRunningHash(hashers, handle.fd)
+  running.grown(size)
+  const write = async (data: readonly Uint8Array[], total: number): Promise<void> => {
+    let done = (await handle.writev([...data], size)).bytesWritten
+    if (done === total) return
+    for (const all = Buffer.concat(data); done < total; ) {
+      const { bytesWritten } = await handle.write(all, done, total - done, size + done)
+      if (bytesWritten === 0) throw new Fault('data-loss', `wrote ${done} of ${total} bytes`)
       done += bytesWritten
     }
   }
@@ -52,32 +61,68 @@ function createIngestFile({ folder, id, handle, ...opened }: Opened): IngestFile
     handle,
     offset: () => BigInt(size),
     async digest(algorithm = 'sha256') {
-      const full = algorithm === 'sha256' ? hash.copy() : await hashFile(folder.ingestPath(id), algorithm, never)
-      return parseDigest(`${algorithm}:${full.digest('hex')}`)
+      const hex = algorithm === 'sha256' ? await running.digest() : await hashFile(folder.ingestPath(id), algorithm)
+      return parseDigest(`${algorithm}:${hex}`)
     },
-    async append(data) {
+    async append(...data) {
+      const total = data.reduce((sum, { length }) => sum + length, 0)
+      if (total === 0) return
       try {
-        await onDisk(folder.root, () => write(data))
+        await onDisk(folder.root, () => write(data, total))
       } catch (error) {
         await handle.truncate(size).catch(() => undefined) // the caller acts on why the write failed
         throw error
       }
-      hash.update(data)
-      size += data.length
+      size += total
+      running.grown(size, data)
     },
     async truncate() {
+      await running.reset()
       await onDisk(folder.root, () => handle.truncate(0))
-      hash = createHash('sha256')
       size = 0
     },
-    [Symbol.asyncDispose]: () => handle.close(),
+    async [Symbol.asyncDispose]() {
+      await running.reset()
+      await handle.close()
+    },
   }
 }
 
-const never = new AbortController().signal
+interface RunningHash {
+  /** There are `size` bytes now; the last of them are `data`, or else only in the file. */
+  grown(size: number, data?: readonly Uint8Array[]): void
+  digest(): Promise<string>
+  /** Back to no bytes; nothing reads the file any more. */
+  reset(): Promise<void>
+}
 
-async function hashFile(path: string, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<Hash> {
+/** Hashes at once what is small, and lets a thread follow the file when it is not. */
+function createRunningHash(hashers: Hashers, fd: number): RunningHash {
+  let inline: Hash = createHash('sha256')
+  let follower: Follower | undefined
+  let told = 0
+  return {
+    grown(size, data) {
+      if (!follower && size <= INLINE && data) for (const part of data) inline.update(part)
+      else if (size > 0) {
+        follower ??= hashers.follow(fd)
+        follower.grown(size, size - told >= STEP ? 'now' : 'later')
+        if (size - told >= STEP) told = size
+      }
+    },
+    digest: async () => (follower ? await follower.digest() : inline.copy().digest('hex')),
+    async reset() {
+      const last = follower
+      follower = undefined
+      inline = createHash('sha256')
+      told = 0
+      await last?.[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function hashFile(path: string, algorithm: DigestAlgorithm): Promise<string> {
   const hash = createHash(algorithm)
-  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK, signal })) hash.update(chunk)
-  return hash
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK })) hash.update(chunk)
+  return hash.digest('hex')
 }

@@ -7,6 +7,7 @@ import type { Namespace } from '@gantry/model/namespace'
 import type { Changes } from '@gantry/service/changes'
 import type { Holder, Leases } from '../leases.ts'
 import type { Folder } from './folder.ts'
+import type { Hashers } from './hashers.ts'
 import { type IngestFile, openIngestFile } from './ingest-file.ts'
 import type { Ingest, Rows } from './rows.ts'
 import { createWriter, type Writer } from './writer.ts'
@@ -17,6 +18,7 @@ const UNLEASED_MS = 24 * 3600 * 1000 // how long an upload nobody leases is kept
 export interface Parts {
   readonly rows: Rows
   readonly folder: Folder
+  readonly hashers: Hashers
   readonly changes: Pick<Changes, 'write'>
   readonly leases: Leases
   /** May a namespace take a blob that another one brought, without showing that it has the bytes? */
@@ -161,7 +163,7 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
     ...(shared !== undefined && opening.expected ? { shared: opening.expected } : {}),
     ...(opening.lease === undefined ? { expiresAtMs: now() + UNLEASED_MS } : {}),
   }
-  const file = shared === undefined ? await openIngestFile(folder, ingest.id, signal) : undefined
+  const file = shared === undefined ? await openIngestFile(parts, ingest.id) : undefined
   try {
     if (restart) await file?.truncate()
     await changes.write(() => rows.ingests.put(key, ingest))

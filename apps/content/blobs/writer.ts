@@ -38,7 +38,7 @@ export interface Writer extends AsyncDisposable {
   status(): WriterStatus
   /** Digest of the bytes so far. */
   digest(): Promise<Digest>
-  append(data: Uint8Array): Promise<void>
+  append(...data: readonly Uint8Array[]): Promise<void>
   /** Back to no bytes at all. */
   truncate(): Promise<void>
   /**
@@ -60,7 +60,7 @@ interface WriterParts extends Parts {
 }
 
 export function createWriter({ opening, ingest, file, release, ...parts }: WriterParts): Writer {
-  const { rows, folder, changes, leases, now } = parts
+  const { rows, folder, changes, hashers, leases, now } = parts
   const { namespace, ref } = opening
   const key = [namespace, ref]
   const isMine = (): boolean => rows.ingests.get(key)?.id === ingest.id
@@ -68,6 +68,7 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
     ingest,
     file,
     folder,
+    hashers,
     becameOwn: (own) => changes.write(() => rows.ingests.put(key, own)),
   })
   let updatedAtMs = ingest.startedAtMs
@@ -100,9 +101,9 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       updatedAtMs,
     }),
     digest: () => bytes.digest(),
-    async append(data) {
+    async append(...data) {
       checkMine()
-      await bytes.append(data)
+      await bytes.append(...data)
       updatedAtMs = now()
     },
     async truncate() {

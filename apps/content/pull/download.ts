@@ -9,7 +9,7 @@ import type { Registry, Source } from '../registry/registry.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
-const BATCH = 512 * 1024 // bytes written at once
+const BATCH = 1024 * 1024 // bytes written at once
 
 export interface Download extends Holder {
   readonly source: Source
@@ -104,7 +104,7 @@ async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise
     for await (const batch of batched(to.registry.fetch(to.source, descriptor, offset, to.signal))) {
       await writing
       to.progress.at(descriptor, writer.status().offset)
-      writing = writer.append(batch)
+      writing = writer.append(...batch)
       writing.catch(() => undefined) // seen in the next round, or at the end
     }
   } finally {
@@ -112,16 +112,16 @@ async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise
   }
 }
 
-async function* batched(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* batched(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array[]> {
   let batch: Uint8Array[] = []
   let size = 0
   for await (const chunk of chunks) {
     batch.push(chunk)
     size += chunk.length
     if (size < BATCH) continue
-    yield Buffer.concat(batch)
+    yield batch
     batch = []
     size = 0
   }
-  if (size > 0) yield Buffer.concat(batch)
+  if (size > 0) yield batch
 }

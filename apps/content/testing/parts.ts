@@ -8,6 +8,7 @@ import type { Emit } from '@gantry/service/changes'
 import { openStore } from '@gantry/store/store'
 import { createBlobs } from '../blobs/blobs.ts'
 import { openFolder } from '../blobs/folder.ts'
+import { createHashers } from '../blobs/hashers.ts'
 import { createIngests, type Parts } from '../blobs/ingests.ts'
 import { openRows } from '../blobs/rows.ts'
 import type { Leases } from '../leases.ts'
@@ -20,9 +21,11 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     events.push({ namespace, topic, event: create(schema, init) })
   }
   const leases = createTestLeases()
+  const hashers = createHashers(1)
   const parts: Parts = {
     rows: openRows(store),
     folder: openFolder(join(root, 'content')),
+    hashers,
     changes: { write: (fn) => store.write(() => fn(emit)) },
     leases,
     mayShare: async () => options.mayShare ?? true,
@@ -37,6 +40,7 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     ingests: createIngests(parts),
     async [Symbol.asyncDispose]() {
       await store[Symbol.asyncDispose]()
+      await hashers[Symbol.asyncDispose]()
       await rm(root, { recursive: true, force: true })
     },
   }
