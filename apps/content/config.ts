@@ -17,6 +17,10 @@ export const Config = z.strictObject({
   max_verifiers: z.number().int().min(-1).default(10),
   /** A program that takes longer has not agreed. */
   per_verifier_timeout_s: z.number().int().min(1).max(3600).default(10),
+  /** The `certs.d` folder: what is to be known about hosts of images. */
+  hosts_dir: z.string().startsWith('/').default('/etc/containerd/certs.d'),
+  /** Credentials for pulls of clients that send none; `DOCKER_CONFIG` or `~/.docker/config.json` unless told. */
+  docker_config: z.string().startsWith('/').optional(),
 })
 
 export type Config = z.infer<typeof Config>

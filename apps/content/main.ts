@@ -1,11 +1,12 @@
 /** gantry-content: the owner of blobs and ingests, and the one that talks to registries. */
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
+import { createKeyring } from '@gantry/client/credentials'
+import { dockerConfigFile } from '@gantry/client/docker-config'
 import { connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
@@ -20,7 +21,6 @@ import { createImport } from './archive/import.ts'
 import { createBlobs } from './blobs/blobs.ts'
 import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
-import { createHashers } from './blobs/hashers.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
 import { Config } from './config.ts'
@@ -32,8 +32,10 @@ import { plugins } from './plugins.ts'
 import { createPull } from './pull/pull.ts'
 import { createUnpacker } from './pull/unpacker.ts'
 import { createPush } from './push/push.ts'
+import { createHosts } from './registry/hosts.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTransport } from './registry/transport.ts'
+import { createServiceWallet } from './registry/wallet.ts'
 import { sharePolicy } from './share-policy.ts'
 import { streamingService } from './streaming/streaming-service.ts'
 import { createStreams } from './streaming/streams.ts'
@@ -41,7 +43,6 @@ import { transferService } from './transfer-service.ts'
 import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
 
-const HASHING_THREADS = Math.min(availableParallelism(), 4)
 const BACKOFF_MS = 100 // before a registry is asked again
 
 const { log, stop, options } = await startProcess('content', process.argv.slice(2))
@@ -65,16 +66,19 @@ await using transport = createTransport({ proxy, stallMs })
 
 const rows = openRows(store)
 const folder = openFolder(root)
-await using hashers = createHashers(HASHING_THREADS)
 const leases = createLeases(metadata, log)
 const mayShare = sharePolicy(config.policy, rows, metadata)
-const parts = { rows, folder, hashers, changes, leases, mayShare, now: Date.now }
+const parts = { rows, folder, changes, leases, mayShare, now: Date.now }
 const blobs = createBlobs(parts)
 const ingests = createIngests(parts)
 const streams = createStreams()
 const images = createImages(metadata)
 const unpacker = createUnpacker({ snapshots, blobs, snapshotters: config.unpack_snapshotters })
-const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS })
+const hosts = createHosts(config.hosts_dir)
+const dockerConfig = config.docker_config ?? dockerConfigFile(env)
+const keyring = dockerConfig === undefined ? undefined : createKeyring({ file: dockerConfig, env })
+const wallet = createServiceWallet(async (host, signal) => await keyring?.find(host, signal), Date.now)
+const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS, hosts, wallet })
 const verify = createVerifyImage({
   dir: config.verifier_dir,
   maxVerifiers: config.max_verifiers,
@@ -96,7 +100,7 @@ await using _server = await listen({
   address: socketOf(config, 'content'),
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),
-    bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams })),
+    bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet })),
     bind(Streaming, streamingService(streams)),
     bind(Blobs, blobsService(blobs, scrub)),
     bind(Owner, ownerService(blobs)),

@@ -14,6 +14,7 @@ import { expect, test } from 'vitest'
 import type { ImageRecord, Images } from './images.ts'
 import type { PullRequest } from './pull/pull.ts'
 import type { PushRequest } from './push/push.ts'
+import { createServiceWallet } from './registry/wallet.ts'
 import { createStreams } from './streaming/streams.ts'
 import { transferService } from './transfer-service.ts'
 
@@ -45,6 +46,7 @@ function setUp() {
   const service = transferService({
     images,
     streams,
+    wallet: createServiceWallet(async () => undefined, Date.now),
     importArchive: async ({ bytes, store: into }, _, { progress }) => {
       for await (const chunk of bytes) imported.push(...chunk)
       progress.say('saved', into.name)

@@ -3,10 +3,9 @@ import type { Any } from '@bufbuild/protobuf/wkt'
 import type { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { type ImageStore, ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
-import { type OCIRegistry, OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
+import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { Fault } from '@gantry/model/fault'
 import { normalizePlatform } from '@gantry/model/platform'
-import { parseReference } from '@gantry/model/reference'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Export } from './archive/export.ts'
 import type { Import } from './archive/import.ts'
@@ -16,7 +15,8 @@ import { recordsFor } from './pull/image-names.ts'
 import { createProgress, type Progress } from './pull/progress.ts'
 import type { Pull } from './pull/pull.ts'
 import type { Push } from './push/push.ts'
-import type { Source } from './registry/registry.ts'
+import { sourceOf } from './registry/sources.ts'
+import type { Wallet } from './registry/wallet.ts'
 import { receiveBytes, sendBytes } from './streaming/bytes.ts'
 import { typeNameOf } from './streaming/streaming-service.ts'
 import type { Stream, Streams } from './streaming/streams.ts'
@@ -28,6 +28,8 @@ export interface TransferParts {
   readonly exportArchive: Export
   readonly images: Images
   readonly streams: Streams
+  /** The credentials of the service, for clients that send none. */
+  readonly wallet: Wallet
 }
 
 /**
@@ -74,10 +76,14 @@ async function move(parts: TransferParts, [source, destination]: readonly (Any |
   const from = endOf(source)
   const to = endOf(destination)
   if (from.registry && to.store)
-    return await parts.pull({ source: sourceOf(from.registry), ...storeOf(to.store) }, holder, call)
+    return await parts.pull({ source: sourceOf(from.registry, open, parts.wallet), ...storeOf(to.store) }, holder, call)
   if (from.store && to.registry) {
     const { name } = from.store
-    return await parts.push({ name, to: sourceOf(to.registry), ...storeOf(from.store) }, holder, call)
+    return await parts.push(
+      { name, to: sourceOf(to.registry, open, parts.wallet), ...storeOf(from.store) },
+      holder,
+      call,
+    )
   }
   if (from.archive && to.store) {
     const { stream, mediaType, forceCompress: compress } = from.archive
@@ -109,14 +115,6 @@ function endOf(any: Any | undefined) {
 async function tag(images: Images, from: string, store: ImageStore, { holder, signal }: Call): Promise<void> {
   const target = await images.target(holder, from, signal)
   for (const record of recordsFor(store, target)) await images.put(holder, record, signal)
-}
-
-function sourceOf({ reference, resolver }: OCIRegistry): Source {
-  return {
-    reference: parseReference(reference),
-    defaultScheme: resolver?.defaultScheme ?? '',
-    headers: resolver?.headers ?? {},
-  }
 }
 
 function storeOf(store: ImageStore) {

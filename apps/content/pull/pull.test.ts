@@ -351,7 +351,7 @@ test.each<Broken>([
     pattern: /manifests/,
     misbehave: (_, response) => response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end(),
     code: 'unauthenticated',
-    message: /it wants basic credentials/,
+    message: /it wants a name and a password/,
   },
   {
     name: 'redirects without end',

@@ -1,30 +1,44 @@
+import type { Found } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
-import { errorText, readBounded } from './body.ts'
-import { parseChallenges } from './challenge.ts'
-import { isLoopback } from './endpoint.ts'
-import { type Answer, causeOf, type Transport } from './transport.ts'
+import { type Challenge, parseChallenges } from './challenge.ts'
+import type { Dial } from './endpoint.ts'
+import { fetchToken } from './token.ts'
+import type { Answer, Transport } from './transport.ts'
+import { identityOf, type Wallet } from './wallet.ts'
 
-const MAX_TOKEN_BYTES = 64 * 1024
-const DEFAULT_EXPIRY_S = 60
-const TOKEN = /^[\x21-\x7e]{1,32768}$/ // what may stand in a header
+const MAX_TOKENS = 4096 // kept; the oldest goes first
+const BASIC_S = 3600
+const TOKEN_MS = 60_000 // for one token, whoever waits for it
+const MARGIN_MS = 2000 // a token that ends now would end on the way
 
-/** Who asks for what: tokens are kept by host and scope and go nowhere else. */
+/** Who asks for what: tokens are kept by host, scope and owner, and go nowhere else. */
 export interface Access {
   readonly origin: string
-  readonly repository: string
+  /** Is it the host that the reference names? */
+  readonly own: boolean
+  /** Such as `repository:team/app:pull`, the first one first. */
+  readonly scopes: readonly string[]
+  readonly wallet: Wallet
+  readonly dial: Dial
 }
 
-/** Anonymous access: tokens that anybody gets for the asking. */
+/** How to be let in. */
 export interface Auth {
   /** The Authorization header for a request, undefined while none was asked for. */
-  headerFor(access: Access): Promise<string | undefined>
+  headerFor(access: Access): string | undefined
   /**
-   * Gets a token as the 401 `answer` asks.
+   * Gets a header as the 401 `answer` asks. Whoever wants the same at the same time shares it.
    *
-   * @throws {Fault} `unauthenticated` when there is no way in without credentials, `failed-precondition` for nonsense,
-   * `unavailable` when the token server is down
+   * @param refused the header that was just refused
+   * @returns the header, and whether it is a new one: one that is new and refused will not get better
+   * @throws {Fault} `unauthenticated` when there is no way in, `failed-precondition` for nonsense, `unavailable` when the
+   * token server is down
    */
-  challenged(access: Access, answer: Answer, signal: AbortSignal): Promise<void>
+  challenged(
+    access: Access,
+    question: { readonly answer: Answer; readonly refused: string | undefined },
+    signal: AbortSignal,
+  ): Promise<{ header: string; fresh: boolean }>
 }
 
 interface Token {
@@ -34,83 +48,106 @@ interface Token {
 
 export function createAuth(transport: Transport, now: () => number): Auth {
   const tokens = new Map<string, Token>()
-  const keyOf = ({ origin, repository }: Access): string => `${origin} ${repository}`
+  const running = new Map<string, Promise<Token>>()
+
+  function valid(key: string): Token | undefined {
+    const token = tokens.get(key)
+    if (token && token.expiresAtMs > now()) return token
+    tokens.delete(key)
+    return undefined
+  }
+
+  function keep(key: string, token: Token): void {
+    tokens.delete(key)
+    tokens.set(key, token)
+    const [oldest] = tokens.keys()
+    if (tokens.size > MAX_TOKENS && oldest !== undefined) tokens.delete(oldest)
+  }
+
+  /** One request for a token at a time; it goes on when one of those who wait is gone. */
+  async function share(key: string, get: (signal: AbortSignal) => Promise<Token>, signal: AbortSignal): Promise<Token> {
+    const shared =
+      running.get(key) ??
+      get(AbortSignal.timeout(TOKEN_MS))
+        .then((token) => {
+          keep(key, token)
+          return token
+        })
+        .finally(() => running.delete(key))
+    running.set(key, shared)
+    return await abortable(shared, signal)
+  }
+
   return {
-    async headerFor(access) {
-      const token = tokens.get(keyOf(access))
-      if (token && token.expiresAtMs > now()) return token.header
-      tokens.delete(keyOf(access))
-      return undefined
+    headerFor(access) {
+      const known = access.wallet.known(ownerOf(access))
+      return known && valid(keyOf(access, known === 'none' ? undefined : known))?.header
     },
-    async challenged(access, answer, signal) {
-      const challenge = parseChallenges(answer.headers('www-authenticate'))[0]
-      if (challenge?.scheme !== 'bearer')
-        throw new Fault(
-          'unauthenticated',
-          `Cannot use ${answer.url.host}: it wants ${challenge?.scheme ?? 'unknown'} credentials`,
-        )
-      const url = tokenUrl(access, answer.url, challenge.parameters)
-      const { token, expiresInS } = await fetchToken(transport, url, signal)
-      tokens.set(keyOf(access), { header: `Bearer ${token}`, expiresAtMs: now() + expiresInS * 1000 })
+    async challenged(access, { answer, refused }, signal) {
+      const challenge = choose(answer)
+      const found = await access.wallet.find(ownerOf(access), signal)
+      const key = keyOf(access, found)
+      const kept = valid(key)
+      if (kept && kept.header !== refused) return { header: kept.header, fresh: false }
+      tokens.delete(key)
+      const token = await share(key, (own) => obtain({ transport, access, challenge, found, answer, now }, own), signal)
+      return { header: token.header, fresh: true }
     },
   }
 }
 
-/** Where to ask. A registry reached over TLS cannot send us to a token server that is not. */
-function tokenUrl({ repository }: Access, registry: URL, parameters: Readonly<Record<string, string>>): URL {
-  const realm = URL.parse(parameters.realm ?? '')
-  if (!realm || !['http:', 'https:'].includes(realm.protocol))
-    throw new Fault('failed-precondition', `Cannot use ${registry.host}: its realm is no address of a token server`)
-  if (registry.protocol === 'https:' && realm.protocol === 'http:' && !isLoopback(realm.host))
-    throw new Fault('failed-precondition', `Cannot use ${registry.host}: its token server ${realm.host} is not secure`)
-  realm.username = ''
-  realm.password = ''
-  const asked = (parameters.scope ?? '').split(' ').filter((scope) => scope !== '')
-  const scopes = [...new Set([...asked, `repository:${repository}:pull`])].sort()
-  if (parameters.service) realm.searchParams.set('service', parameters.service)
-  for (const scope of scopes) realm.searchParams.append('scope', scope)
-  return realm
+interface Obtaining {
+  readonly transport: Transport
+  readonly access: Access
+  readonly challenge: Challenge
+  readonly found: Found | undefined
+  readonly answer: Pick<Answer, 'url'>
+  readonly now: () => number
 }
 
-async function fetchToken(
-  transport: Transport,
-  url: URL,
-  signal: AbortSignal,
-): Promise<{ token: string; expiresInS: number }> {
-  await using answer = await ask(transport, url, signal)
-  if (answer.status !== 200) {
-    const code = answer.status >= 500 || answer.status === 429 ? 'unavailable' : 'unauthenticated'
-    throw new Fault(
-      code,
-      `Cannot get a token from ${url.host}: it answers ${answer.status} ${await errorText(answer)}`.trim(),
-    )
-  }
-  const body = await readBounded(answer, MAX_TOKEN_BYTES, `the token of ${url.host}`)
-  return parseToken(body.toString(), url.host)
+async function obtain(parts: Obtaining, signal: AbortSignal): Promise<Token> {
+  const { transport, access, challenge, found, answer, now } = parts
+  if (challenge.scheme === 'basic')
+    return { header: basicHeader(found, answer.url.host), expiresAtMs: now() + BASIC_S * 1000 }
+  const { scopes, dial } = access
+  const request = { registry: answer.url, parameters: challenge.parameters, scopes, credentials: found, dial }
+  const { token, expiresInS } = await fetchToken(transport, request, signal)
+  return { header: `Bearer ${token}`, expiresAtMs: now() + Math.max(expiresInS * 1000 - MARGIN_MS, 1000) }
 }
 
-async function ask(transport: Transport, url: URL, signal: AbortSignal): Promise<Answer> {
+/** The best challenge that we know an answer to. */
+function choose(answer: Answer): Challenge {
+  const challenges = parseChallenges(answer.headers('www-authenticate'))
+  const known = challenges.find(({ scheme }) => scheme === 'bearer' || scheme === 'basic')
+  if (known) return known
+  throw new Fault(
+    'unauthenticated',
+    `Cannot use ${answer.url.host}: it wants ${challenges[0]?.scheme.slice(0, 32) ?? 'unknown'} credentials`,
+  )
+}
+
+function basicHeader(found: Found | undefined, host: string): string {
+  if (!found?.username || !found.secret)
+    throw new Fault('unauthenticated', `Cannot use ${host}: it wants a name and a password; see "gantry login"`)
+  return `Basic ${Buffer.from(`${found.username}:${found.secret}`).toString('base64')}`
+}
+
+function ownerOf({ origin, own }: Access): { host: string; own: boolean } {
+  return { host: new URL(origin).host, own }
+}
+
+function keyOf({ origin, scopes }: Access, found: Found | undefined): string {
+  return [origin, identityOf(found), ...scopes].join(' ')
+}
+
+async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
   try {
-    return await transport.exchange({ method: 'GET', url, headers: { accept: 'application/json' } }, signal)
-  } catch (error) {
-    const cause = causeOf(error)
-    if (!cause) throw error
-    throw new Fault(cause.code, `Cannot get a token from ${url.host}: ${cause.why}`, { cause: error })
+    return await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
-}
-
-function parseToken(text: string, host: string): { token: string; expiresInS: number } {
-  const nonsense = new Fault('failed-precondition', `Cannot get a token from ${host}: it answers nonsense`)
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    throw nonsense
-  }
-  if (typeof value !== 'object' || value === null) throw nonsense
-  const fields: Record<string, unknown> = { ...value }
-  const token = fields.token || fields.access_token
-  if (typeof token !== 'string' || !TOKEN.test(token)) throw nonsense
-  const seconds = Number(fields.expires_in)
-  return { token, expiresInS: Number.isFinite(seconds) && seconds > 0 ? seconds : DEFAULT_EXPIRY_S }
 }

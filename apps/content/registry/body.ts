@@ -45,8 +45,12 @@ export async function* steady(body: AsyncIterable<Uint8Array>, { stallMs, what }
   }
 }
 
-/** What a registry says about its refusal, short, in one line and without anything secret; `''` when it says nothing. */
-export async function errorText(answer: Answer): Promise<string> {
+/**
+ * What a registry says about its refusal, short, in one line and without anything secret; `''` when it says nothing.
+ *
+ * @param secrets what was sent to it: a server may send it back
+ */
+export async function errorText(answer: Answer, secrets: readonly string[] = []): Promise<string> {
   const chunks: Uint8Array[] = []
   let size = 0
   try {
@@ -59,7 +63,7 @@ export async function errorText(answer: Answer): Promise<string> {
     // what came so far has to do: the status alone says that the request failed
   }
   const text = Buffer.concat(chunks).subarray(0, MAX_ERROR_BYTES).toString()
-  return redact(messagesIn(text) ?? text)
+  return redact(without(messagesIn(text) ?? text, secrets))
     .replace(/[^\x20-\x7e]+/g, ' ')
     .trim()
     .slice(0, MAX_ERROR_TEXT)
@@ -74,6 +78,17 @@ function messagesIn(text: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** However they are spelled: as they are, in a URL, in Base64. */
+function without(text: string, secrets: readonly string[]): string {
+  const spelled = secrets.flatMap((secret) => [
+    secret,
+    encodeURIComponent(secret),
+    Buffer.from(secret).toString('base64').replace(/=+$/, ''),
+  ])
+  const longestFirst = spelled.filter((secret) => secret !== '').sort((a, b) => b.length - a.length)
+  return longestFirst.reduce((rest, secret) => rest.replaceAll(secret, '***'), text)
 }
 
 function redact(text: string): string {

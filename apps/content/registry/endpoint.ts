@@ -2,18 +2,40 @@ import { isIPv4 } from 'node:net'
 import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
+import { CAPABILITIES, type Capability } from './hosts-file.ts'
 
-/** Where the API of a registry is. */
+/** How a connection to one host is made. Made for that host only: another one gets `PLAIN_DIAL`. */
+export interface Dial {
+  /** Certificates in PEM that may vouch for it, besides those of the system. */
+  readonly ca: readonly string[]
+  /** Who we are, in PEM. */
+  readonly clients: readonly { readonly certificate: string; readonly key: string }[]
+  readonly skipVerify: boolean
+  readonly timeoutMs: number | undefined
+}
+
+export const PLAIN_DIAL: Dial = { ca: [], clients: [], skipVerify: false, timeoutMs: undefined }
+
+/** One place where the API of a registry is. */
 export interface Endpoint {
   /** The host as references name it, for labels and messages. */
   readonly host: string
   /** Scheme, host and port, such as `https://registry-1.docker.io`. */
   readonly origin: string
+  /** What comes before the repository, such as `/v2`. */
+  readonly prefix: string
+  /** Is it the host that the reference names? A mirror is not, and gets nothing that is meant for that host. */
+  readonly own: boolean
+  readonly capabilities: readonly Capability[]
+  readonly headers: Readonly<Record<string, string>>
+  readonly dial: Dial
+  /** The file that says so, or `default`. */
+  readonly from: string
 }
 
 /**
- * The endpoint that serves a host. Plain HTTP only where the request asks for it, or on this very machine, and there
- * not on port 443 (behaviour facts, 17.2).
+ * The endpoint of a host that no file says anything about. Plain HTTP only where the request asks for it, or on this very
+ * machine, and there not on port 443 (behaviour facts, 17.2).
  *
  * @param defaultScheme what the request says, `''` when it says nothing
  * @throws {Fault} `invalid-argument` for a scheme other than http and https
@@ -24,11 +46,18 @@ export function endpointOf(host: string, defaultScheme: string): Endpoint {
       'invalid-argument',
       `Cannot use scheme ${JSON.stringify(defaultScheme.slice(0, 32))}: http or https`,
     )
-  const dialled = host === 'docker.io' || host === 'index.docker.io' ? 'registry-1.docker.io' : host
   const port = /:(\d+)$/.exec(host)?.[1] ?? ''
   const plain = isLoopback(host) && port !== '' && port !== '443'
   const scheme = defaultScheme || (plain ? 'http' : 'https')
-  return { host, origin: `${scheme}://${dialled}` }
+  return {
+    ...{ host, origin: `${scheme}://${dialledHost(host)}`, prefix: '/v2', own: true },
+    ...{ capabilities: CAPABILITIES, headers: {}, dial: PLAIN_DIAL, from: 'default' },
+  }
+}
+
+/** Docker's registry has a name that is not its address. */
+export function dialledHost(host: string): string {
+  return host === 'docker.io' || host === 'index.docker.io' ? 'registry-1.docker.io' : host
 }
 
 /** Is this host, with or without a port, the machine itself? */
@@ -41,8 +70,15 @@ export function isLoopback(host: string): boolean {
 export function urlOf(
   endpoint: Endpoint,
   reference: Reference,
-  what: 'manifests' | 'blobs',
+  what: 'manifests' | 'blobs' | 'referrers',
   object: Digest | string,
 ): URL {
-  return new URL(`/v2/${reference.path}/${what}/${object}`, endpoint.origin)
+  return apiUrlOf(endpoint, `/${reference.path}/${what}/${object}`)
+}
+
+/** Any address of the API. A mirror is told whose image is meant: it may serve many hosts. */
+export function apiUrlOf(endpoint: Endpoint, path: string): URL {
+  const url = new URL(`${endpoint.prefix}${path}`, endpoint.origin)
+  if (!endpoint.own) url.searchParams.set('ns', endpoint.host)
+  return url
 }

@@ -1,6 +1,11 @@
 import type { Descriptor } from '@gantry/model/descriptor'
-import { Fault } from '@gantry/model/fault'
-import type { Source } from './registry.ts'
+import type { Digest } from '@gantry/model/digest'
+import { Fault, isFault } from '@gantry/model/fault'
+import type { Reference } from '@gantry/model/reference'
+import { apiUrlOf, urlOf } from './endpoint.ts'
+import { type Errand, refusal, type Sender } from './sender.ts'
+import { errandFor, type Site, type SiteParts, type Source, sitesOf } from './site.ts'
+import type { Answer } from './transport.ts'
 
 /** What became of one object. */
 export type Pushed = 'already exists' | 'mounted' | 'complete'
@@ -37,9 +42,168 @@ export interface Pusher {
   manifest(to: Source, upload: ManifestUpload, signal: AbortSignal): Promise<Pushed>
 }
 
-export function createPusher(): Pusher {
-  const later = (): never => {
-    throw new Fault('unimplemented', 'Cannot push: not implemented yet')
+export interface PusherParts extends SiteParts {
+  readonly sender: Sender
+}
+
+export function createPusher(parts: PusherParts): Pusher {
+  /** The first host that takes pushes, and no other: half an image here and half there is of no use. */
+  async function siteFor(to: Source): Promise<Site> {
+    const [site] = await sitesOf(parts, to, ['push'])
+    if (site) return { ...site, last: true }
+    throw new Fault('failed-precondition', `Cannot push to ${to.reference.host}: no host takes it`)
   }
-  return { blob: async () => later(), manifest: async () => later() }
+  return {
+    async blob(to, upload, signal) {
+      const pushing = { sender: parts.sender, site: await siteFor(to) }
+      const { digest, size } = upload.descriptor
+      if (await exists(pushing, { kind: 'blobs', object: digest, digest }, signal)) return 'already exists'
+      const from = bestMount(to.reference, upload.mountFrom)
+      const location = await openUpload(pushing, { digest, from }, signal)
+      if (location === 'mounted') return 'mounted'
+      const headers = { 'content-type': 'application/octet-stream', 'content-length': String(size) }
+      const what = `push ${digest} to ${to.reference.text}`
+      location.searchParams.set('digest', digest)
+      const body = () => counted(upload)
+      await put(pushing, { method: 'PUT', url: location, what, headers, body, digest }, signal)
+      return 'complete'
+    },
+    async manifest(to, { descriptor, bytes, tag }, signal) {
+      const pushing = { sender: parts.sender, site: await siteFor(to) }
+      const { digest, mediaType } = descriptor
+      const object = tag ?? digest
+      if (await exists(pushing, { kind: 'manifests', object, digest }, signal)) return 'already exists'
+      const url = urlOf(pushing.site.endpoint, to.reference, 'manifests', object)
+      const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) }
+      const what = `push ${digest} to ${to.reference.text}`
+      const body = async function* () {
+        yield bytes
+      }
+      await put(pushing, { method: 'PUT', url, what, headers, body, digest }, signal)
+      return 'complete'
+    },
+  }
+}
+
+interface Pushing {
+  readonly sender: Sender
+  readonly site: Site
+}
+
+function pushErrand(
+  site: Site,
+  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'>,
+  mountFrom = '',
+): Errand {
+  const { path } = site.source.reference
+  const mount = mountFrom === '' ? [] : [`repository:${mountFrom}:pull`]
+  return errandFor(site, { ...request, scopes: [`repository:${path}:pull,push`, ...mount] })
+}
+
+/** Has the registry this very object? A tag that names another one is there to be moved. */
+async function exists(
+  { sender, site }: Pushing,
+  { kind, object, digest }: { kind: 'blobs' | 'manifests'; object: string; digest: Digest },
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { reference } = site.source
+  const what = `look for ${digest} in ${reference.text}`
+  const headers: Record<string, string> = kind === 'manifests' ? { accept: '*/*' } : {}
+  const errand = pushErrand(site, { method: 'HEAD', url: urlOf(site.endpoint, reference, kind, object), what, headers })
+  await using answer = await sender.send(errand, signal)
+  if (answer.status === 200) return object === digest || answer.header('docker-content-digest') === digest
+  if (answer.status === 403) throw await refusal(errand, answer)
+  return false // whatever it means, the upload will tell
+}
+
+/** Where to upload to, or that there is nothing to upload: the registry took the blob from another repository. */
+async function openUpload(
+  { sender, site }: Pushing,
+  { digest, from }: { digest: Digest; from: string | undefined },
+  signal: AbortSignal,
+): Promise<URL | 'mounted'> {
+  const { endpoint, source } = site
+  const what = `push ${digest} to ${source.reference.text}`
+  const open = async (mountFrom: string): Promise<Answer> => {
+    const url = apiUrlOf(endpoint, `/${source.reference.path}/blobs/uploads/`)
+    if (mountFrom !== '') {
+      url.searchParams.set('mount', digest)
+      url.searchParams.set('from', mountFrom)
+    }
+    return await sender.send(
+      pushErrand(site, { method: 'POST', url, what, headers: { 'content-length': '0' } }, mountFrom),
+      signal,
+    )
+  }
+  await using answer = from === undefined ? await open('') : ((await mount(open, from)) ?? (await open('')))
+  if (answer.status === 201 && from !== undefined) return 'mounted'
+  if (![200, 201, 202, 204].includes(answer.status)) throw await refusal(pushErrand(site, { ...NOTHING, what }), answer)
+  const location = URL.parse(answer.header('location'), answer.url.href)
+  if (!location || !['http:', 'https:'].includes(location.protocol))
+    throw new Fault('failed-precondition', `Cannot ${what}: ${answer.url.host} does not say where to`)
+  if (answer.url.protocol === 'https:' && location.protocol === 'http:')
+    throw new Fault(
+      'failed-precondition',
+      `Cannot ${what}: ${answer.url.host} sends us to ${location.host} without TLS`,
+    )
+  location.username = ''
+  location.password = ''
+  return location
+}
+
+const NOTHING = { method: 'POST', url: new URL('https://foreign.invalid'), headers: {} } as const
+
+/** A mount that is not allowed is no failure: then the bytes are sent. */
+async function mount(open: (from: string) => Promise<Answer>, from: string): Promise<Answer | undefined> {
+  try {
+    const answer = await open(from)
+    if ([200, 201, 202, 204].includes(answer.status)) return answer
+    await answer[Symbol.asyncDispose]()
+    return undefined
+  } catch (error) {
+    if (isFault(error, 'unauthenticated')) return undefined
+    throw error
+  }
+}
+
+async function put(
+  { sender, site }: Pushing,
+  { digest, ...request }: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'> & { digest: Digest },
+  signal: AbortSignal,
+): Promise<void> {
+  const errand = pushErrand(site, request)
+  await using answer = await sender.send(errand, signal)
+  if (![200, 201, 204].includes(answer.status)) throw await refusal(errand, answer)
+  const said = answer.header('docker-content-digest')
+  if (said !== '' && said !== digest)
+    throw new Fault(
+      'failed-precondition',
+      `Cannot ${request.what}: ${answer.url.host} took it for ${JSON.stringify(said.slice(0, 150))}`,
+    )
+}
+
+async function* counted({ body, onProgress }: BlobUpload): AsyncGenerator<Uint8Array> {
+  let sent = 0n
+  for await (const chunk of body()) {
+    yield chunk
+    sent += BigInt(chunk.length)
+    onProgress(sent)
+  }
+}
+
+/** The repository that is most like ours: it is the most likely one that we may read. */
+export function bestMount({ path }: Pick<Reference, 'path'>, candidates: readonly string[]): string | undefined {
+  const parts = path.split('/')
+  const shared = (candidate: string): number => {
+    const other = candidate.split('/')
+    const differs = parts.findIndex((part, at) => part !== other[at])
+    return differs < 0 ? parts.length : differs
+  }
+  const usable = candidates.filter((candidate) => candidate !== path && isRepository(candidate))
+  return usable.sort((a, b) => shared(b) - shared(a))[0]
+}
+
+/** Labels are what clients wrote: only what could be a repository goes into a request. */
+function isRepository(text: string): boolean {
+  return text.length <= 255 && /^[a-z0-9]+(?:[._/-]+[a-z0-9]+)*$/.test(text)
 }

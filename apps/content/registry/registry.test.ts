@@ -200,7 +200,7 @@ test.each([
   ['127.0.0.1.example.com:5000', '', 'https://127.0.0.1.example.com:5000'],
   ['10.0.0.1:5000', '', 'https://10.0.0.1:5000'],
 ])('%s with scheme %j is reached at %s', (host, scheme, origin) => {
-  expect(endpointOf(host, scheme)).toEqual({ host, origin })
+  expect(endpointOf(host, scheme)).toMatchObject({ host, origin, prefix: '/v2', own: true })
 })
 
 test('challenges are read in the order we like them', () => {

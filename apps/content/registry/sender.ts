@@ -2,21 +2,31 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '@gantry/model/fault'
 import { type Access, createAuth } from './auth.ts'
 import { errorText } from './body.ts'
+import { type Endpoint, PLAIN_DIAL } from './endpoint.ts'
 import { type Answer, causeOf, type Question, type Transport } from './transport.ts'
+import type { Wallet } from './wallet.ts'
 
 const MAX_ATTEMPTS = 5
+const MAX_CHALLENGES = 2 // a token that others still have may be stale, a new one is not
 const MAX_REDIRECTS = 10
 const MAX_BACKOFF_MS = 5000
+const MAX_RETRY_AFTER_MS = 30_000 // however long the registry wants us to wait
 const REDIRECTS = [301, 302, 303, 307, 308]
 const TRANSIENT = [408, 429, 500, 502, 503, 504]
+const HARMLESS = ['accept', 'accept-encoding', 'range', 'user-agent']
 
 /** A request to a registry and what it is for: `what` completes "Cannot ...". */
-export interface Errand extends Question {
-  readonly repository: string
+export interface Errand extends Omit<Question, 'dial'> {
+  readonly endpoint: Endpoint
+  /** What a token has to allow. */
+  readonly scopes: readonly string[]
+  readonly wallet: Wallet
   readonly what: string
+  /** How often it may be tried; fewer where another endpoint can be asked instead. */
+  readonly attempts?: number
 }
 
-/** Sends requests to registries: asks for tokens, follows redirects, tries again where that may help. */
+/** Sends requests to registries: gets let in, follows redirects, tries again where that may help. */
 export interface Sender {
   /**
    * The answer, whatever its status but the transient ones and 401.
@@ -36,48 +46,59 @@ export interface SenderParts {
 export function createSender({ transport, now, backoffMs }: SenderParts): Sender {
   const auth = createAuth(transport, now)
 
-  /** One attempt; a 401 is answered with a token once. */
+  /** One attempt; a 401 is answered with a header, and once more when that header was not a new one. */
   async function attempt(errand: Errand, signal: AbortSignal): Promise<Answer> {
-    const access: Access = { origin: errand.url.origin, repository: errand.repository }
-    const answer = await follow(errand, await auth.headerFor(access), signal)
-    if (answer.status !== 401) return answer
-    {
+    const access = accessOf(errand)
+    let header = auth.headerFor(access)
+    let fresh = false
+    for (let challenges = 0; ; challenges++) {
+      const answer = await follow(errand, header, signal)
+      if (answer.status !== 401 || fresh || challenges >= MAX_CHALLENGES) return answer
       await using refused = answer
       if (refused.url.origin !== access.origin) throw await refusal(errand, refused)
-      await auth.challenged(access, refused, signal)
+      const next = await auth.challenged(access, { answer: refused, refused: header }, signal)
+      header = next.header
+      fresh = next.fresh
     }
-    return follow(errand, await auth.headerFor(access), signal)
   }
 
-  /** The header of one host stays with that host: a redirect that leads elsewhere is followed as a stranger. */
+  /** What is meant for one host stays with that host: a redirect that leads elsewhere is followed as a stranger. */
   async function follow(errand: Errand, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
+    const { method, body, endpoint, what } = errand
     let { url } = errand
     for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
-      const own = url.origin === errand.url.origin
-      const headers = own && authorization ? { ...errand.headers, authorization } : errand.headers
-      const answer = await transport.exchange(
-        { ...errand, url, headers: own ? headers : withoutSecrets(headers) },
-        signal,
-      )
+      const own = url.origin === endpoint.origin
+      const all = { ...errand.headers, ...(authorization !== undefined && { authorization }) }
+      const headers = own ? all : withoutSecrets(errand.headers)
+      const dial = own ? endpoint.dial : PLAIN_DIAL
+      const answer = await transport.exchange({ method, url, headers, dial, ...(body && { body }) }, signal)
       if (!REDIRECTS.includes(answer.status)) return answer
       await using _ = answer
+      if (method !== 'GET' && method !== 'HEAD')
+        throw new Fault('failed-precondition', `Cannot ${what}: ${url.host} redirects what is sent to it`)
       url = redirect(errand, answer)
     }
-    throw new Fault('failed-precondition', `Cannot ${errand.what}: more than ${MAX_REDIRECTS} redirects`)
+    throw new Fault('failed-precondition', `Cannot ${what}: more than ${MAX_REDIRECTS} redirects`)
   }
 
   return {
     async send(errand, signal) {
+      const { attempts: most = MAX_ATTEMPTS } = errand
       for (let attempts = 1; ; attempts++) {
-        const result = await outcome(errand, attempt(errand, signal))
+        const result = await outcome(errand, attempt(errand, signal), now)
         if ('answer' in result) return result.answer
         signal.throwIfAborted()
-        if (!result.again || attempts >= MAX_ATTEMPTS) throw result.fault
-        const waitMs = Math.max(result.waitMs, backoffMs * 2 ** (attempts - 1) * (0.5 + Math.random() / 2))
-        await sleep(Math.min(waitMs, MAX_BACKOFF_MS), undefined, { signal })
+        if (!result.again || attempts >= most) throw result.fault
+        const backoff = Math.min(backoffMs * 2 ** (attempts - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2)
+        await sleep(Math.max(result.waitMs, backoff), undefined, { signal })
       }
     },
   }
+}
+
+function accessOf({ endpoint, scopes, wallet }: Errand): Access {
+  const { origin, own, dial } = endpoint
+  return { origin, own, scopes, wallet, dial }
 }
 
 type Outcome =
@@ -85,12 +106,12 @@ type Outcome =
   | { readonly fault: unknown; readonly again: boolean; readonly waitMs: number }
 
 /** Sorts what came of an attempt: an answer to use, or a failure and whether to try again. */
-async function outcome(errand: Errand, attempt: Promise<Answer>): Promise<Outcome> {
+async function outcome(errand: Errand, attempt: Promise<Answer>, now: () => number): Promise<Outcome> {
   try {
     const answer = await attempt
     if (answer.status !== 401 && !TRANSIENT.includes(answer.status)) return { answer }
     await using refused = answer
-    const waitMs = Number(answer.header('retry-after')) * 1000 || 0
+    const waitMs = retryAfterMs(answer.header('retry-after'), now())
     return { fault: await refusal(errand, refused), again: answer.status !== 401, waitMs }
   } catch (error) {
     const cause = causeOf(error)
@@ -100,15 +121,34 @@ async function outcome(errand: Errand, attempt: Promise<Answer>): Promise<Outcom
   }
 }
 
+/** Seconds or a date, as HTTP has it; 0 for anything else. */
+export function retryAfterMs(text: string, nowMs: number): number {
+  const isDate = /^[A-Z][a-z]{2,8}, /.test(text)
+  const wanted = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : isDate ? Date.parse(text) - nowMs : 0
+  return Number.isFinite(wanted) ? Math.min(Math.max(wanted, 0), MAX_RETRY_AFTER_MS) : 0
+}
+
 /** The fault that stands for an answer which is no success. */
-export async function refusal({ what }: Pick<Errand, 'what'>, answer: Answer): Promise<Fault> {
+export async function refusal(
+  errand: Pick<Errand, 'what' | 'headers' | 'wallet' | 'endpoint'>,
+  answer: Answer,
+): Promise<Fault> {
   const { status, url } = answer
-  const said = await errorText(answer)
-  const text = `Cannot ${what}: ${url.host} answers ${status}${said === '' ? '' : `: ${said}`}`
+  const said = await errorText(answer, secretsOf(errand))
+  const text = `Cannot ${errand.what}: ${url.host} answers ${status}${said === '' ? '' : `: ${said}`}`
   if (status === 401) return new Fault('unauthenticated', text)
   if (status === 403) return new Fault('permission-denied', text)
   if (status === 404) return new Fault('not-found', text)
   return new Fault(TRANSIENT.includes(status) ? 'unavailable' : 'failed-precondition', text)
+}
+
+/** What may have been sent and must not be shown, should the registry send it back. */
+function secretsOf({ headers, wallet, endpoint }: Pick<Errand, 'headers' | 'wallet' | 'endpoint'>): string[] {
+  const known = wallet.known({ host: new URL(endpoint.origin).host, own: endpoint.own })
+  const given = Object.entries(headers).filter(([name]) => !HARMLESS.includes(name.toLowerCase()))
+  const values = given.map(([, value]) => value).filter((value) => value.length >= 8) // shorter ones are words
+  if (known === undefined || known === 'none') return values
+  return [known.secret, `${known.username}:${known.secret}`, ...values]
 }
 
 function redirect({ what }: Errand, answer: Answer): URL {
@@ -124,6 +164,8 @@ function redirect({ what }: Errand, answer: Answer): URL {
 
 /** Only what says which bytes are wanted goes to another host. */
 function withoutSecrets(headers: Readonly<Record<string, string>>): Record<string, string> {
-  const kept = ['accept', 'accept-encoding', 'range', 'user-agent']
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => kept.includes(name.toLowerCase())))
+  const lengths = ['content-type', 'content-length'] // of what is uploaded where the registry said
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name]) => [...HARMLESS, ...lengths].includes(name.toLowerCase())),
+  )
 }

@@ -1,10 +1,15 @@
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { getCACertificates } from 'node:tls'
 import { Fault } from '@gantry/model/fault'
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
-import { isLoopback } from './endpoint.ts'
+import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
 
 const CONNECT_MS = 30_000
 const KEEP_ALIVE_MS = 30_000
 const MAX_HEADER_BYTES = 64 * 1024
+const MAX_DIALS = 64 // ways to connect that are kept open; the one unused for longest goes first
+const PATIENCE = 4 // a registry may take so many times longer over what was sent to it
 
 /** The answer to one HTTP request. Disposing it drops what was not read. */
 export interface Answer extends AsyncDisposable {
@@ -18,9 +23,13 @@ export interface Answer extends AsyncDisposable {
 }
 
 export interface Question {
-  readonly method: 'GET' | 'HEAD'
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT'
   readonly url: URL
   readonly headers: Readonly<Record<string, string>>
+  /** What is sent, from its start for every attempt; its length stands in `headers`. */
+  readonly body?: () => AsyncIterable<Uint8Array>
+  /** How to connect; as to anybody unless told. */
+  readonly dial?: Dial
 }
 
 /** One HTTP exchange: no redirects, no retries, no credentials of its own. */
@@ -38,25 +47,62 @@ export interface ProxySettings {
 
 /** @param stallMs how long a server may stay silent, before it answers and between two pieces of a body */
 export function createTransport({ proxy, stallMs }: { proxy: ProxySettings; stallMs: number }): Transport {
+  const dials = new Map<string, Dispatchers>()
+
+  function dispatcherFor(url: URL, dial: Dial): Dispatcher {
+    const key = createHash('sha256').update(JSON.stringify(dial)).digest('base64')
+    const { direct, outside } = dials.get(key) ?? createDispatchers(dial, { proxy, stallMs })
+    dials.delete(key)
+    dials.set(key, { direct, outside })
+    const [oldest] = dials
+    if (oldest && dials.size > MAX_DIALS) {
+      dials.delete(oldest[0])
+      for (const unused of Object.values(oldest[1])) unused.close().catch(() => undefined) // ends when its requests have
+    }
+    return isLoopback(url.host) ? direct : outside
+  }
+
+  return {
+    async exchange({ method, url, headers, body, dial = PLAIN_DIAL }, signal) {
+      const answer = await request(url, {
+        ...{ method, headers: { ...headers }, signal, dispatcher: dispatcherFor(url, dial) },
+        ...(body && { body: Readable.from(body(), { objectMode: false }), headersTimeout: stallMs * PATIENCE }),
+      })
+      return toAnswer(url, answer)
+    },
+    async [Symbol.asyncDispose]() {
+      const all = [...dials.values()].flatMap(({ direct, outside }) => [direct, outside])
+      await Promise.all(all.map((dispatcher) => dispatcher.destroy()))
+    },
+  }
+}
+
+interface Dispatchers {
+  readonly direct: Dispatcher
+  readonly outside: Dispatcher
+}
+
+function createDispatchers(dial: Dial, { proxy, stallMs }: { proxy: ProxySettings; stallMs: number }): Dispatchers {
+  const timeout = dial.timeoutMs ?? CONNECT_MS
+  const tls = {
+    ...(dial.ca.length > 0 && { ca: [...getCACertificates('default'), ...dial.ca] }),
+    ...(dial.clients.length > 0 && {
+      cert: dial.clients.map(({ certificate }) => certificate),
+      key: dial.clients.map(({ key }) => key),
+    }),
+    ...(dial.skipVerify && { rejectUnauthorized: false }),
+  }
   const options = {
-    connect: { timeout: CONNECT_MS },
+    connect: { timeout, ...tls },
     headersTimeout: stallMs,
     bodyTimeout: stallMs,
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
     allowH2: false, // one connection a blob is faster than many blobs on one
   }
-  const direct = new Agent(options)
-  const outside = new EnvHttpProxyAgent({ ...options, ...proxy })
   return {
-    async exchange({ method, url, headers }, signal) {
-      const dispatcher = isLoopback(url.host) ? direct : outside
-      const answer = await request(url, { method, headers: { ...headers }, signal, dispatcher })
-      return toAnswer(url, answer)
-    },
-    async [Symbol.asyncDispose]() {
-      await Promise.all([direct.destroy(), outside.destroy()])
-    },
+    direct: new Agent(options),
+    outside: new EnvHttpProxyAgent({ ...options, ...proxy, ...(Object.keys(tls).length > 0 && { requestTls: tls }) }),
   }
 }
 
