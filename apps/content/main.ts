@@ -1,4 +1,5 @@
 /** gantry-content: the owner of blobs and ingests, and the one that talks to registries. */
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
@@ -21,6 +22,7 @@ import { createImport } from './archive/import.ts'
 import { createBlobs } from './blobs/blobs.ts'
 import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
+import { createHashers } from './blobs/hashers.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
 import { Config } from './config.ts'
@@ -43,6 +45,7 @@ import { transferService } from './transfer-service.ts'
 import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
 
+const HASHING_THREADS = Math.min(availableParallelism(), 4)
 const BACKOFF_MS = 100 // before a registry is asked again
 
 const { log, stop, options } = await startProcess('content', process.argv.slice(2))
@@ -66,9 +69,10 @@ await using transport = createTransport({ proxy, stallMs })
 
 const rows = openRows(store)
 const folder = openFolder(root)
+await using hashers = createHashers(HASHING_THREADS)
 const leases = createLeases(metadata, log)
 const mayShare = sharePolicy(config.policy, rows, metadata)
-const parts = { rows, folder, changes, leases, mayShare, now: Date.now }
+const parts = { rows, folder, hashers, changes, leases, mayShare, now: Date.now }
 const blobs = createBlobs(parts)
 const ingests = createIngests(parts)
 const streams = createStreams()
