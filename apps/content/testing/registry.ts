@@ -1,8 +1,9 @@
 /** A registry on this machine that serves what it is given, and misbehaves where it is told to. */
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
-import { sha256Of } from '@gantry/model/digest'
+import { type Digest, type DigestAlgorithm, parseDigest, sha256Of } from '@gantry/model/digest'
 import { hostPlatform } from '@gantry/model/platform'
 
 type Misbehave = (request: IncomingMessage, response: ServerResponse, body: Buffer) => void
@@ -31,10 +32,14 @@ export async function startRegistry() {
   const address = server.address()
   const host = `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
 
-  const put = (mediaType: string, body: Buffer | string | object): Descriptor => {
+  const put = (
+    mediaType: string,
+    body: Buffer | string | object,
+    algorithm: DigestAlgorithm = 'sha256',
+  ): Descriptor => {
     const bytes =
       typeof body === 'string' || Buffer.isBuffer(body) ? Buffer.from(body) : Buffer.from(JSON.stringify(body))
-    const digest = sha256Of(bytes)
+    const digest = digestOf(algorithm, bytes)
     objects.set(digest, { mediaType, body: bytes })
     return { mediaType, digest, size: BigInt(bytes.length) }
   }
@@ -72,6 +77,10 @@ export async function startRegistry() {
       if (server.listening) await once(server, 'close')
     },
   }
+}
+
+export function digestOf(algorithm: DigestAlgorithm, bytes: Uint8Array): Digest {
+  return parseDigest(`${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`)
 }
 
 export type TestRegistry = Awaited<ReturnType<typeof startRegistry>>
