@@ -118,7 +118,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
 
 const runtimeOptions = { namespace: NS, name: '', path: '', options: undefined, containerOptions: undefined }
 
-function create(id: string, args: readonly string[], stdio = {}, more = {}): Promise<number> {
+function create(id: string, args: readonly string[], stdio = {}, more = {}, runtime = chosen()): Promise<number> {
   const terminal = 'terminal' in stdio && stdio.terminal === true
   const spec = {
     ociVersion: '1.0.2',
@@ -144,7 +144,7 @@ function create(id: string, args: readonly string[], stdio = {}, more = {}): Pro
     spec: Buffer.from(JSON.stringify(spec)),
     rootfs: [{ type: 'bind', source: join(folder, 'image'), target: '', options: ['rbind', 'rw'] }],
     stdio: { stdin: '', stdout: '', stderr: '', terminal: false, ...stdio },
-    runtime: chosen(),
+    runtime,
   })
 }
 
@@ -166,8 +166,9 @@ wait
   return path
 }
 
-async function run(id: string, args: readonly string[], stdio = {}, more = {}): Promise<number> {
-  await create(id, args, stdio, more)
+async function run(...args: Parameters<typeof create>): Promise<number> {
+  const [id] = args
+  await create(...args)
   return node.tasks.start(NS, id, '')
 }
 
@@ -325,6 +326,27 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await exitOf('box')
     const { live } = await node.tasks.deleteTask(NS, 'box')
     expect(live.logger && isAlive(live.logger)).toBe(false)
+  })
+
+  test.skipIf(host.find('runc') === undefined)('runc is asked only for what it alone can do', async () => {
+    const verbs = join(folder, 'verbs')
+    const binary = join(folder, 'runc')
+    writeFileSync(binary, `#!/bin/sh\necho "$*" >>${verbs}\nexec ${host.find('runc')} "$@"\n`, { mode: 0o755 })
+    const asked = () => readFileSync(verbs, 'utf8').match(/\b(create|start|delete)\b/g)
+    const cycle = async (more = {}) => {
+      rmSync(verbs, { force: true })
+      await run('box', ['sh'], {}, more, { ...chosen(), binary, root: join(folder, 'runc-state') })
+      await exitOf('box')
+      await node.tasks.deleteTask(NS, 'box')
+      expect(readdirSync(join(folder, 'runc-state'))).toEqual([])
+      expect(existsSync(`/sys/fs/cgroup/pids/gantry-test-${process.pid}/box`)).toBe(false)
+      return asked()
+    }
+
+    expect(await cycle()).toEqual(['create'])
+    const poststop = [{ path: '/bin/sh', args: ['sh', '-c', `cat >${join(folder, 'hooked')}`] }]
+    expect(await cycle({ hooks: { poststop } })).toEqual(['create', 'start', 'delete'])
+    expect(readFileSync(join(folder, 'hooked'), 'utf8')).toContain('"id":"box"')
   })
 
   test('the pipes of a process belong to whom the client says', async () => {

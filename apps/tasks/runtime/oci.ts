@@ -11,6 +11,7 @@ import { discard, launch } from './launch.ts'
 import { stopLogger } from './logger.ts'
 import { type ChildEnvironment, runRuntime } from './runc.ts'
 import type { Runtime, RuntimeTask, TaskStatus } from './runtime.ts'
+import { deleteDirectly, startDirectly } from './shortcut.ts'
 
 const DRAIN_MS = 10_000 // how long output may take to reach the client, as in containerd
 const DRAIN_STEP_MS = 10
@@ -34,7 +35,7 @@ export function createOciRuntime(parts: OciParts): Runtime {
     exec: (process, spec) =>
       launch(parts, process, makeExecFolder(process.task.bundle.processDir(process.execId), spec)),
     async start(task) {
-      await command(task, 'start', task.id)
+      if (!(await startDirectly(task))) await command(task, 'start', task.id)
     },
     kill: (live, signal) => signalProcess(live.process, signal),
     killAll(task, live, signal) {
@@ -73,7 +74,7 @@ export function createOciRuntime(parts: OciParts): Runtime {
       if (logger) await stopLogger(logger)
     },
     async delete(task) {
-      await command(task, 'delete', '--force', task.id)
+      if (!deleteDirectly(task)) await command(task, 'delete', '--force', task.id)
     },
     discard,
     watch: ({ task, execId }, live, watcher) =>
