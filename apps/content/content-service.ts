@@ -9,7 +9,9 @@ import type { IngestStatus, Ingests } from './blobs/ingests.ts'
 import type { Leases } from './leases.ts'
 import { writeSession } from './write-session.ts'
 
-const CHUNK = 256 * 1024 // bytes per message; a stalled reader pins about 32 of them per hop
+const CHUNK = 256 * 1024 // bytes per message
+const MIN_CHUNK = 16 * 1024
+const READ_AHEAD = 16 * 1024 * 1024 // bytes in the messages of all reads together, roughly: many reads get small messages
 const BATCH = 100 // infos per message
 
 interface ContentParts {
@@ -20,6 +22,7 @@ interface ContentParts {
 
 /** containerd.services.content.v1.Content: parse the request, ask `blobs` or `ingests`, shape the reply. */
 export function contentService({ blobs, ingests, leases }: ContentParts): Implementation<typeof Content> {
+  let reads = 0
   return {
     async info(request, { namespace }) {
       return { info: blobs.info(namespace, parseDigest(request.digest)) }
@@ -42,7 +45,10 @@ export function contentService({ blobs, ingests, leases }: ContentParts): Implem
 
     async *read({ digest, offset, size }, { namespace }) {
       let sent = 0n
-      for await (const data of blobs.read(namespace, parseDigest(digest), { offset, size, chunk: CHUNK })) {
+      reads++
+      using _ = { [Symbol.dispose]: () => void reads-- }
+      const chunk = Math.max(MIN_CHUNK, Math.min(CHUNK, Math.floor(READ_AHEAD / reads)))
+      for await (const data of blobs.read(namespace, parseDigest(digest), { offset, size, chunk })) {
         yield { offset: sent, data }
         sent += BigInt(data.length)
       }

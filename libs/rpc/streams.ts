@@ -1,8 +1,12 @@
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 
-const MAX_QUEUED = 512 * 1024 // bytes; grpc-js by itself queues 16 messages, however large
+const MAX_QUEUED = 512 * 1024 // bytes of one call; grpc-js by itself queues 16 messages, however large
+const MAX_TOTAL = 32 * 1024 * 1024 // bytes of all calls of this process together, roughly: they share it
 const ROOM = Symbol('room') // event: less than that is queued again
+
+let calls = 0 // that are written to now
+const share = (): number => Math.min(MAX_QUEUED, MAX_TOTAL / calls)
 
 /**
  * Writes every message to a call, and waits while too much of it is not on its way yet: a slow reader slows its producer
@@ -14,15 +18,20 @@ export async function writeAll(
   signal: AbortSignal,
 ): Promise<void> {
   let queued = 0
-  for await (const message of messages) {
-    if (signal.aborted) return
-    queued += message.length
-    const hasRoom = call.write(message, () => {
-      queued -= message.length
-      if (queued <= MAX_QUEUED) call.emit(ROOM)
-    })
-    if (!hasRoom) await once(call, 'drain', { signal })
-    if (queued > MAX_QUEUED) await once(call, ROOM, { signal }) // an error of the call ends the wait as well
+  calls++
+  try {
+    for await (const message of messages) {
+      if (signal.aborted) return
+      queued += message.length
+      const hasRoom = call.write(message, () => {
+        queued -= message.length
+        if (queued <= share()) call.emit(ROOM)
+      })
+      if (!hasRoom) await once(call, 'drain', { signal })
+      while (queued > share()) await once(call, ROOM, { signal }) // an error of the call ends the wait as well
+    }
+  } finally {
+    calls--
   }
 }
 
