@@ -4,8 +4,11 @@ import type { Descriptor } from '@gantry/model/descriptor'
 import type { Digest } from '@gantry/model/digest'
 import { Fault, ignoring } from '@gantry/model/fault'
 import type { ImageConfig } from '@gantry/model/manifest'
+import { type ExportOptions, exportArchive, type ImportOptions, importArchive } from './archive.ts'
+import type { Login } from './auth.ts'
 import { fromWire, readImage } from './content.ts'
 import { pull } from './pull.ts'
+import { type PushOptions, push } from './push.ts'
 import { toDate, type Wire } from './wire.ts'
 
 export interface Image {
@@ -35,7 +38,8 @@ export interface PullOptions {
   readonly snapshotter?: string
   /** `false` fetches only: the image is unpacked when it is first used, or never. */
   readonly unpack?: boolean
-  readonly credentials?: { readonly username: string; readonly secret: string }
+  /** Sent when the server asks for them. */
+  readonly credentials?: Login
 }
 
 /** One line of a progress report; an unnamed one is a status text. Offsets and totals are bytes. */
@@ -55,6 +59,27 @@ export interface Images {
     onProgress: (progress: Progress) => void,
     signal: AbortSignal,
   ): Promise<Image>
+  /** Lets the server push the image `name` to where `reference`, which must be complete, says. @throws {Fault} `not-found` */
+  push(
+    name: string,
+    to: { readonly reference: string; readonly options: PushOptions },
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<void>
+  /** Stores the images of an archive and returns their names. */
+  importArchive(
+    bytes: AsyncIterable<Uint8Array>,
+    options: ImportOptions,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<string[]>
+  /** An archive of these images; complete when the iteration ends without an error. @throws {Fault} `not-found` */
+  exportArchive(
+    names: readonly string[],
+    options: ExportOptions,
+    onProgress: (progress: Progress) => void,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array>
   list(filters: readonly string[], signal: AbortSignal): Promise<Image[]>
   /** @throws {Fault} `not-found` */
   get(name: string, signal: AbortSignal): Promise<Image>
@@ -69,8 +94,18 @@ export interface Images {
 export function createImages(wire: Wire): Images {
   const { images } = wire.services
   const get: Images['get'] = async (name, signal) => toImage((await images.get({ name }, wire.call(signal))).image)
+  const resolve: Images['resolve'] = async (name, { platform }, signal) => {
+    const image = await get(name, signal)
+    const documents = await readImage(wire, image.target, platform, signal)
+    return { image, ...documents, chainId: chainIds(documents.config.diffIds).at(-1) ?? '' }
+  }
   return {
     get,
+    resolve,
+    push: (name, to, onProgress, signal) =>
+      push({ wire, images: { get, resolve } }, { name, ...to }, onProgress, signal),
+    importArchive: (bytes, options, onProgress, signal) => importArchive(wire, { bytes, options }, onProgress, signal),
+    exportArchive: (names, options, onProgress, signal) => exportArchive(wire, { names, options }, onProgress, signal),
     async pull(reference, options, onProgress, signal) {
       await pull(wire, { reference, options }, onProgress, signal)
       return get(reference, signal)
@@ -87,11 +122,6 @@ export function createImages(wire: Wire): Images {
       const image = { name: target, labels: { ...from.labels }, target: toWire(from.target) }
       const created = await ignoring('already-exists', images.create({ image }, wire.call(signal)))
       return toImage(created ? created.image : (await images.update({ image }, wire.call(signal))).image)
-    },
-    async resolve(name, { platform }, signal) {
-      const image = await get(name, signal)
-      const documents = await readImage(wire, image.target, platform, signal)
-      return { image, ...documents, chainId: chainIds(documents.config.diffIds).at(-1) ?? '' }
     },
   }
 }

@@ -12,7 +12,12 @@ export interface Stream extends AsyncDisposable {
   readonly id: string
   /** What the server sends, until it closes the stream. */
   readonly messages: AsyncIterable<Packed>
+  /** @throws {Fault} `resource-exhausted` when too much waits already; `ready` tells when it does not */
   send(message: Packed): void
+  /** Resolves when there is room to send, or the stream is closed. */
+  ready(): Promise<void>
+  /** Nothing more will be sent: what was, is complete. The server's side goes on. */
+  end(): void
 }
 
 /**
@@ -31,6 +36,8 @@ export async function openStream(wire: Wire, prefix: string, signal: AbortSignal
   return {
     id,
     send: outgoing.send,
+    ready: outgoing.ready,
+    end: outgoing.end,
     messages: { [Symbol.asyncIterator]: () => replies },
     async [Symbol.asyncDispose]() {
       closed.abort()
@@ -43,22 +50,28 @@ export async function* messagesOf<S extends DescMessage>(stream: Stream, schema:
   for await (const any of stream.messages) if (typeNameOf(any) === schema.typeName) yield fromBinary(schema, any.value)
 }
 
-/** Messages to send as they are given, then quiet until the stream is closed: its end would end both directions. */
-function openOutgoing(
-  first: Packed,
-  closed: AbortSignal,
-): { messages: AsyncIterable<Packed>; send(message: Packed): void } {
+interface Outgoing extends Pick<Stream, 'send' | 'ready' | 'end'> {
+  readonly messages: AsyncIterable<Packed>
+}
+
+/** Messages to send as they are given, then quiet until all is said or the stream is closed. */
+function openOutgoing(first: Packed, closed: AbortSignal): Outgoing {
   const waiting: Packed[] = [first]
-  let wake = Promise.withResolvers<void>()
-  closed.addEventListener('abort', () => wake.resolve(), { once: true })
+  let ended = false
+  let changed = Promise.withResolvers<void>()
+  const change = (): void => {
+    changed.resolve()
+    changed = Promise.withResolvers()
+  }
+  closed.addEventListener('abort', change, { once: true })
   async function* messages(): AsyncIterable<Packed> {
     while (!closed.aborted) {
       const message = waiting.shift()
-      if (message) yield message
-      else {
-        await wake.promise
-        if (!closed.aborted) wake = Promise.withResolvers()
-      }
+      if (message) {
+        change()
+        yield message
+      } else if (ended) return
+      else await changed.promise
     }
   }
   return {
@@ -66,7 +79,14 @@ function openOutgoing(
     send(message) {
       if (waiting.length >= MAX_WAITING) throw new Fault('resource-exhausted', 'Cannot send: the stream does not drain')
       waiting.push(message)
-      wake.resolve()
+      change()
+    },
+    async ready() {
+      while (waiting.length >= MAX_WAITING && !closed.aborted) await changed.promise
+    },
+    end() {
+      ended = true
+      change()
     },
   }
 }

@@ -1,0 +1,36 @@
+import { setTimeout } from 'node:timers/promises'
+import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
+import type { Packed } from './any.ts'
+import type { Progress } from './images.ts'
+import { messagesOf, openStream, type Stream } from './stream.ts'
+import type { Wire } from './wire.ts'
+
+/** How long the last progress lines may take after the transfer has ended, in ms: nothing marks the last one. */
+const LAST_PROGRESS_MS = 200
+
+/**
+ * Lets the server move images between two places. Progress comes over a stream of its own, which is open before the
+ * transfer names it.
+ */
+export async function transfer(
+  wire: Wire,
+  ends: { readonly source: Packed; readonly destination: Packed },
+  onProgress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  await using progress = await openStream(wire, 'progress', signal)
+  const reported = report(progress, onProgress)
+  await wire.services.transfer.transfer({ ...ends, options: { progressStream: progress.id } }, wire.call(signal))
+  await Promise.race([reported, setTimeout(LAST_PROGRESS_MS)])
+}
+
+/** Reports until the stream ends. That it breaks says nothing about the transfer, which answers for itself. */
+async function report(stream: Stream, onProgress: (progress: Progress) => void): Promise<void> {
+  const messages = messagesOf(stream, ProgressSchema)[Symbol.asyncIterator]()
+  for (;;) {
+    const next = await messages.next().catch(() => undefined)
+    if (!next || next.done) return
+    const { event, name, parents, progress, total } = next.value
+    onProgress({ event, name, parents, progress, total })
+  }
+}
