@@ -20,6 +20,7 @@ import { diffService } from './diff-service.ts'
 import { createOverlayfs } from './drivers/overlayfs.ts'
 import { DEFAULT_LIMITS } from './extract/limits.ts'
 import { createPool } from './extract/pool.ts'
+import { createLayers } from './layers.ts'
 import { createLeaseHolder } from './leases.ts'
 import { mountsService } from './mounts-service.ts'
 import { ownerService } from './owner-service.ts'
@@ -59,7 +60,7 @@ const limits = {
 const leases = createLeaseHolder(metadata)
 const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
 const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
-const unpack = createUnpack({ snapshots, apply, leases })
+const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, limits }), leases })
 const parseScope = scopeParser([driver.name])
 
 await using _server = await listen({

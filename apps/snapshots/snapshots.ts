@@ -35,6 +35,17 @@ export interface Snapshots {
   commit(scope: Scope, committing: Committing, call: Leased, measured?: Usage): Promise<void>
   /** The name is gone when this resolves; the bytes go in the background. */
   remove(scope: Scope, key: Key, call: Leased): Promise<void>
+  /** Makes a folder for a snapshot to come, which no record names: a crash takes it away. */
+  stage(): Staged
+  /**
+   * Commits what lies in a staged folder, whole and on disk, in one step.
+   * @throws {Fault} `already-exists` when the name is taken, `not-found` without the parent
+   */
+  adopt(scope: Scope, staged: Staged, adopting: Adopting, call: Leased): Promise<void>
+  /** Takes a staged folder away. */
+  abandon(staged: Staged): Promise<void>
+  /** Absolute folders of a committed snapshot and of those below, nearest first. */
+  layers(scope: Scope, name: Key): string[]
   stat(scope: Scope, key: Key): Snapshot
   has(scope: Scope, key: Key): boolean
   relabel(scope: Scope, key: Key, change: { labels: Labels; paths: readonly string[] }): Promise<Snapshot>
@@ -42,6 +53,18 @@ export interface Snapshots {
   usage(scope: Scope, key: Key, signal: AbortSignal): Promise<Usage>
   /** How many there are in each namespace. */
   holdings(): ReadonlyMap<string, number>
+}
+
+/** A folder that is to become a committed snapshot. */
+export interface Staged {
+  readonly id: number
+  /** Absolute. */
+  readonly root: string
+}
+
+export interface Adopting extends Committing {
+  /** What it takes on disk. */
+  readonly usage: Usage
 }
 
 export interface SnapshotsParts {
@@ -59,13 +82,15 @@ export async function createSnapshots(parts: SnapshotsParts): Promise<Snapshots>
   const known = new Set(Array.from(rows.list([]), ({ snapshot }) => snapshot.id))
   const onDisk = await driver.recover(known)
   let highest = Math.max(rows.highest(), onDisk)
+  const nextId = (): number => ++highest
   return {
     ...readersOf(parts),
-    ...writersOf(parts, () => ++highest),
+    ...writersOf(parts, nextId),
+    ...stagingOf(parts, nextId),
   }
 }
 
-type Readers = 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'holdings'
+type Readers = 'layers' | 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'holdings'
 
 function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
   return {
@@ -74,6 +99,11 @@ function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
       return driver.mounts(stackOf(snapshot.kind, snapshot, scope, rows))
     },
     stat: (scope, key) => existing(key, rows.find(scope)),
+    layers(scope, name) {
+      const find = rows.find(scope)
+      const top = existing(name, find)
+      return [top, ...ancestors(top, find)].map(({ id }) => driver.layer(id))
+    },
     has: (scope, key) => rows.find(scope)(key) !== undefined,
     *list(scope) {
       for (const { snapshot } of rows.list([scope.namespace, scope.snapshotter])) yield snapshot
@@ -94,7 +124,7 @@ function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
 function writersOf(
   { rows, changes, driver, leases, clock }: SnapshotsParts,
   nextId: () => number,
-): Omit<Snapshots, Readers> {
+): Omit<Snapshots, Readers | Staging> {
   return {
     async open(scope, opening, call) {
       const { kind, key, parent, labels } = opening
@@ -161,6 +191,37 @@ function writersOf(
   async function holdTarget(scope: Scope, labels: Labels, call: Leased): Promise<void> {
     const target = targetOf(labels)
     if (target && rows.find(scope)(target)) await leases.hold(scope, target, call)
+  }
+}
+
+type Staging = 'stage' | 'adopt' | 'abandon'
+
+function stagingOf(
+  { rows, changes, driver, leases, clock }: SnapshotsParts,
+  nextId: () => number,
+): Pick<Snapshots, Staging> {
+  return {
+    stage() {
+      const id = nextId()
+      return { id, root: driver.stage(id) }
+    },
+
+    async adopt(scope, { id }, { key, name, parent, labels, usage }, call) {
+      const find = rows.find(scope)
+      const opening: Opening = { kind: 'active', key, parent, labels }
+      await leases.hold(scope, name, call)
+      await changes.write((emit) => {
+        checkOpening(opening, find)
+        const now = clock()
+        const committing = { key, name, parent, labels }
+        rows.put(scope, commit(open(opening, id, now), committing, { usage, now }))
+        const { snapshotter } = scope
+        emit(scope.namespace, '/snapshot/prepare', SnapshotPrepareSchema, { key, parent: parent ?? '', snapshotter })
+        emit(scope.namespace, '/snapshot/commit', SnapshotCommitSchema, { key, name, snapshotter })
+      })
+    },
+
+    abandon: ({ id }) => driver.discard(id),
   }
 }
 

@@ -1,14 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { chainId } from '@gantry/model/chain-id'
 import type { Digest } from '@gantry/model/digest'
-import { Fault, ignoring } from '@gantry/model/fault'
-import type { Apply } from './diff/apply.ts'
+import { Fault } from '@gantry/model/fault'
+import type { Layers } from './layers.ts'
 import type { Leased, LeaseHolder } from './leases.ts'
 import type { Scope } from './rows.ts'
 import { type Key, parseKey, TARGET_LABEL } from './snapshot.ts'
-import { isThere, type Snapshots } from './snapshots.ts'
-
-const CLEANUP_MS = 10_000
+import { isThere, type Snapshots, type Staged } from './snapshots.ts'
 
 /** A layer as the image has it: its blob, and the digest that its plain bytes are promised to have. */
 export interface Layer {
@@ -25,7 +23,7 @@ export interface Progress {
 
 export interface UnpackParts {
   readonly snapshots: Snapshots
-  readonly apply: Apply
+  readonly layers: Layers
   readonly leases: LeaseHolder
 }
 
@@ -40,89 +38,175 @@ interface Step {
   readonly name: Digest
 }
 
+/** One layer on its way. All of its promises are heard, whoever else waits for them. */
+interface Work {
+  readonly step: Step
+  /** Is it extracted by this call? False when it is there, or another call extracts it. */
+  readonly isOurs: Promise<boolean>
+  /** Its folder and those below, nearest first, as soon as nothing in them changes any more. */
+  readonly joined: Promise<readonly string[]>
+  /** It is a committed snapshot. */
+  readonly done: Promise<'extracted' | 'exists'>
+  /** Aborts when it fails, or one below it, or the call ends. */
+  readonly signal: AbortSignal
+}
+
+/** What the steps of one call share. */
+interface Run {
+  readonly call: Leased
+  /** Folders that were not needed; others may still read them, so they go when the call ends. */
+  readonly surplus: Staged[]
+}
+
 /**
- * Safe to repeat and to race: a chain ID names its content, so a finished layer is skipped and one that another call works
- * on is waited for. Each name is committed only when the bytes hash to the diff ID and are on disk.
+ * All layers are laid out at once, each alone in a folder that no record names, and joined in order. A chain ID names its
+ * content, so it is safe to repeat and to race: a finished layer is skipped and one that another call works on is waited
+ * for. Each gets its name only when its parent has, its bytes hash to the diff ID, and all is on disk. When a layer fails,
+ * those below it are finished all the same.
+ *
+ * The messages of layers that are done come in order.
  *
  * @throws {Fault} `failed-precondition` when a layer's bytes do not hash to the diff ID the image config promises
  * @see https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
  */
 export function createUnpack(parts: UnpackParts): Unpack {
   const flights = new Map<string, Promise<unknown>>()
+  const bring = bringer(parts, flights)
   return async function* (scope, layers, call) {
-    let parent: Digest | '' = ''
-    for (const [index, layer] of layers.entries()) {
-      const name = chainId(parent, layer.diffId)
-      const flight = `${scope.namespace} ${scope.snapshotter} ${name}`
-      let exists = await claim(parts, scope, name, call)
-      for (let other = flights.get(flight); other && !exists; other = flights.get(flight)) {
-        await settled(other, call.signal)
-        exists = await claim(parts, scope, name, call)
-      }
-      if (exists) {
-        yield { layer: index, phase: 'exists', chainId: name }
-      } else {
-        const step = { scope, layer, parent, name }
-        const work = extract(parts, step, call).finally(() => flights.delete(flight))
-        flights.set(flight, work)
-        work.catch(() => {}) // heard below, unless the caller stops listening at the next line
-        yield { layer: index, phase: 'extracting', chainId: name }
-        await work
-        yield { layer: index, phase: 'extracted', chainId: name }
-      }
-      parent = name
+    const end = new AbortController()
+    const signal = AbortSignal.any([call.signal, end.signal])
+    const run: Run = { call: { lease: call.lease, signal }, surplus: [] }
+    const works: Work[] = []
+    for (const step of stepsOf(scope, layers)) works.push(bring(run, step, works.at(-1)))
+    try {
+      for (const [layer, { step, isOurs }] of works.entries())
+        if (await isOurs) yield { layer, phase: 'extracting', chainId: step.name }
+      for (const [layer, { step, done }] of works.entries()) yield { layer, phase: await done, chainId: step.name }
+    } finally {
+      end.abort()
+      await Promise.allSettled(works.map(({ done }) => done))
+      for (const staged of run.surplus) await parts.snapshots.abandon(staged)
     }
   }
 }
 
+type Bring = (run: Run, step: Step, below: Work | undefined) => Work
+
+function bringer(parts: UnpackParts, flights: Map<string, Promise<unknown>>): Bring {
+  const { snapshots } = parts
+
+  /** Waits for whoever is at the same layer; answers whether it is there. */
+  async function wait(step: Step, call: Leased, ours: (isOurs: boolean) => void): Promise<boolean> {
+    for (;;) {
+      if (await claim(parts, step, call)) return true
+      const other = flights.get(flightOf(step))
+      if (!other) return false
+      ours(false)
+      await settled(other, call.signal)
+    }
+  }
+
+  return (run, step, below) => {
+    const failed = new AbortController()
+    const signal = AbortSignal.any([below?.signal ?? run.call.signal, failed.signal])
+    const call = { lease: run.call.lease, signal }
+    const isOurs = Promise.withResolvers<boolean>()
+    const joined = Promise.withResolvers<readonly string[]>()
+    const work = async (): Promise<'extracted' | 'exists'> => {
+      if (await wait(step, call, isOurs.resolve)) {
+        joined.resolve(snapshots.layers(step.scope, parseKey(step.name, 'name')))
+        return 'exists'
+      }
+      const flight = extract(parts, { ...run, call }, { step, below, joined: joined.resolve })
+      flights.set(flightOf(step), flight)
+      isOurs.resolve(true)
+      try {
+        await flight
+      } finally {
+        flights.delete(flightOf(step))
+      }
+      return 'extracted'
+    }
+    const done = work()
+    done.then(
+      () => isOurs.resolve(false),
+      (error: unknown) => {
+        isOurs.resolve(false)
+        joined.reject(error)
+        failed.abort()
+      },
+    )
+    joined.promise.catch(() => {}) // of the top layer: nobody waits
+    return { step, isOurs: isOurs.promise, joined: joined.promise, done, signal }
+  }
+}
+
+interface Extraction {
+  readonly step: Step
+  readonly below: Work | undefined
+  readonly joined: (folders: readonly string[]) => void
+}
+
+async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Extraction): Promise<void> {
+  const { snapshots, layers } = parts
+  const { call } = run
+  const { scope, layer, parent, name } = step
+  const staged = snapshots.stage()
+  try {
+    const { root } = staged
+    const what = { namespace: scope.namespace, blob: layer.blob, root, isBase: below === undefined }
+    const { digest, usage, loose } = await layers.layOut(what, call.signal)
+    if (digest !== layer.diffId)
+      throw new Fault(
+        'failed-precondition',
+        `Cannot unpack ${layer.blob.digest}: its diff ID is ${digest} and the image promises ${layer.diffId}`,
+      )
+
+    const lowers = (await below?.joined) ?? []
+    await layers.settle(root, { loose, lowers }, call.signal)
+    joined([root, ...lowers])
+
+    await layers.sync(root)
+    await below?.done
+    const labels = {
+      [TARGET_LABEL]: name,
+      'containerd.io/snapshot/diff-id': layer.diffId,
+      'containerd.io/snapshot/parent-chain-id': parent,
+    }
+    const under = parent === '' ? undefined : parseKey(parent, 'parent')
+    const adopting = { key: extractionKey(name), name: parseKey(name, 'name'), parent: under, labels, usage }
+    await snapshots.adopt(scope, staged, adopting, call)
+  } catch (error) {
+    run.surplus.push(staged)
+    if (!isThere(error)) throw error // by a client that unpacks the same image
+  }
+}
+
 /** Is the layer there? Then the call's lease holds it from now on. */
-async function claim({ snapshots, leases }: UnpackParts, scope: Scope, name: Digest, call: Leased): Promise<boolean> {
+async function claim({ snapshots, leases }: UnpackParts, { scope, name }: Step, call: Leased): Promise<boolean> {
   const key = parseKey(name, 'name')
   if (!snapshots.has(scope, key)) return false
   await leases.hold(scope, key, call)
   return snapshots.has(scope, key) // it may have been collected just before
 }
 
-async function extract({ snapshots, apply }: UnpackParts, step: Step, call: Leased): Promise<void> {
-  const { scope, layer, parent, name } = step
-  const key = parseKey(
-    `extract-${BigInt(Date.now()) * 1_000_000n}-${randomBytes(3).toString('base64url')} ${name}`,
-    'key',
-  )
-  const labels = {
-    [TARGET_LABEL]: name,
-    'containerd.io/snapshot/diff-id': layer.diffId,
-    'containerd.io/snapshot/parent-chain-id': parent,
+function stepsOf(scope: Scope, layers: readonly Layer[]): Step[] {
+  const steps: Step[] = []
+  for (const layer of layers) {
+    const parent = steps.at(-1)?.name ?? ''
+    steps.push({ scope, layer, parent, name: chainId(parent, layer.diffId) })
   }
-  const below = parent === '' ? undefined : parseKey(parent, 'parent')
-  const mounts = await ignoring(
-    'already-exists',
-    snapshots.open(scope, { kind: 'active', key, parent: below, labels }, call),
-  )
-  if (!mounts) return // by a client that unpacks the same image
-  try {
-    const what = { namespace: scope.namespace, blob: layer.blob, mounts, sync: true, measure: true }
-    const applied = await apply(what, call.signal)
-    if (applied.digest !== layer.diffId)
-      throw new Fault(
-        'failed-precondition',
-        `Cannot unpack ${layer.blob.digest}: its diff ID is ${applied.digest} and the image promises ${layer.diffId}`,
-      )
-    const committing = { key, name: parseKey(name, 'name'), parent: below, labels }
-    await snapshots.commit(scope, committing, call, applied.usage)
-  } catch (error) {
-    await abandon(snapshots, { scope, key, lease: call.lease })
-    if (!isThere(error)) throw error
-  }
+  return steps
 }
 
-/** Cleanup has its own time: it runs although the call was cancelled. */
-async function abandon(
-  snapshots: Snapshots,
-  from: { scope: Scope; key: Key; lease: string | undefined },
-): Promise<void> {
-  const call = { lease: from.lease, signal: AbortSignal.timeout(CLEANUP_MS) }
-  await ignoring('not-found', snapshots.remove(from.scope, from.key, call))
+function flightOf({ scope, name }: Step): string {
+  return `${scope.namespace} ${scope.snapshotter} ${name}`
+}
+
+/** What events call the snapshot before it has its name; the form is containerd's. */
+function extractionKey(name: Digest): Key {
+  const unique = `${BigInt(Date.now()) * 1_000_000n}-${randomBytes(3).toString('base64url')}`
+  return parseKey(`extract-${unique} ${name}`, 'key')
 }
 
 /** Waits for the end of another call's work, good or bad, or of our own patience. */

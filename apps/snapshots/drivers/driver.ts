@@ -31,6 +31,13 @@ export interface Driver {
   /** Makes the folder of a new snapshot. It is on disk when this resolves. */
   create(stack: Stack): Promise<void>
   mounts(stack: Stack): Mount[]
+  /**
+   * Makes the folder of a snapshot that will be committed as it is, apart from any parent, and answers where its files go.
+   * Nothing of it need be on disk yet.
+   */
+  stage(id: number): string
+  /** Absolute folder of the files that a snapshot itself adds. */
+  layer(id: number): string
   /** Takes a folder away: out of sight when this resolves, off the disk later. A number without folder is well. */
   discard(id: number): Promise<void>
   /** What a snapshot itself takes, without those below. */

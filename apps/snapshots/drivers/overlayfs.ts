@@ -76,6 +76,15 @@ export function createOverlayfs({ root, pool, mountOptions, report }: OverlayPar
 
     mounts: (stack) => mountsOf(stack, { root, options }),
 
+    stage(id) {
+      mkdirSync(join(root, String(id)), { mode: 0o700 })
+      mkdirSync(fs(id))
+      chmodSync(fs(id), 0o755) // whatever our umask is
+      return fs(id)
+    },
+
+    layer: fs,
+
     async discard(id) {
       const gone = join(root, `${GONE}${id}`)
       try {

@@ -5,9 +5,12 @@ import { parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { createExtraction } from './extract.ts'
 import type { Applied, ApplyJob } from './job.ts'
+import { SETTLED, settle } from './loose.ts'
 import { plainStream } from './plain-stream.ts'
 import { createTarParser } from './tar-parser.ts'
 import { usageOfRoot } from './tree.ts'
+
+const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
 
 /** The descriptors that have to be opened outside the jail. Disposing closes them. */
 export interface Opened extends Disposable {
@@ -18,28 +21,26 @@ export interface Opened extends Disposable {
 
 /** @throws {SystemError} as open(2); @throws {Fault} `failed-precondition` when the blob is no regular file */
 export function openAll(job: ApplyJob): Opened {
-  const opened: number[] = []
-  const open = (path: string, flags: number): number => {
-    const fd = openSync(path, flags)
-    opened.push(fd)
-    return fd
-  }
-  const close = (): void => {
-    for (const fd of opened) closeSync(fd)
-  }
-  const folder = constants.O_RDONLY | constants.O_DIRECTORY
+  const undo = new DisposableStack()
   try {
-    const blob = open(job.blob, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const blob = opened(job.blob, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK, undo)
     if (!fstatSync(blob).isFile())
       throw new Fault('failed-precondition', `Cannot extract "${job.blob}": it is no regular file`)
-    return {
-      blob,
-      root: open(job.root, folder),
-      lowers: job.lowers.map((lower) => open(lower, folder)),
-      [Symbol.dispose]: close,
-    }
+    const root = opened(job.root, FOLDER, undo)
+    return { blob, root, lowers: job.lowers.map((lower) => opened(lower, FOLDER, undo)), ...closing(undo) }
   } catch (error) {
-    close()
+    undo.dispose()
+    throw error
+  }
+}
+
+/** The roots of layers. @throws {SystemError} as open(2) */
+export function openFolders(paths: readonly string[]): Disposable & { readonly folders: readonly number[] } {
+  const undo = new DisposableStack()
+  try {
+    return { folders: paths.map((path) => opened(path, FOLDER, undo)), ...closing(undo) }
+  } catch (error) {
+    undo.dispose()
     throw error
   }
 }
@@ -51,7 +52,7 @@ export function openAll(job: ApplyJob): Opened {
 export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, check: () => void): Promise<Applied> {
   const hash = createHash('sha256')
   let size = 0n
-  using extraction = createExtraction({ overlay: job.overlay, lowers, limits: job.limits })
+  using extraction = createExtraction({ overlay: job.overlay, limits: job.limits })
   const parser = createTarParser(
     {
       entry(entry) {
@@ -70,8 +71,19 @@ export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, 
     parser.push(chunk)
   }
   parser.end()
-  extraction.finish()
+  const left = extraction.finish()
+  if (lowers.length > 0) settle(left, lowers)
   if (job.sync) syncfs(root)
-  const usage = job.measure ? usageOfRoot() : undefined
-  return { digest: parseDigest(`sha256:${hash.digest('hex')}`), size, usage }
+  const usage = job.measure ? usageOfRoot() : { size: 0n, inodes: 0n }
+  return { digest: parseDigest(`sha256:${hash.digest('hex')}`), size, usage, loose: lowers.length > 0 ? SETTLED : left }
+}
+
+function opened(path: string, flags: number, undo: DisposableStack): number {
+  const fd = openSync(path, flags)
+  undo.defer(() => closeSync(fd))
+  return fd
+}
+
+function closing(undo: DisposableStack): Disposable {
+  return { [Symbol.dispose]: () => undo.dispose() }
 }

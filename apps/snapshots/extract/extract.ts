@@ -5,6 +5,7 @@ import { Fault, type FaultCode } from '@gantry/model/fault'
 import { parsePath, parseTarget, show } from './layer-path.ts'
 import { LayerTree } from './layer-tree.ts'
 import type { Limits } from './limits.ts'
+import type { Loose } from './loose.ts'
 import { own, ownFile, ownLink } from './metadata.ts'
 import type { ByteString, Entry } from './tar-header.ts'
 import type { TarHandler } from './tar-parser.ts'
@@ -26,14 +27,13 @@ const CODES: Readonly<Record<string, FaultCode>> = {
 
 export interface Layout {
   readonly overlay: boolean
-  readonly lowers: readonly number[]
   readonly limits: Limits
 }
 
 /** Disposing closes the file that was being written. */
 export interface Extraction extends TarHandler, Disposable {
-  /** After the last entry: sets the times of the folders. */
-  finish(): void
+  /** After the last entry: sets the times of the folders, and tells what the layers below have to settle. */
+  finish(): Loose
 }
 
 interface OpenFile {
@@ -46,8 +46,8 @@ interface OpenFile {
  * Lays the entries of a layer out below `/`: the thread that calls is jailed in the layer's folder, so no link leads further.
  * Every failure of an entry is a `Fault` that names it.
  */
-export function createExtraction({ overlay, lowers, limits }: Layout): Extraction {
-  const tree = new LayerTree(overlay, lowers)
+export function createExtraction({ overlay, limits }: Layout): Extraction {
+  const tree = new LayerTree(overlay)
   let file: OpenFile | undefined // the one whose content comes
 
   return {

@@ -1,10 +1,11 @@
 import type { Digest } from '@gantry/model/digest'
 import type { FaultCode } from '@gantry/model/fault'
 import type { Limits } from './limits.ts'
+import type { Loose } from './loose.ts'
 import type { Usage } from './tree.ts'
 
 /** What a worker can be asked to do, each in a jail of its own. */
-export type Job = ApplyJob | UsageJob | EmptyJob
+export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob
 
 /** Lays a layer out in `root`. */
 export interface ApplyJob {
@@ -16,13 +17,28 @@ export interface ApplyJob {
   readonly root: string
   /** Leave whiteouts as marks of the overlay file system; otherwise they delete. */
   readonly overlay: boolean
-  /** Absolute paths of the layers below, nearest first. */
+  /** Absolute paths of the layers below, nearest first; none when the layer is settled later, or stands alone. */
   readonly lowers: readonly string[]
   readonly limits: Limits
   /** Write the file system of `root` to its disk before answering. */
   readonly sync: boolean
   /** Measure `root` when all is there. */
   readonly measure: boolean
+}
+
+/** Does in `root` what a layer that was laid out alone left to the layers below. */
+export interface SettleJob {
+  readonly kind: 'settle'
+  readonly root: string
+  /** Absolute paths of the layers below, nearest first. */
+  readonly lowers: readonly string[]
+  readonly loose: Loose
+}
+
+/** Writes the file system of `root` to its disk. */
+export interface SyncJob {
+  readonly kind: 'sync'
+  readonly root: string
 }
 
 /** Measures `root`. */
@@ -41,12 +57,17 @@ export interface Applied {
   /** Of the plain bytes, those behind the end of the archive included. */
   readonly digest: Digest
   readonly size: bigint
-  readonly usage: Usage | undefined
+  /** Zeros unless it was to be measured. */
+  readonly usage: Usage
+  /** What is left to settle with the layers below; nothing when those were given. */
+  readonly loose: Loose
 }
 
 /** What a job answers, by its kind. */
 export interface Results {
   readonly apply: Applied
+  readonly settle: undefined
+  readonly sync: undefined
   readonly usage: Usage
   readonly empty: undefined
 }

@@ -1,7 +1,8 @@
 import { mkdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { lsetxattr, lutimesNs, mknod } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
-import { createFolders, type Folders, impliedBy } from './folders.ts'
+import { createFolders, type Folders } from './folders.ts'
+import type { Loose } from './loose.ts'
 import { own } from './metadata.ts'
 import type { ByteString, Entry } from './tar-header.ts'
 import { join, namesIn, removeTree, statOf, toPath } from './tree.ts'
@@ -18,19 +19,17 @@ const YES = Buffer.from('y')
 export class LayerTree {
   readonly folders: Folders
   readonly #overlay: boolean
-  readonly #lowers: readonly number[]
   readonly #brought = new Set<ByteString>() // paths of this layer's entries
   readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
   readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
   readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
+  readonly #implied = new Set<ByteString>() // folders that no entry has described yet
 
   /**
    * @param overlay leave whiteouts as marks of the overlay file system; otherwise they delete, and that is all
-   * @param lowers descriptors of the layers below, nearest first: they describe folders that the archive only implies
    */
-  constructor(overlay: boolean, lowers: readonly number[]) {
+  constructor(overlay: boolean) {
     this.#overlay = overlay
-    this.#lowers = lowers
     this.folders = createFolders(
       (path) => this.#makeImplied(path),
       (path) => this.#marks.has(path),
@@ -49,6 +48,7 @@ export class LayerTree {
     const replacesMark = this.#marks.has(path)
     if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
     this.#brought.add(path)
+    this.#implied.delete(path)
     own(path, entry)
     if (replacesMark) this.#markOpaque(path)
     this.#times.set(path, entry)
@@ -74,10 +74,11 @@ export class LayerTree {
     if (this.#overlay) this.#markOpaque(folder || '/')
   }
 
-  /** Sets the times of folders, which every file made in them has changed. */
-  finish(): void {
+  /** Sets the times of folders, which every file made in them has changed, and tells what is left to do. */
+  finish(): Loose {
     for (const [path, { atime, mtime }] of this.#times)
       lutimesNs(toPath(path), atime !== undefined && atime > mtime ? atime : mtime, mtime)
+    return { implied: [...this.#implied] }
   }
 
   #making<T>(path: ByteString, make: () => T): T {
@@ -92,21 +93,18 @@ export class LayerTree {
 
   #discard(path: ByteString): void {
     removeTree(path, (gone) => {
-      for (const noted of [this.#brought, this.#marks, this.#cleared, this.#times]) noted.delete(gone)
+      for (const noted of [this.#brought, this.#marks, this.#cleared, this.#times, this.#implied]) noted.delete(gone)
     })
     this.folders.forget()
   }
 
-  /** A folder that no entry has described yet takes after the same folder below, unless this layer hides that. */
+  /** A folder that no entry has described yet will take after the same folder below, unless this layer hides that. */
   #makeImplied(path: ByteString): void {
     const replacesMark = this.#marks.delete(path)
     if (replacesMark) unlinkSync(toPath(path))
     mkdirSync(toPath(path), IMPLIED_MODE)
     if (replacesMark) this.#markOpaque(path)
-    const implied = replacesMark ? undefined : impliedBy(this.#lowers, path)
-    if (!implied) return
-    own(path, implied)
-    lutimesNs(toPath(path), implied.atime, implied.mtime)
+    else this.#implied.add(path)
   }
 
   /** Removes what this layer did not bring at and below `path`; answers whether anything is left there. */
@@ -119,6 +117,7 @@ export class LayerTree {
     if (kept) return true
     if (stat.isDirectory()) rmdirSync(toPath(path))
     else unlinkSync(toPath(path))
+    this.#implied.delete(path)
     this.folders.forget()
     return false
   }

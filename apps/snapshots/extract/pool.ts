@@ -3,6 +3,8 @@ import { Fault } from '@gantry/model/fault'
 import type { Job, Order, Reply, Results } from './job.ts'
 
 const MAX_WAITING = 1024 // jobs; more callers than that are told to come back
+/** Short jobs that finish something do not queue behind those that begin something. */
+const FIRST: ReadonlySet<Job['kind']> = new Set(['settle', 'sync', 'usage'])
 const IDLE_MS = 30_000 // a thread without work costs about 10 MB
 const CANCEL_MS = 5_000 // a job that does not notice its end by then loses its thread
 
@@ -44,7 +46,7 @@ export function createPool(size: number): Pool {
     next?.(start())
   }
 
-  async function acquire(): Promise<Thread> {
+  async function acquire(kind: Job['kind']): Promise<Thread> {
     const thread = idle.pop()
     if (thread) {
       clearTimeout(thread.timer)
@@ -54,7 +56,10 @@ export function createPool(size: number): Pool {
     if (threads.size < most) return start()
     if (waiting.length >= MAX_WAITING)
       throw new Fault('resource-exhausted', `Cannot start the work: ${MAX_WAITING} jobs wait already`)
-    return new Promise((resolve) => waiting.push(resolve))
+    return new Promise((resolve) => {
+      if (FIRST.has(kind)) waiting.unshift(resolve)
+      else waiting.push(resolve)
+    })
   }
 
   function release(thread: Thread): void {
@@ -72,7 +77,7 @@ export function createPool(size: number): Pool {
   return {
     async run(job, signal) {
       if (signal.aborted) throw cancelled()
-      const thread = await acquire()
+      const thread = await acquire(job.kind)
       const reply = await ask(thread.worker, job, signal)
       if (reply.reusable) release(thread)
       else void thread.worker.terminate()

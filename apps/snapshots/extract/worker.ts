@@ -3,11 +3,13 @@
  * would be looked for in the layer.
  */
 import { type MessagePort, parentPort } from 'node:worker_threads'
+import { syncfs } from '@gantry/linux/file'
 import { enterJail } from '@gantry/linux/jail'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
-import { applyLayer, openAll } from './apply-layer.ts'
+import { applyLayer, openAll, openFolders } from './apply-layer.ts'
 import type { Job, Order, Reply, Results } from './job.ts'
+import { settle } from './loose.ts'
 import { emptyRoot, usageOfRoot } from './tree.ts'
 
 if (parentPort) serve(parentPort)
@@ -41,14 +43,21 @@ function codeOf(code: string): FaultCode {
   return code === 'ENOSPC' || code === 'EDQUOT' ? 'resource-exhausted' : 'failed-precondition'
 }
 
-/** @param left is called when the thread is out of the jail again */
+/** @param left is called when the thread is out of the jail again, or was never in it */
 async function run(job: Job, check: () => void, left: () => void): Promise<Results[keyof Results]> {
   using opened = job.kind === 'apply' ? openAll(job) : undefined
+  using outside = openFolders(job.kind === 'sync' ? [job.root] : job.kind === 'settle' ? job.lowers : [])
+  if (job.kind === 'sync') {
+    for (const folder of outside.folders) syncfs(folder)
+    left()
+    return undefined
+  }
   const jail = enterJail(job.root)
   try {
     if (job.kind === 'apply') return opened && (await applyLayer(job, opened, check))
     if (job.kind === 'usage') return usageOfRoot()
-    emptyRoot()
+    if (job.kind === 'settle') settle(job.loose, outside.folders)
+    else emptyRoot()
     return undefined
   } finally {
     jail[Symbol.dispose]()

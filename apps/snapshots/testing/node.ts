@@ -22,6 +22,7 @@ import { diffService } from '../diff-service.ts'
 import { createOverlayfs } from '../drivers/overlayfs.ts'
 import { DEFAULT_LIMITS } from '../extract/limits.ts'
 import { createPool } from '../extract/pool.ts'
+import { createLayers } from '../layers.ts'
 import { createLeaseHolder } from '../leases.ts'
 import { ownerService } from '../owner-service.ts'
 import { rowsOf } from '../rows.ts'
@@ -67,12 +68,13 @@ export async function startNode(at?: string): Promise<TestNode> {
   const mountRoot = join(base, 'mounts')
   clearTargets(mountRoot)
   const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
+  const layers = createLayers({ content: others.channel, pool, limits: DEFAULT_LIMITS })
   const parseScope = scopeParser([driver.name])
   const address = join(base, 'snapshots.sock')
   const bindings = [
     bind(Snapshots, snapshotsService(snapshots, parseScope)),
     bind(Diff, diffService(apply)),
-    bind(Unpack, unpackService(createUnpack({ snapshots, apply, leases }), parseScope)),
+    bind(Unpack, unpackService(createUnpack({ snapshots, layers, leases }), parseScope)),
     bind(Owner, ownerService(snapshots)),
   ]
   stack.use(await listen({ address, bindings, log }))
@@ -130,6 +132,7 @@ async function playOthers(base: string, heard: string[]) {
       if (!blob) throw new Fault('not-found', `content ${digest}: not found`)
       return blob
     },
+    verify: no,
   })
   const address = join(base, 'others.sock')
   const server = await listen({ address, bindings: [leases, content], log })

@@ -1,0 +1,80 @@
+import { lchownSync, statSync } from 'node:fs'
+import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import type { Digest } from '@gantry/model/digest'
+import type { Namespace } from '@gantry/model/namespace'
+import { type Channel, clientOf } from '@gantry/rpc/client'
+import { detectsCodec } from './diff/media-type.ts'
+import type { Applied } from './extract/job.ts'
+import type { Limits } from './extract/limits.ts'
+import type { Loose } from './extract/loose.ts'
+import type { Pool } from './extract/pool.ts'
+
+const SYNC_MS = 600_000 // it cannot be stopped, and belongs to several callers
+
+/** A layer's blob, and the folder it is laid out in. */
+export interface LayingOut {
+  readonly namespace: Namespace
+  readonly blob: { readonly digest: Digest; readonly mediaType: string }
+  readonly root: string
+  /** Is there nothing below it? Its whiteouts then leave no marks. */
+  readonly isBase: boolean
+}
+
+/** Lays layers out, each apart from those below, and joins them to those later. */
+export interface Layers {
+  /** @throws {Fault} as `Apply` */
+  layOut(what: LayingOut, signal: AbortSignal): Promise<Applied>
+  /** Its root takes after the one below, and so do the folders that only its paths imply.
+   * @param lowers folders of the layers below, nearest first; they are settled themselves */
+  settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<void>
+  /**
+   * Resolves when all that was written to the file system before the call is on disk. Those who ask while it is being
+   * written share the next round.
+   */
+  sync(root: string): Promise<void>
+}
+
+interface LayersParts {
+  /** The process that keeps the blobs. */
+  readonly content: Channel
+  readonly pool: Pool
+  readonly limits: Limits
+}
+
+export function createLayers({ content, pool, limits }: LayersParts): Layers {
+  const blobs = clientOf(Blobs, content)
+  return {
+    async layOut({ namespace, blob, root, isBase }, signal) {
+      const detect = detectsCodec(blob.mediaType)
+      const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
+      const flags = { detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
+      return await pool.run({ kind: 'apply', blob: path, root, ...flags }, signal)
+    },
+
+    async settle(root, { loose, lowers }, signal) {
+      const [nearest] = lowers
+      if (nearest === undefined) return
+      const { uid, gid } = statSync(nearest)
+      if (uid !== 0 || gid !== 0) lchownSync(root, uid, gid)
+      if (loose.implied.length === 0) return
+      await pool.run({ kind: 'settle', root, lowers, loose }, signal)
+    },
+
+    sync: shared((root) => pool.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),
+  }
+}
+
+/** One round at a time; a call gets a round that begins after it. */
+function shared(work: (root: string) => Promise<void>): (root: string) => Promise<void> {
+  let last: Promise<void> = Promise.resolve()
+  let next: Promise<void> | undefined // has not begun
+  return (root) => {
+    if (next) return next
+    next = last.then(() => {
+      next = undefined
+      return work(root)
+    })
+    last = next.catch(() => {})
+    return next
+  }
+}
