@@ -94,7 +94,7 @@ const downloads = config.max_concurrent_downloads
 const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, verify, downloads })
 const scrub = createScrub(parts)
 const push = createPush({ registry, blobs, leases, images, uploads: config.max_concurrent_uploads })
-const importArchive = createImport({ blobs, ingests, leases, images, unpacker })
+const importArchive = createImport({ blobs, ingests, leases, images, unpacker, verify })
 const exportArchive = createExport({ blobs, leases, images })
 await folder.sweep(ingests.ids())
 await scrub.resume(stop)

@@ -3,6 +3,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { parseDigest, sha256Of } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
 import { parseIndex, parseManifest } from '@gantry/model/manifest'
 import { parseNamespace } from '@gantry/model/namespace'
 import { hostPlatform, normalizePlatform, parsePlatform } from '@gantry/model/platform'
@@ -11,6 +12,7 @@ import type { ImageRecord } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import { createLayout, inPieces, type TestEntry, tarOf } from '../testing/archive.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
+import type { VerifyImage } from '../verify/verify-image.ts'
 import { createImport } from './import.ts'
 import { readStored } from './walk-stored.ts'
 
@@ -29,7 +31,7 @@ afterEach(() => parts[Symbol.asyncDispose]())
 async function load(
   bytes: Uint8Array,
   store: MessageInitShape<typeof ImageStoreSchema> = { extraReferences: [ANY] },
-  more: { mediaType?: string; compress?: boolean } = {},
+  more: { mediaType?: string; compress?: boolean; verify?: VerifyImage } = {},
 ) {
   const run = createImport({
     ...parts,
@@ -38,6 +40,7 @@ async function load(
       put: async (_, record) => void records.push(record),
     },
     unpacker: { plan: () => [], unpack: async () => undefined },
+    verify: more.verify ?? (async () => undefined),
   })
   await using progress = createProgress(undefined)
   const message = create(ImageStoreSchema, store)
@@ -328,6 +331,27 @@ test('a bomb is refused before it fills the disk', async () => {
   const bomb = zstdCompressSync(Buffer.alloc(300 * 1024 * 1024))
 
   await expect(load(bomb)).rejects.toMatchObject({ code: 'resource-exhausted' })
+})
+
+test('when a verifier objects to one image of an archive, none of them gets a record', async () => {
+  const layout = createLayout()
+  const [one, two] = [layout.image(['one']), layout.image(['two'])]
+  const tar = await tarOf(
+    layout.entries([
+      { ...one, ...tagged('one') },
+      { ...two, ...tagged('two') },
+    ]),
+  )
+  const asked: string[] = []
+  const verify: VerifyImage = async (name, { digest }) => {
+    asked.push(`${name} ${digest}`)
+    if (name === 'import:two') throw new Fault('unknown', 'not signed')
+  }
+
+  await expect(load(tar, undefined, { verify })).rejects.toMatchObject({ code: 'unknown', message: 'not signed' })
+
+  expect(asked).toEqual([`import:one ${one.digest}`, `import:two ${two.digest}`])
+  expect([names(), await ingestsLeft()]).toEqual([[], 0])
 })
 
 test('with a media type the archive is taken as it is', async () => {

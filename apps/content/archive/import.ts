@@ -8,6 +8,7 @@ import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Progress } from '../pull/progress.ts'
 import type { Unpacker } from '../pull/unpacker.ts'
+import type { VerifyImage } from '../verify/verify-image.ts'
 import { dockerIndex } from './docker-index.ts'
 import { importedRecords } from './names.ts'
 import { plainArchive } from './plain-archive.ts'
@@ -20,6 +21,8 @@ export interface ImportParts {
   readonly leases: Leases
   readonly images: Images
   readonly unpacker: Unpacker
+  /** Asked about every image before the first of them is unpacked. */
+  readonly verify: VerifyImage
 }
 
 export interface ImportRequest {
@@ -43,7 +46,7 @@ export type Import = (
  * Brings the images of an archive into a namespace:
  *
  *   lease -> files become blobs while the archive arrives -> index -> manifests are read, their parts are proven to be here
- *   -> unpack -> image records -> lease released
+ *   -> verify -> unpack -> image records -> lease released
  *
  * An import that fails leaves no image and no ingest; blobs stay until they are collected.
  *
@@ -65,6 +68,8 @@ export function createImport(parts: ImportParts): Import {
     const images = (await readStored(index, { ...parts, namespace }, parseIndex)).manifests
     const records = importedRecords(store, index, images)
     const manifests = await tieStored(index, { ...parts, namespace, platforms, wish: store })
+
+    for (const { name, target } of records) await parts.verify(name, target, signal)
 
     if (plans.length > 0) announce(manifests, progress)
     await parts.unpacker.unpack(plans, manifests, { holder, progress, signal })
