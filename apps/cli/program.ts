@@ -12,6 +12,9 @@ interface Entry {
 const COMMANDS: Readonly<Record<string, Entry>> = {
   up: { summary: 'run a node in the foreground', load: () => import('./commands/up.ts') },
   pull: { summary: 'fetch an image and unpack it', load: () => import('./commands/pull.ts') },
+  login: { summary: 'keep credentials for a registry', load: () => import('./commands/login.ts') },
+  logout: { summary: 'forget credentials for a registry', load: () => import('./commands/logout.ts') },
+  registry: { summary: 'show how registries are reached', load: () => import('./commands/registry.ts') },
   images: { summary: 'list images', load: () => import('./commands/images.ts') },
   content: { summary: 'list and verify blobs', load: () => import('./commands/content.ts') },
   push: { summary: 'bring an image to a registry', load: () => import('./commands/push.ts') },

@@ -5,6 +5,7 @@ import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import { Registries } from '@gantry/api/gantry/content/v1/registries_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { createKeyring } from '@gantry/client/credentials'
 import { dockerConfigFile } from '@gantry/client/docker-config'
@@ -34,6 +35,7 @@ import { plugins } from './plugins.ts'
 import { createPull } from './pull/pull.ts'
 import { createUnpacker } from './pull/unpacker.ts'
 import { createPush } from './push/push.ts'
+import { registriesService } from './registries-service.ts'
 import { createHosts } from './registry/hosts.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTransport } from './registry/transport.ts'
@@ -107,6 +109,7 @@ await using _server = await listen({
     bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet })),
     bind(Streaming, streamingService(streams)),
     bind(Blobs, blobsService(blobs, scrub)),
+    bind(Registries, registriesService({ registry, wallet })),
     bind(Owner, ownerService(blobs)),
     introspection(plugins(root)),
   ],

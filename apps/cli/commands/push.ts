@@ -2,6 +2,7 @@ import { normalizeReference } from '@gantry/model/reference'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { imageName } from '../image-name.ts'
+import { loginOf } from '../keyring.ts'
 import { openDisplay } from '../pull/show.ts'
 import { openSession, printJson } from '../session.ts'
 
@@ -29,7 +30,11 @@ export function createCommand(context: Context): Command {
       const quiet = options.quiet || session.json
       {
         using display = quiet ? undefined : openDisplay(context.stdout)
-        const wish = { ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
+        const wish = {
+          credentials: loginOf(context),
+          ...(plainHttp && { plainHttp }),
+          ...(platform !== undefined && { platform }),
+        }
         await client.images.push(name, { reference, options: wish }, (report) => display?.update(report), signal)
       }
       if (session.json) printJson(session, { name, reference })

@@ -1,4 +1,5 @@
 import type { Image } from '@gantry/client/images'
+import { loginOf } from '../keyring.ts'
 import type { Session } from '../session.ts'
 import { openDisplay } from './show.ts'
 
@@ -14,6 +15,7 @@ export interface PullWish {
 export async function pullImage(session: Session, reference: string, wish: PullWish): Promise<Image> {
   const { plainHttp, platform, unpack = true, out } = wish
   using display = out && openDisplay(out)
-  const options = { unpack, ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
+  const credentials = loginOf(session)
+  const options = { unpack, credentials, ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
   return await session.client.images.pull(reference, options, (report) => display?.update(report), session.signal)
 }

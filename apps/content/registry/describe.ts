@@ -1,11 +1,16 @@
 import { createHash } from 'node:crypto'
-import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
+import { type Descriptor, isIndex, isManifest, MEDIA } from '@gantry/model/descriptor'
 import { isDigest, sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { MAX_MANIFEST_BYTES } from '@gantry/model/manifest'
 import type { Reference } from '@gantry/model/reference'
 import { readBounded } from './body.ts'
 import type { Answer } from './transport.ts'
+
+/** What a registry may answer with when it is asked for an image. */
+export const MANIFEST_TYPES = [MEDIA.dockerManifest, MEDIA.dockerIndex, MEDIA.ociManifest, MEDIA.ociIndex, '*/*'].join(
+  ', ',
+)
 
 /** Reads the headers of a HEAD; undefined when they do not tell enough. */
 export function describe(reference: Reference, answer: Answer): Descriptor | undefined {

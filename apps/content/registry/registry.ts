@@ -1,8 +1,9 @@
-import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
+import type { Descriptor } from '@gantry/model/descriptor'
 import { Fault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
-import { describe, describeBody } from './describe.ts'
+import { describe, describeBody, MANIFEST_TYPES } from './describe.ts'
 import { urlOf } from './endpoint.ts'
+import { type Explained, explain } from './explain.ts'
 import { fetchFrom, type Range } from './fetch.ts'
 import { createHosts, type Hosts } from './hosts.ts'
 import { createPusher, type Pusher } from './push.ts'
@@ -13,8 +14,6 @@ import type { Transport } from './transport.ts'
 import { createServiceWallet, type Wallet } from './wallet.ts'
 
 export type { Source } from './site.ts'
-
-const ACCEPT = [MEDIA.dockerManifest, MEDIA.dockerIndex, MEDIA.ociManifest, MEDIA.ociIndex, '*/*'].join(', ')
 
 /** Reads from registries and writes to them: mirrors first, as the files about hosts say. */
 export interface Registry {
@@ -45,6 +44,8 @@ export interface Registry {
     of: { readonly digest: Descriptor['digest']; readonly artifactType: string },
     signal: AbortSignal,
   ): Promise<Descriptor[]>
+  /** What each endpoint says about a source. A pull asks the later ones only when the earlier ones fail. */
+  explain(source: Source, signal: AbortSignal): Promise<Explained[]>
   readonly push: Pusher
 }
 
@@ -81,6 +82,7 @@ export function createRegistry(given: RegistryParts): Registry {
       const sites = await sitesOf(parts, source, ['referrers'])
       return await firstOf(sites, (site) => fetchReferrers(parts.sender, { site, ...of }, signal), signal)
     },
+    explain: async (source, signal) => await explain(parts, source, signal),
     push: createPusher(parts),
   }
 }
@@ -96,7 +98,7 @@ async function resolveAt(
     method: 'HEAD',
     url: urlOf(site.endpoint, reference, 'manifests', object),
     what: `resolve ${reference.text}`,
-    headers: { accept: ACCEPT },
+    headers: { accept: MANIFEST_TYPES },
   })
   {
     await using head = await sender.send(errand, signal)

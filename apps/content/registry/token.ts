@@ -99,7 +99,7 @@ function oauthForm(url: URL, request: TokenRequest, { username, secret }: Creden
       ? { grant_type: 'refresh_token', refresh_token: secret }
       : { grant_type: 'password', username, password: secret }),
     service: request.parameters.service ?? '',
-    scope: scopesOf(request).join(' '),
+    ...(scopesOf(request).length > 0 && { scope: scopesOf(request).join(' ') }),
     client_id: CLIENT_ID,
   })
   const bytes = Buffer.from(form.toString())
