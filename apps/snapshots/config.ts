@@ -12,7 +12,12 @@ export const Config = z.strictObject({
   /** Put on every overlay mount, such as `["volatile"]`. */
   mount_options: z.array(z.string().min(1)).default([]),
   /** Threads that extract, measure and delete: one for each core, unless told. */
-  threads: z.number().int().min(1).max(64).default(Math.min(Math.max(availableParallelism(), 2), 16)),
+  threads: z
+    .number()
+    .int()
+    .min(1)
+    .max(64)
+    .default(Math.min(Math.max(availableParallelism(), 2), 16)),
   /** The most that one layer may ask for. */
   max_layer_bytes: count(DEFAULT_LIMITS.plainBytes),
   max_layer_entries: count(DEFAULT_LIMITS.entries),
