@@ -64,7 +64,9 @@ export async function sitesOf(
 /** A request to a site. Headers of the client are for the host it named, those of the file for the host they stand at. */
 export function errandFor(
   { endpoint, source, wallet, last }: Site,
-  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'> & { readonly scopes?: readonly string[] },
+  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body' | 'bulk'> & {
+    readonly scopes?: readonly string[]
+  },
 ): Errand {
   return {
     scopes: [`repository:${source.reference.path}:pull`],
