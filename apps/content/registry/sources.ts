@@ -57,6 +57,7 @@ async function nextAnswer(stream: Stream, signal: AbortSignal): Promise<AuthResp
   const abort = (): void => late.reject(gone)
   signal.addEventListener('abort', abort, { once: true })
   late.promise.catch(() => undefined)
+  if (signal.aborted) abort()
   try {
     for (let skipped = 0; skipped <= MAX_SKIPPED; skipped++) {
       const next = await Promise.race([stream.received.next(), late.promise])
