@@ -21,9 +21,11 @@ export interface RegistryOptions {
   readonly data?: string
   /** log the requests */
   readonly requests?: boolean
+  /** lines of `name:bcrypt hash`: who is let in; everybody unless told */
+  readonly users?: string
 }
 
-export async function startRegistry({ data, requests = false }: RegistryOptions = {}): Promise<Registry> {
+export async function startRegistry({ data, requests = false, users }: RegistryOptions = {}): Promise<Registry> {
   const dir = mkdtempSync(join(tmpdir(), 'gantry-registry-'))
   const host = `127.0.0.1:${await freePort()}`
   const config = {
@@ -31,10 +33,14 @@ export async function startRegistry({ data, requests = false }: RegistryOptions 
     log: { level: 'error', accesslog: { disabled: !requests } },
     storage: { filesystem: { rootdirectory: data ?? join(dir, 'data') } },
     http: { addr: host },
+    ...(users !== undefined && { auth: { htpasswd: { realm: 'here', path: join(dir, 'users') } } }),
   }
+  if (users !== undefined) writeFileSync(join(dir, 'users'), users)
   writeFileSync(join(dir, 'config.yml'), JSON.stringify(config)) // JSON is YAML too
   const daemon = startDaemon(['docker-registry', 'serve', join(dir, 'config.yml')], { OTEL_TRACES_EXPORTER: 'none' })
-  await until('the registry answers', async () => (await fetch(`http://${host}/v2/`)).ok, { context: daemon.log })
+  await until('the registry answers', async () => [200, 401].includes((await fetch(`http://${host}/v2/`)).status), {
+    context: daemon.log,
+  })
 
   return {
     ...openRegistry(host),
