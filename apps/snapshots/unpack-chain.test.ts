@@ -77,14 +77,17 @@ describe.skipIf(process.getuid?.() !== 0)('a chain of layers (skipped without ro
       mkdirSync(at)
       await unpackAndKill(at, folder)
 
-      await using node = await startNode(at)
-      const top = await unpackAll(node, archives)
-      const tree = await treeOf(node, top)
-      expected ??= await applied(archives)
+      {
+        await using node = await startNode(at)
+        const top = await unpackAll(node, archives)
+        const tree = await treeOf(node, top)
+        expected ??= await applied(archives)
 
-      expect(tree).toEqual(expected)
-      expect(await names(node)).toHaveLength(archives.length)
-      await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(archives.length), 10_000)
+        expect(tree).toEqual(expected)
+        expect(await names(node)).toHaveLength(archives.length)
+        await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(archives.length), 10_000)
+      }
+      rmSync(at, { recursive: true })
     }
   })
 

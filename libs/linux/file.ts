@@ -115,10 +115,14 @@ function measured(read: (buffer: Uint8Array) => number): Uint8Array {
   }
 }
 
-function timespecs(...times: readonly bigint[]): Uint8Array {
-  const words = times.flatMap((time) => {
+const words = new BigInt64Array(4) // used again by each call: a thread makes one at a time
+const wordBytes = new Uint8Array(words.buffer)
+
+function timespecs(atime: bigint, mtime: bigint): Uint8Array {
+  for (const [index, time] of [atime, mtime].entries()) {
     const nanoseconds = ((time % NANOSECONDS) + NANOSECONDS) % NANOSECONDS
-    return [(time - nanoseconds) / NANOSECONDS, nanoseconds]
-  })
-  return new Uint8Array(new BigInt64Array(words).buffer)
+    words[2 * index] = (time - nanoseconds) / NANOSECONDS
+    words[2 * index + 1] = nanoseconds
+  }
+  return wordBytes
 }

@@ -68,6 +68,21 @@ describe.skipIf(process.getuid?.() !== 0)(
       applyBytes(archive(...parts), { overlay: true, lowers })
     const names = () => listTree(root).map((line) => line.split(' ')[0])
 
+    test('a file keeps the owner of its entry in folders that hand their group on', async () => {
+      await apply(
+        file('before/a'),
+        folder('before', { mode: 0o2755, gid: 50 }),
+        file('before/b'),
+        folder('shared', { mode: 0o2755, gid: 50 }),
+        file('shared/implied/c'),
+        { ...file('shared/d'), uid: 3, gid: 4 },
+      )
+
+      for (const path of ['before/a', 'before/b', 'shared/implied/c'])
+        expect([path, statSync(join(root, path)).gid]).toEqual([path, 0])
+      expect(statSync(join(root, 'shared/d'))).toMatchObject({ uid: 3, gid: 4 })
+    })
+
     test('a tree comes out as GNU tar lays it out: modes, owners, nanoseconds, links, devices, attributes, long names', async () => {
       const source = join(base, 'source')
       const other = join(base, 'tar')

@@ -40,6 +40,7 @@ interface OpenFile {
   readonly entry: Entry
   readonly path: ByteString
   readonly fd: number
+  readonly isOfRoot: boolean
 }
 
 /**
@@ -59,7 +60,8 @@ export function createExtraction({ overlay, limits }: Layout): Extraction {
         if (target.kind === 'opaque') return tree.hideAll(folder)
         const path = join(folder, target.base)
         if (target.kind === 'whiteout') return tree.hide(path, entry)
-        if (entry.type === 'file') file = { entry, path, fd: openNew(tree, path, entry) }
+        if (entry.type === 'file')
+          file = { entry, path, fd: openNew(tree, path, entry), isOfRoot: tree.givesToRoot(folder) }
         else if (entry.type === 'hard-link') placeLink(tree, path, { entry, limits })
         else if (entry.type === 'folder') tree.placeFolder(path, entry)
         else placeOther(tree, path, entry)
@@ -89,12 +91,12 @@ function openNew(tree: LayerTree, path: ByteString, { mode }: Entry): number {
   return tree.place(path, () => openSync(toPath(path), NEW_FILE, mode))
 }
 
-function finishFile({ entry, path, fd }: OpenFile): void {
+function finishFile({ entry, ...file }: OpenFile): void {
   try {
-    ownFile({ fd, path }, entry)
-    futimesNs(fd, accessTime(entry), entry.mtime)
+    ownFile(file, entry)
+    futimesNs(file.fd, accessTime(entry), entry.mtime)
   } finally {
-    closeSync(fd)
+    closeSync(file.fd)
   }
 }
 

@@ -9,6 +9,7 @@ import { join, namesIn, removeTree, statOf, toPath } from './tree.ts'
 
 const S_IFCHR = 0o020000
 const IMPLIED_MODE = 0o755 // of a folder that neither an entry nor a layer below describes
+const AS_ROOT = process.geteuid?.() === 0 && process.getegid?.() === 0
 const OPAQUE = 'trusted.overlay.opaque'
 const YES = Buffer.from('y')
 
@@ -23,6 +24,7 @@ export class LayerTree {
   readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
   readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
   readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
+  readonly #givers = new Map<ByteString, boolean>() // answers of givesToRoot
   readonly #implied = new Set<ByteString>() // folders that no entry has described yet
 
   /**
@@ -43,12 +45,25 @@ export class LayerTree {
     return made
   }
 
+  /**
+   * Does a file made in this folder belong to 0:0 at first? One with the setgid bit hands its group on; on some mounts all
+   * of them do.
+   */
+  givesToRoot(folder: ByteString): boolean {
+    const known = this.#givers.get(folder)
+    if (known !== undefined) return known
+    const gives = AS_ROOT && statOf(folder || '/')?.gid === 0
+    this.#givers.set(folder, gives)
+    return gives
+  }
+
   /** A folder that is there already keeps what is in it. */
   placeFolder(path: ByteString, entry: Entry): void {
     const replacesMark = this.#marks.has(path)
     if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
     this.#brought.add(path)
     this.#implied.delete(path)
+    this.#givers.delete(path)
     own(path, entry)
     if (replacesMark) this.#markOpaque(path)
     this.#times.set(path, entry)
@@ -95,6 +110,7 @@ export class LayerTree {
     removeTree(path, (gone) => {
       for (const noted of [this.#brought, this.#marks, this.#cleared, this.#times, this.#implied]) noted.delete(gone)
     })
+    this.#givers.clear()
     this.folders.forget()
   }
 
@@ -118,6 +134,7 @@ export class LayerTree {
     if (stat.isDirectory()) rmdirSync(toPath(path))
     else unlinkSync(toPath(path))
     this.#implied.delete(path)
+    this.#givers.clear()
     this.folders.forget()
     return false
   }

@@ -28,9 +28,17 @@ export function ownLink(path: ByteString, { uid, gid, xattrs }: Omit<Ownership, 
   setXattrs(path, xattrs)
 }
 
+/** A file of ours whose content was just written. */
+interface WrittenFile {
+  readonly fd: number
+  readonly path: ByteString
+  /** Did the kernel give it to 0:0? A chown that changes nothing still costs a tenth of the file. */
+  readonly isOfRoot: boolean
+}
+
 /** As `own` for a file whose content was just written; that took setuid bits and capabilities away too. */
-export function ownFile(file: { readonly fd: number; readonly path: ByteString }, owner: Ownership): void {
-  fchownSync(file.fd, owner.uid, owner.gid)
+export function ownFile(file: WrittenFile, owner: Ownership): void {
+  if (!file.isOfRoot || owner.uid !== 0 || owner.gid !== 0) fchownSync(file.fd, owner.uid, owner.gid)
   if ((owner.mode & SPECIAL_BITS) !== 0) fchmodSync(file.fd, owner.mode)
   setXattrs(file.path, owner.xattrs)
 }

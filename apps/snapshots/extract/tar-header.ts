@@ -60,7 +60,7 @@ export function parseHeader(block: Buffer): RawHeader {
 
 /** A block of zeros: two of them end an archive. */
 export function isZeroBlock(block: Buffer): boolean {
-  return block.every((byte) => byte === 0)
+  return block[0] === 0 && block.every((byte) => byte === 0)
 }
 
 /** The name a long-name block carries: all up to the first NUL. */
@@ -80,36 +80,45 @@ export function malformed(state: string): Fault {
 }
 
 function text(block: Buffer, offset: number, length: number, terminated = true): ByteString {
-  const bytes = block.subarray(offset, offset + length)
-  const end = terminated ? bytes.indexOf(0) : -1
-  return bytes.toString('latin1', 0, end < 0 ? bytes.length : end)
+  const end = terminated ? block.indexOf(0, offset) : -1
+  return block.toString('latin1', offset, end < 0 || end > offset + length ? offset + length : end)
 }
 
 /** The sum counts its own field as spaces; some old writers summed signed bytes. */
 function checksumHolds(block: Buffer): boolean {
   let unsigned = 8 * 32
-  let signed = 8 * 32
+  let negative = 0 // bytes that are below zero for those who count with signs
   for (let index = 0; index < BLOCK; index++) {
-    if (index >= 148 && index < 156) continue
+    if (index === 148) index = 156
     const byte = block[index] ?? 0
     unsigned += byte
-    signed += byte < 128 ? byte : byte - 256
+    negative += byte >> 7
   }
   const stored = number(block, 148, 8, 'checksum')
-  return stored === unsigned || stored === signed
+  return stored === unsigned || stored === unsigned - 256 * negative
 }
 
 /** Octal text, or a big-endian two's complement number when the top bit of the first byte is set. */
 function number(block: Buffer, offset: number, length: number, what: string): number {
   const first = block[offset] ?? 0
   if ((first & 0x80) === 0) {
-    const digits = text(block, offset, length, false).replace(/^[ \0]+|[ \0]+$/g, '')
-    if (digits === '') return 0
-    if (!/^[0-7]+$/.test(digits)) throw malformed(`a ${what} is not a number`)
-    return Number.parseInt(digits, 8)
+    let [start, end] = [offset, offset + length]
+    while (start < end && isBlank(block[start])) start++
+    while (start < end && isBlank(block[end - 1])) end--
+    let value = 0
+    for (let index = start; index < end; index++) {
+      const digit = (block[index] ?? 0) - 0x30
+      if (digit < 0 || digit > 7) throw malformed(`a ${what} is not a number`)
+      value = value * 8 + digit
+    }
+    return value
   }
   let value = BigInt(first & 0x3f) - ((first & 0x40) === 0 ? 0n : 64n)
   for (let index = 1; index < length; index++) value = value * 256n + BigInt(block[offset + index] ?? 0)
   if (value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER) throw malformed(`a ${what} is out of range`)
   return Number(value)
+}
+
+function isBlank(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0
 }
