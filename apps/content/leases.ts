@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { Leases as LeasesService } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import type { Digest } from '@gantry/model/digest'
 import { ignoring } from '@gantry/model/fault'
@@ -27,7 +28,21 @@ export interface Leases {
   /** Does any lease of the namespace that has not expired hold on to it? Slow: asks for all of them. */
   isHeld(namespace: Namespace, thing: Leased, signal: AbortSignal): Promise<boolean>
   /** A lease for a day, for a call that came without one; disposing gives it back. */
-  create(namespace: Namespace, signal: AbortSignal): Promise<AsyncDisposable & { readonly id: string }>
+  create(namespace: Namespace, signal: AbortSignal): Promise<OwnLease>
+  /**
+   * The lease for a purpose: the same one for all who want it at once, given back by the last of them. One that a crash
+   * left behind is gone on with, and what it holds stays held until then.
+   */
+  take(namespace: Namespace, purpose: string, signal: AbortSignal): Promise<OwnLease>
+}
+
+interface OwnLease extends AsyncDisposable {
+  readonly id: string
+}
+
+interface Taken {
+  users: number
+  ready: Promise<unknown>
 }
 
 export function createLeases(metadata: Channel, log: Log): Leases {
@@ -35,6 +50,17 @@ export function createLeases(metadata: Channel, log: Log): Leases {
   const quietly = async (what: string, work: Promise<unknown>): Promise<void> => {
     await work.catch((error: unknown) => log.debug({ err: error }, what))
   }
+  const taken = new Map<string, Taken>()
+  const make = async (namespace: Namespace, id: string, signal: AbortSignal): Promise<string> => {
+    const labels = { [EXPIRE]: new Date(Date.now() + DAY_MS).toISOString() }
+    const { lease } = await client.create({ id, labels }, { namespace, signal })
+    return lease?.id ?? ''
+  }
+  const giveBack = (namespace: Namespace, id: string): Promise<void> =>
+    quietly(
+      'A lease is left to its expiry',
+      client.delete({ id }, { namespace, signal: AbortSignal.timeout(CLEANUP_MS) }),
+    )
   return {
     async add({ namespace, lease }, thing, signal) {
       if (lease !== undefined) await client.addResource({ id: lease, resource: toWire(thing) }, { namespace, signal })
@@ -56,17 +82,34 @@ export function createLeases(metadata: Channel, log: Log): Leases {
       return false
     },
     async create(namespace, signal) {
-      const labels = { [EXPIRE]: new Date(Date.now() + DAY_MS).toISOString() }
-      const { lease } = await client.create({ labels }, { namespace, signal })
-      const id = lease?.id ?? ''
-      return {
-        id,
-        [Symbol.asyncDispose]: () =>
-          quietly(
-            'A lease is left to its expiry',
-            client.delete({ id }, { namespace, signal: AbortSignal.timeout(CLEANUP_MS) }),
-          ),
+      const id = await make(namespace, '', signal)
+      return { id, [Symbol.asyncDispose]: () => giveBack(namespace, id) }
+    },
+    async take(namespace, purpose, signal) {
+      const id = `gantry-${createHash('sha256').update(purpose).digest('hex').slice(0, 32)}`
+      const key = `${namespace}/${id}`
+      const lease = taken.get(key) ?? { users: 0, ready: Promise.resolve() }
+      taken.set(key, lease)
+      lease.users++
+      // one after the other: what one gives back must not be what the next one has just been told exists
+      const ready = lease.ready.then(() => ignoring('already-exists', make(namespace, id, signal)))
+      lease.ready = ready.catch(() => undefined)
+      const leave = async (): Promise<void> => {
+        lease.users--
+        if (lease.users > 0) return
+        lease.ready = lease.ready.then(async () => {
+          if (lease.users === 0) await giveBack(namespace, id)
+          if (lease.users === 0) taken.delete(key)
+        })
+        await lease.ready
       }
+      try {
+        await ready
+      } catch (error) {
+        await leave()
+        throw error
+      }
+      return { id, [Symbol.asyncDispose]: leave }
     },
   }
 }

@@ -18,9 +18,9 @@ export interface Follower extends AsyncDisposable {
   digest(): Promise<string>
 }
 
-/** @param threads how many there are at most; each starts when it is first needed */
+/** @param threads how many there are; the first one starts at once, the others when they are needed */
 export function createHashers(threads: number): Hashers {
-  const pool: Thread[] = []
+  const pool: Thread[] = [startThread()]
   let ids = 0
   return {
     follow(fd) {

@@ -7,6 +7,7 @@ import type { Writer } from '../blobs/writer.ts'
 import type { Holder } from '../leases.ts'
 import { BULK_CHUNK } from '../registry/bulk.ts'
 import type { Registry, Source } from '../registry/registry.ts'
+import type { Flights } from './flights.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
@@ -18,11 +19,12 @@ export interface Download extends Holder {
   readonly ingests: Ingests
   readonly registry: Registry
   readonly progress: Progress
+  readonly flights: Flights
 }
 
 /**
  * Brings one blob into the namespace: network to file, hashed on the way, visible only once it is proven. What an
- * earlier attempt left is gone on with. When it fails, or the signal is aborted, no ingest stays.
+ * earlier attempt left is gone on with, and what another pull brings meanwhile is waited for. When it fails, or the signal is aborted, no ingest stays.
  *
  * @throws {Fault} `failed-precondition` when the registry sends other bytes than the descriptor says; else as `Registry.fetch`
  */
@@ -30,6 +32,7 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
   const { namespace, blobs, progress, source } = to
   if (descriptor.size === 0n)
     throw new Fault('invalid-argument', `Cannot fetch ${descriptor.digest}: its descriptor says that it is empty`)
+  using _ = blobs.has(namespace, descriptor.digest) ? undefined : await to.flights.join(descriptor.digest, signal)
   const writer = await openWriter(descriptor, to, signal)
   if (!writer) {
     const { labels } = blobs.info(namespace, descriptor.digest)

@@ -14,6 +14,7 @@ import type { Registry, Source } from '../registry/registry.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
 import { choose } from './choose.ts'
 import { download } from './download.ts'
+import { createFlights, type Flights } from './flights.ts'
 import { recordsFor } from './image-names.ts'
 import { createJobs, type Jobs, together } from './jobs.ts'
 import { childLabels } from './labels.ts'
@@ -62,9 +63,11 @@ export type Pull = (
  * `failed-precondition` when registry or image make no sense
  */
 export function createPull(parts: PullParts): Pull {
+  const flights = createFlights()
   return async ({ source, store, platforms }, { namespace, lease }, { progress, signal }) => {
     const { reference } = source
-    await using own = lease === undefined ? await parts.leases.create(namespace, signal) : undefined
+    await using own =
+      lease === undefined ? await parts.leases.take(namespace, `pull ${reference.text}`, signal) : undefined
     const holder: Holder = { namespace, lease: lease ?? own?.id }
     const plans = parts.unpacker.plan(store.unpacks)
 
@@ -79,7 +82,7 @@ export function createPull(parts: PullParts): Pull {
     progress.say(`Pulling from ${reference.text}`)
     progress.say('fetching image content', reference.text)
     const jobs = createJobs(parts.downloads, signal)
-    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs })
+    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs, flights })
     const manifests = await walk(target, [reference.text], 0)
 
     await parts.unpacker.unpack(plans, manifests, { holder, progress, signal })
@@ -95,6 +98,7 @@ export function createPull(parts: PullParts): Pull {
 interface Walking extends PullParts, Holder, PullRequest {
   readonly progress: Progress
   readonly jobs: Jobs
+  readonly flights: Flights
 }
 
 /** Fetches what hangs below a descriptor and returns the manifests whose layers are here. */

@@ -53,8 +53,15 @@ function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> 
   const held = new Map([['held', new Set<string>()]])
   const nameOf = (thing: Parameters<Leases['add']>[1]) =>
     'content' in thing ? `content ${thing.content}` : `ingests ${thing.ingest}`
+  const create = async () => {
+    const id = `own-${held.size}`
+    held.set(id, new Set())
+    return { id, [Symbol.asyncDispose]: async () => void held.delete(id) }
+  }
   return {
     held,
+    create,
+    take: create,
     async add({ lease }, thing) {
       if (lease === undefined) return
       const things = held.get(lease)
@@ -65,10 +72,5 @@ function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> 
       held.get(lease ?? '')?.delete(nameOf(thing))
     },
     isHeld: async (_, thing) => [...held.values()].some((things) => things.has(nameOf(thing))),
-    async create() {
-      const id = `own-${held.size}`
-      held.set(id, new Set())
-      return { id, [Symbol.asyncDispose]: async () => void held.delete(id) }
-    },
   }
 }
