@@ -47,7 +47,7 @@ import { transferService } from './transfer-service.ts'
 import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
 
-const HASHING_THREADS = Math.min(availableParallelism(), 4)
+const HASHING_THREADS = Math.max(1, Math.min(availableParallelism() - 1, 4)) // a core is left for receiving
 const BACKOFF_MS = 100 // before a registry is asked again
 
 const { log, stop, options } = await startProcess('content', process.argv.slice(2))
