@@ -6,7 +6,7 @@ import type { Envelope } from '@gantry/client/events'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { largeImage } from './bench/large-image.ts'
 import { until } from './harness/daemon.ts'
-import { commandOf, family } from './harness/leaks.ts'
+import { processOf, signal } from './harness/kill.ts'
 import { openRegistry } from './harness/registry.ts'
 import { onGantry, type Target } from './harness/target.ts'
 import { rows } from './harness/text.ts'
@@ -198,23 +198,6 @@ onGantry((target) => {
 
 function byService(topics: readonly string[]): Partial<Record<string, string[]>> {
   return Object.groupBy(topics, (topic) => topic.split('/')[1] ?? '')
-}
-
-function processOf(target: Target, name: string): number | undefined {
-  const is = (pid: number) => {
-    const command = commandOf(pid)
-    return name === 'nats-server' ? /^\S*nats-server /.test(command) : command.includes(`apps/${name}/main`)
-  }
-  return family(target.daemon.pid).find(is)
-}
-
-/** Waits until the process is there, sends it the signal and returns its pid. */
-async function signal(target: Target, name: string, what: NodeJS.Signals): Promise<number> {
-  await until(`${name} runs`, () => processOf(target, name) !== undefined)
-  const pid = processOf(target, name)
-  if (pid === undefined || pid < 2) throw new Error(`${name} does not run`) // kill(-1) would be everybody
-  process.kill(pid, what)
-  return pid
 }
 
 async function pidOf(target: Target, id: string): Promise<number> {

@@ -1,0 +1,94 @@
+/** What a registry is asked for, by many clients at once and after `content` was killed in the middle. */
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createClient } from '@gantry/client/client'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { largeImage } from './bench/large-image.ts'
+import { until } from './harness/daemon.ts'
+import type { Blob, Image } from './harness/image.ts'
+import { processOf, signal } from './harness/kill.ts'
+import { type Registry, startRegistry } from './harness/registry.ts'
+import { onGantry } from './harness/target.ts'
+import { words } from './harness/text.ts'
+
+const CLIENTS = 20
+const KILLS = Number(process.env.GANTRY_E2E_KILLS ?? 10)
+const LAST_KILL_MS = 500 // a pull takes about as long
+
+onGantry((target) => {
+  let registry: Registry
+  beforeAll(async () => {
+    registry = await startRegistry({ requests: true })
+  })
+  afterAll(() => registry[Symbol.asyncDispose]())
+
+  const pull = async (reference: string, namespace = target().namespace) => {
+    await using client = createClient({ address: target().address, namespace })
+    return await client.images.pull(reference, { unpack: false }, () => undefined, AbortSignal.timeout(60_000))
+  }
+  const bytesHere = (folder: string) =>
+    readdirSync(join(target().dir, 'root', 'content', folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => ({ name: entry.name, size: statSync(join(entry.parentPath, entry.name)).size }))
+
+  test(`${CLIENTS} clients in two namespaces that pull the same image at once: each blob is asked for once`, async () => {
+    const image = largeImage(100)
+    const reference = await registry.push('crowd', '1', image)
+    const other = target().anotherNamespace()
+
+    const pulls = Array.from({ length: CLIENTS }, (_, at) => pull(reference, at % 2 === 0 ? target().namespace : other))
+    const digests = new Set((await Promise.all(pulls)).map(({ target: { digest } }) => digest))
+
+    expect([...digests]).toEqual([image.manifest.digest])
+    const counts = blobsOf(image).map(({ digest }) => fetches(registry, digest).length)
+    expect(counts).toEqual(blobsOf(image).map(() => 1))
+  })
+
+  test(`content is killed at ${KILLS} moments of a pull: the next pull asks for the rest only, and nothing is left`, async () => {
+    for (let round = 0; round < KILLS; round++) {
+      const image = largeImage(200 + round)
+      const reference = await registry.push(`killed-${round}`, '1', image)
+      const isOfImage = ({ name }: { name: string }) => blobsOf(image).some(({ digest }) => digest.endsWith(name))
+      const first = pull(reference).then(
+        () => 'done',
+        () => 'failed',
+      )
+      await sleep(Math.random() * LAST_KILL_MS)
+      const before = await signal(target(), 'content', 'SIGKILL')
+      const outcome = await first
+      await until('it ended', () => processOf(target(), 'content') !== before)
+      const here = sum([...bytesHere('blobs').filter(isOfImage), ...bytesHere('ingest')])
+      const asked = registry.requests().length
+      await until('content is back', () => processOf(target(), 'content') !== undefined)
+
+      expect((await pull(reference)).target.digest).toBe(image.manifest.digest)
+
+      const again = blobsOf(image).flatMap(({ digest }) => fetches(registry, digest, asked))
+      expect({ outcome, bytes: again.reduce((total, size) => total + size, 0) }).toEqual({
+        outcome,
+        bytes: sum(blobsOf(image)) - here,
+      })
+      expect((await target().ctr(['images', 'check', `name==${reference}`])).stdout).toContain('complete')
+      expect(words((await target().ctr(['leases', 'ls', '-q'])).stdout)).toEqual([])
+      expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
+      expect(readdirSync(join(target().dir, 'root', 'content', 'ingest'))).toEqual([])
+    }
+  }, 300_000)
+})
+
+function blobsOf({ manifest, config, layers }: Image): Blob[] {
+  return [manifest, config, ...layers]
+}
+
+/** How many bytes the registry sent each time the object was asked for, from `offset` of its log on. */
+function fetches(registry: Registry, digest: string, offset = 0): number[] {
+  const lines = registry.requests().slice(offset).split('\n')
+  return lines
+    .filter((line) => line.includes('"GET /v2/') && line.includes(`/${digest} `))
+    .map((line) => Number(/" 20\d (\d+) "/.exec(line)?.[1]))
+}
+
+function sum(sized: readonly { readonly size: number }[]): number {
+  return sized.reduce((total, { size }) => total + size, 0)
+}
