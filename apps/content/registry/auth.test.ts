@@ -89,6 +89,26 @@ test('a name and a password are posted to the token server', async () => {
   })
 })
 
+test('a header for a host is for its token server as well, when that is the same', async () => {
+  const keys: unknown[] = []
+  const answer = (good: string) => (seen: Seen, response: ServerResponse) => {
+    if (seen.url.startsWith('/token')) {
+      keys.push(response.req.headers['x-api-key'])
+      grant(response)
+    } else if (seen.authorization) response.end(BLOB)
+    else challenge(response, `http://${good || response.req.headers.host}/token`)
+  }
+  const elsewhere = await startRecording(answer(''))
+  const registry = openRegistry()
+  for (const { host } of [await startRecording(answer('')), await startRecording(answer(elsewhere.host))]) {
+    const headers = { 'X-Api-Key': 'key', host: 'other', Range: 'bytes=5-' }
+    const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers }
+    for await (const chunk of registry.fetch(source, DESCRIPTOR, 0n, signal)) expect(chunk).toEqual(BLOB)
+  }
+
+  expect(keys).toEqual(['key', undefined])
+})
+
 test('an identity token is posted as a refresh token', async () => {
   const { host, seen } = await startGuarded((_, response) => grant(response))
 

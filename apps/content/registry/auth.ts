@@ -20,6 +20,8 @@ export interface Access {
   readonly scopes: readonly string[]
   readonly wallet: Wallet
   readonly dial: Dial
+  /** Of the request: its token server gets them too, when it is the same host. */
+  readonly headers: Readonly<Record<string, string>>
 }
 
 /** How to be let in. */
@@ -109,8 +111,8 @@ async function obtain(parts: Obtaining, signal: AbortSignal): Promise<Token> {
   const { transport, access, challenge, found, answer, now } = parts
   if (challenge.scheme === 'basic')
     return { header: basicHeader(found, answer.url.host), expiresAtMs: now() + BASIC_S * 1000 }
-  const { scopes, dial } = access
-  const request = { registry: answer.url, parameters: challenge.parameters, scopes, credentials: found, dial }
+  const { scopes, dial, headers } = access
+  const request = { registry: answer.url, parameters: challenge.parameters, scopes, credentials: found, dial, headers }
   const { token, expiresInS } = await fetchToken(transport, request, signal)
   return { header: `Bearer ${token}`, expiresAtMs: now() + Math.max(expiresInS * 1000 - MARGIN_MS, 1000) }
 }

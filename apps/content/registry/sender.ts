@@ -96,9 +96,9 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
   }
 }
 
-function accessOf({ endpoint, scopes, wallet }: Errand): Access {
+function accessOf({ endpoint, scopes, wallet, headers }: Errand): Access {
   const { origin, own, dial } = endpoint
-  return { origin, own, scopes, wallet, dial }
+  return { origin, own, scopes, wallet, dial, headers }
 }
 
 type Outcome =

@@ -8,6 +8,8 @@ import type { Wallet } from './wallet.ts'
 
 const USER_AGENT = 'gantry'
 const ATTEMPTS_BEFORE_NEXT = 2 // where there is another endpoint to ask
+/** What only a request itself can know. */
+const OF_THE_REQUEST = ['connection', 'content-length', 'content-type', 'expect', 'host', 'range', 'transfer-encoding']
 const MAX_EARLIER = 500 // characters about endpoints that failed before the last one
 
 /** A repository, and what the client wants to be said to its host. */
@@ -75,8 +77,8 @@ export function errandFor(
     ...(last ? {} : { attempts: ATTEMPTS_BEFORE_NEXT }),
     headers: {
       'user-agent': USER_AGENT,
-      ...(endpoint.own ? lowerCase(source.headers) : {}),
-      ...endpoint.headers,
+      ...(endpoint.own ? usable(source.headers) : {}),
+      ...usable(endpoint.headers),
       'accept-encoding': 'identity',
       ...request.headers,
     },
@@ -111,6 +113,7 @@ export function withEarlier(last: Fault, earlier: readonly Fault[]): Fault {
   })
 }
 
-function lowerCase(headers: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
+function usable(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const lower = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value] as const)
+  return Object.fromEntries(lower.filter(([name]) => !OF_THE_REQUEST.includes(name)))
 }

@@ -8,6 +8,7 @@ const MAX_TOKEN_BYTES = 64 * 1024
 const DEFAULT_EXPIRY_S = 60
 const MAX_EXPIRY_S = 24 * 3600
 const TOKEN = /^[\x21-\x7e]{1,32768}$/ // what may stand in a header
+const OF_THE_REQUEST = ['accept', 'authorization', 'content-length', 'content-type', 'range']
 const CLIENT_ID = 'gantry'
 /** What servers answer that only know GET; 405 counts for a password only, since GET has no place for a token. */
 const NO_POST = [400, 401, 404, 405]
@@ -23,6 +24,8 @@ export interface TokenRequest {
   readonly credentials: Credentials | undefined
   /** How the registry is connected to. */
   readonly dial: Dial
+  /** What is said to the registry. */
+  readonly headers: Readonly<Record<string, string>>
 }
 
 /**
@@ -43,13 +46,15 @@ export async function fetchToken(
   if (credentials) checkRealm(registry, realm)
   const dial = dialFor(request, realm)
   if (credentials) {
-    await using answer = await ask(transport, { ...oauthForm(realm, request, credentials), dial }, signal)
+    const form = oauthForm(realm, request, credentials)
+    const headers = { ...headersFor(request, realm), ...form.headers }
+    await using answer = await ask(transport, { ...form, headers, dial }, signal)
     const getMayHelp = NO_POST.includes(answer.status) && (answer.status !== 405 || credentials.username !== '')
     if (!getMayHelp) return await readToken(answer, credentials)
   }
   const { username, secret } = credentials ?? {}
   const basic = Buffer.from(`${username}:${secret}`).toString('base64')
-  const headers = { accept: 'application/json', ...(credentials && { authorization: `Basic ${basic}` }) }
+  const headers = { ...headersFor(request, realm), ...(credentials && { authorization: `Basic ${basic}` }) }
   await using answer = await ask(transport, { method: 'GET', url: questionUrl(realm, request), headers, dial }, signal)
   return await readToken(answer, credentials)
 }
@@ -79,6 +84,14 @@ function checkRealm(registry: URL, realm: URL): void {
 /** Who may vouch for the registry may vouch for its token server; the rest is for the very same host. */
 function dialFor({ registry, dial }: TokenRequest, realm: URL): Dial {
   return realm.hostname === registry.hostname ? dial : { ...PLAIN_DIAL, ca: dial.ca }
+}
+
+/** What is said to a host stays there; who we are may be known. */
+function headersFor({ registry, headers }: TokenRequest, realm: URL): Record<string, string> {
+  const said = Object.entries(headers).filter(
+    ([name]) => name === 'user-agent' || (realm.origin === registry.origin && !OF_THE_REQUEST.includes(name)),
+  )
+  return { ...Object.fromEntries(said), accept: 'application/json' }
 }
 
 function scopesOf({ parameters, scopes }: TokenRequest): string[] {
@@ -112,7 +125,6 @@ function oauthForm(url: URL, request: TokenRequest, { username, secret }: Creden
       },
     },
     headers: {
-      accept: 'application/json',
       'content-type': 'application/x-www-form-urlencoded; charset=utf-8',
       'content-length': String(bytes.length),
     },

@@ -147,7 +147,7 @@ const CAUSES: Readonly<Record<string, readonly [why: string, transient: boolean]
   UND_ERR_SOCKET: ['the connection was closed', true],
   UND_ERR_CONNECT_TIMEOUT: ['no connection within the time', false],
   UND_ERR_HEADERS_TIMEOUT: ['it does not answer', false],
-  UND_ERR_BODY_TIMEOUT: ['its answer stalled', false],
+  UND_ERR_BODY_TIMEOUT: ['its answer stalled', true],
   ERR_SSL_WRONG_VERSION_NUMBER: ['it does not speak TLS, and plain HTTP was not asked for', false],
   ERR_SSL_PACKET_LENGTH_TOO_LONG: ['it does not speak TLS, and plain HTTP was not asked for', false],
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: ['the answer ended early', true],

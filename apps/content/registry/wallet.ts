@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Found } from '@gantry/client/credentials'
 
+const MAX_HOSTS = 1024 // remembered at the same time
 const SERVICE_MS = 30_000 // how long the service remembers what its own files say
 
 /** Whose credentials are meant. */
@@ -36,6 +37,7 @@ export function createServiceWallet(find: FindCredentials, now: () => number): W
       const entry = fresh(host)
       if (entry) return entry.found
       const found = await find(host, signal)
+      if (kept.size >= MAX_HOSTS) kept.clear()
       kept.set(host, { found, untilMs: now() + SERVICE_MS })
       return found
     },
