@@ -38,10 +38,12 @@ interface LayersParts {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
+  /** For syncs: they wait for the disk, and would keep a thread from work. */
+  readonly syncs: Pool
   readonly limits: Limits
 }
 
-export function createLayers({ content, pool, limits }: LayersParts): Layers {
+export function createLayers({ content, pool, syncs, limits }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
   return {
     async layOut({ namespace, blob, root, isBase }, signal) {
@@ -60,7 +62,7 @@ export function createLayers({ content, pool, limits }: LayersParts): Layers {
       await pool.run({ kind: 'settle', root, lowers, loose }, signal)
     },
 
-    sync: shared((root) => pool.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),
+    sync: shared((root) => syncs.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),
   }
 }
 

@@ -44,6 +44,7 @@ await using changes = openChanges({ store, bus, log })
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using content = connect(config.content ?? socketOf(config, 'content'))
 await using pool = createPool(config.threads)
+await using syncs = createPool(1)
 
 const driver = createOverlayfs({
   root: join(folder, 'overlayfs'),
@@ -60,7 +61,7 @@ const limits = {
 const leases = createLeaseHolder(metadata)
 const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
 const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
-const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, limits }), leases })
+const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, syncs, limits }), leases })
 const parseScope = scopeParser([driver.name])
 
 await using _server = await listen({

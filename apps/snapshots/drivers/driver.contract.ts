@@ -40,6 +40,19 @@ export function driverContract(name: string, make: (parts: { root: string; pool:
       }
     }
 
+    test('what is laid out in a staged folder is seen in snapshots above it; a start takes it away when nothing names it', async () => {
+      const below = driver.stage(1)
+      writeFileSync(join(below, 'a'), 'one')
+      writeFileSync(join(driver.stage(2), 'b'), 'two')
+
+      expect(driver.layer(1)).toBe(below)
+      await driver.create(active(3, 2, 1))
+      await mounted(active(3, 2, 1), () => expect(readdirSync(point).sort()).toEqual(['a', 'b']))
+      expect(await driver.recover(new Set([1, 3]))).toBe(3)
+      expect(existsSync(below)).toBe(true)
+      await vi.waitFor(() => expect(readdirSync(driver.root).sort()).toEqual(['1', '3']))
+    })
+
     test('what is written to a snapshot is seen in those above it, and changes there stay there', async () => {
       await driver.create(active(1))
       await mounted(active(1), () => writeFileSync(join(point, 'a'), 'one'))

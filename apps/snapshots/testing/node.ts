@@ -60,6 +60,7 @@ export async function startNode(at?: string): Promise<TestNode> {
   const others = stack.use(await playOthers(base, heard))
   const store = stack.use(openStore(join(base, 'records')))
   const pool = stack.use(createPool(2))
+  const syncs = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], report() {} })
   const leases = createLeaseHolder(others.channel)
@@ -68,7 +69,7 @@ export async function startNode(at?: string): Promise<TestNode> {
   const mountRoot = join(base, 'mounts')
   clearTargets(mountRoot)
   const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
-  const layers = createLayers({ content: others.channel, pool, limits: DEFAULT_LIMITS })
+  const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS })
   const parseScope = scopeParser([driver.name])
   const address = join(base, 'snapshots.sock')
   const bindings = [
