@@ -1,7 +1,6 @@
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
 import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
-import { Fault } from '@gantry/model/fault'
 import { hostPlatform, type Platform, parsePlatform } from '@gantry/model/platform'
 import { pack } from './any.ts'
 import type { Progress } from './images.ts'
@@ -9,9 +8,11 @@ import { messagesOf, openStream, type Stream } from './stream.ts'
 import { transfer } from './transfer.ts'
 import type { Wire } from './wire.ts'
 
-const MAX_DATA = 32 * 1024 // bytes of one message
-const GRANT = 256 * 1024 // bytes we allow at a time
-const WINDOW = 1024 * 1024 // bytes the server may be ahead of us
+const MAX_DATA = 32 * 1024 // bytes of one message, as containerd's clients send them
+const LARGE_WINDOW = 128 * 1024 // a server that allows more than containerd does takes larger messages
+const LARGE_DATA = 256 * 1024
+const GRANT = 1024 * 1024 // bytes we allow at a time
+const LOW = 64 * 1024 // bytes the server may still send when we allow more, as containerd's clients do
 
 export interface ImportOptions {
   /** `os/arch[/variant]`; the host's unless told. */
@@ -136,7 +137,7 @@ async function send(stream: Stream, bytes: AsyncIterable<Uint8Array>): Promise<v
         if (!next || next.done) return
         window += next.value.update
       }
-      const data = chunk.subarray(at, at + Math.min(MAX_DATA, window))
+      const data = chunk.subarray(at, at + Math.min(window, window > LARGE_WINDOW ? LARGE_DATA : MAX_DATA))
       await stream.ready()
       stream.send(pack(DataSchema, { data }))
       window -= data.length
@@ -154,15 +155,14 @@ async function* receive(stream: Stream, done: Promise<void>): AsyncGenerator<Uin
   )
   failed.catch(() => undefined)
   for (let window = 0; ; ) {
-    for (; window < WINDOW; window += GRANT) {
+    if (window < LOW) {
       await stream.ready()
       stream.send(pack(WindowUpdateSchema, { update: GRANT }))
+      window += GRANT
     }
     const next = await Promise.race([messages.next(), failed])
     if (next.done) return
     const { data } = next.value
-    if (data.length > WINDOW)
-      throw new Fault('internal', 'Cannot receive the archive: the server sends more than it may')
     window = Math.max(0, window - data.length)
     yield data
   }

@@ -57,7 +57,8 @@ export function createPusher(parts: PusherParts): Pusher {
     async blob(to, upload, signal) {
       const pushing = { sender: parts.sender, site: await siteFor(to) }
       const { digest, size } = upload.descriptor
-      if (await exists(pushing, { kind: 'blobs', object: digest, digest }, signal)) return 'already exists'
+      if (await exists(pushing, { kind: 'blobs', object: digest, digest, mediaType: '' }, signal))
+        return 'already exists'
       const from = bestMount(to.reference, upload.mountFrom)
       const location = await openUpload(pushing, { digest, from }, signal)
       if (location === 'mounted') return 'mounted'
@@ -72,7 +73,7 @@ export function createPusher(parts: PusherParts): Pusher {
       const pushing = { sender: parts.sender, site: await siteFor(to) }
       const { digest, mediaType } = descriptor
       const object = tag ?? digest
-      if (await exists(pushing, { kind: 'manifests', object, digest }, signal)) return 'already exists'
+      if (await exists(pushing, { kind: 'manifests', object, digest, mediaType }, signal)) return 'already exists'
       const url = urlOf(pushing.site.endpoint, to.reference, 'manifests', object)
       const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) }
       const what = `push ${digest} to ${to.reference.text}`
@@ -103,12 +104,17 @@ function pushErrand(
 /** Has the registry this very object? A tag that names another one is there to be moved. */
 async function exists(
   { sender, site }: Pushing,
-  { kind, object, digest }: { kind: 'blobs' | 'manifests'; object: string; digest: Digest },
+  {
+    kind,
+    object,
+    digest,
+    mediaType,
+  }: { kind: 'blobs' | 'manifests'; object: string; digest: Digest; mediaType: string },
   signal: AbortSignal,
 ): Promise<boolean> {
   const { reference } = site.source
   const what = `look for ${digest} in ${reference.text}`
-  const headers: Record<string, string> = kind === 'manifests' ? { accept: '*/*' } : {}
+  const headers: Record<string, string> = kind === 'manifests' ? { accept: `${mediaType}, */*` } : {}
   const errand = pushErrand(site, { method: 'HEAD', url: urlOf(site.endpoint, reference, kind, object), what, headers })
   await using answer = await sender.send(errand, signal)
   if (answer.status === 200) return object === digest || answer.header('docker-content-digest') === digest

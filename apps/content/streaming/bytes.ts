@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
 import { Fault } from '@gantry/model/fault'
@@ -7,7 +8,11 @@ import type { Stream } from './streams.ts'
 
 const GRANT = 512 * 1024 // bytes a sender is allowed at a time
 const WINDOW = 1024 * 1024 // bytes it may be ahead of us
-const MAX_DATA = 32 * 1024 // bytes of one message
+const MAX_DATA = 32 * 1024 // bytes of one message, as containerd sends them
+const LARGE_WINDOW = 128 * 1024 // who allows more than containerd's clients do takes larger messages
+const LARGE_DATA = 256 * 1024
+const SETTLED = 64 * 1024 // bytes of window that a client always has in the end: below it, it allows more
+const SETTLE_MS = 2000 // how long a client that allows less may hold up the end
 const MAX_GRANTED = 64 * 1024 * 1024 // bytes of window we believe a receiver
 
 type Pipe = Pick<Stream, 'send' | 'received'>
@@ -43,7 +48,7 @@ export async function sendBytes(
   const window = openWindow(received)
   for await (const chunk of chunks)
     for (let at = 0; at < chunk.length; ) {
-      const allowed = await abortable(window.take(Math.min(MAX_DATA, chunk.length - at)), signal)
+      const allowed = await abortable(window.take(chunk.length - at), signal)
       const data = chunk.subarray(at, at + allowed)
       await abortable(
         send({ typeUrl: DataSchema.typeName, value: toBinary(DataSchema, create(DataSchema, { data })) }),
@@ -51,6 +56,7 @@ export async function sendBytes(
       )
       at += allowed
     }
+  await abortable(window.settled(), signal)
 }
 
 /** Reads what the client allows while we send. */
@@ -84,9 +90,17 @@ function openWindow(received: Stream['received']) {
         if (over) throw new Fault('cancelled', 'Cannot send the archive: the client hung up')
         await changed.promise
       }
-      const taken = Math.min(wish, granted)
+      const taken = Math.min(wish, granted, granted > LARGE_WINDOW ? LARGE_DATA : MAX_DATA)
       granted -= taken
       return taken
+    },
+    /**
+     * Waits until the client has allowed all that it will, or is gone: what it sends to a stream that has ended makes it
+     * take the end for a failure.
+     */
+    async settled(): Promise<void> {
+      const late = sleep(SETTLE_MS, undefined, { ref: false }).then(end)
+      while (granted < SETTLED && !over) await Promise.race([changed.promise, late])
     },
   }
 }
