@@ -2,10 +2,10 @@ import type { Version } from '@gantry/api/containerd/services/version/v1/version
 import type { Implementation } from '@gantry/rpc/service'
 
 /**
- * The API level that clients read first. Clients take 2.0.0 and above as a promise that every image command goes
- * through the Transfer service, so this stays below until it does (docs/adr/0004-report-the-api-level.md).
+ * The API level that clients read first. From 2.0.0 on they bring, send, load and save images through the Transfer
+ * service, which is complete here (docs/adr/0004-report-the-api-level.md).
  */
-const VERSION = '1.7.0+gantry.0.1.0'
+const VERSION = '2.0.0+gantry.0.1.0'
 
 /** containerd.services.version.v1.Version. */
 export function versionService(): Implementation<typeof Version> {
