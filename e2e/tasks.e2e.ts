@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { until } from './harness/daemon.ts'
-import { onEveryTarget } from './harness/target.ts'
+import { onEveryTarget, RUNTIME } from './harness/target.ts'
 import { complaint, rows, words } from './harness/text.ts'
 
 onEveryTarget((target) => {
@@ -124,14 +124,14 @@ onEveryTarget((target) => {
   })
 
   test('containers are listed, shown and labelled', async () => {
-    expect(rows((await ctr('containers', 'ls')).stdout)).toEqual([['d1', image, 'io.containerd.runc.v2']])
+    expect(rows((await ctr('containers', 'ls')).stdout)).toEqual([['d1', image, RUNTIME]])
     expect((await ctr('containers', 'ls', '-q')).stdout).toBe('d1\n')
 
     const info = JSON.parse((await ctr('containers', 'info', 'd1')).stdout) as Record<string, unknown>
     expect(info).toMatchObject({
       ID: 'd1',
       Image: image,
-      Runtime: { Name: 'io.containerd.runc.v2' },
+      Runtime: { Name: RUNTIME },
       SnapshotKey: 'd1',
       Snapshotter: 'overlayfs',
       Labels: { 'io.containerd.image.config.stop-signal': 'SIGTERM' },

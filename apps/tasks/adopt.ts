@@ -27,10 +27,11 @@ export async function adopt(parts: TasksParts): Promise<void> {
     if (!registry.has(namespace, id)) await clean(parts, namespace, id)
 
   const tasks = registry.all()
-  for (const task of tasks) {
+  const take = async (task: Task): Promise<void> => {
     await catchUp(parts, task).catch((err) => log.warn({ err, task: task.id }, 'Cannot ask the runtime for the state'))
     for (const process of [task.init, ...task.execs.values()]) endings.follow(process)
   }
+  await Promise.all(tasks.map(take)) // side by side: a shim that hangs holds up no other
   if (tasks.length > 0 || stale.length > 0)
     log.info({ adopted: tasks.length, stale: stale.length }, 'Took over the tasks of an earlier run')
 }

@@ -18,7 +18,8 @@ export async function createTask(
 ): Promise<number> {
   const { registry, runtime, endings, bundles, limits, log } = parts
   parseIdentifier(id, 'container id')
-  const stdio = checkStdio(options.stdio)
+  const { shim } = options.runtime
+  const stdio = shim ? options.stdio : checkStdio(options.stdio) // a shim has schemes of its own
   const spec = fitSpec(options.spec, limits)
   if (spec.changes.length > 0)
     log.info({ task: id, changes: spec.changes }, 'The host gives less than the container asks for')
@@ -26,9 +27,9 @@ export async function createTask(
   const bundle = bundleOf(bundles, namespace, id)
   try {
     removeBundle(bundles, namespace, id) // a crash may have left one
-    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, options.rootfs)
+    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, shim ? [] : options.rootfs)
     const unborn: RuntimeTask = { namespace, id, bundle, runtime: options.runtime, cgroup: null }
-    const live = await runtime.create({ task: unborn, execId: '', stdio })
+    const live = await runtime.create({ task: unborn, execId: '', stdio }, options.rootfs)
     const task = await store(parts, unborn, options, live).catch(async (error) => {
       await runtime.delete(unborn)
       throw error
@@ -50,7 +51,7 @@ async function store(
   live: Live,
 ): Promise<Task> {
   const { pid } = live.process
-  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: sharesPids(pid), oomSeen: false }
+  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: !runtime.shim && sharesPids(pid), oomSeen: false }
   const task = buildTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
   await write((emit) => {
     putTask(rows, task, boot)

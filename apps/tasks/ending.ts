@@ -80,13 +80,13 @@ async function endContainer(parts: EndingParts, task: Task): Promise<void> {
   task.ending = true
   const { life } = task.init
   if (life.status === 'paused') await runtime.resume(task).catch(() => undefined)
-  if (task.sharesPids && isAliveLife(life)) runtime.killAll(task, life.live, SIGKILL)
+  if (task.sharesPids && isAliveLife(life)) await runtime.killAll(task, life.live, SIGKILL)
   const execs = [...task.execs.values()]
   await Promise.all(
     execs.map(async (exec) => {
       await exec.exclusive(async () => undefined) // a start that is under way decides first
       if (!isAliveLife(exec.life)) return
-      runtime.kill(exec.life.live, SIGKILL)
+      void runtime.kill(exec, exec.life.live, SIGKILL).catch(() => undefined) // its shim may be gone
       const lost = (): void => void endAtLast(parts, exec, { status: LOST, atMs: now() })
       const timer = setTimeout(lost, EXEC_GRACE_MS)
       await exec.ended.promise

@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Controller } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { Events } from '@gantry/api/containerd/services/ttrpc/events/v1/events_pb'
 import { clientOf, connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
+import { listenTtrpc } from '@gantry/rpc/ttrpc-server'
 import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
@@ -22,7 +24,11 @@ import { createHost, findConmon } from './runtime/choose.ts'
 import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
 import { reportRuntime } from './runtime/report.ts'
+import { routeRuntime } from './runtime/route.ts'
 import { sandboxService } from './sandbox-service.ts'
+import { eventsIntake } from './shim/events-intake.ts'
+import { createLinks } from './shim/link.ts'
+import { createShimRuntime } from './shim/shim-runtime.ts'
 import { readHostLimits } from './spec.ts'
 import { createTasks } from './tasks.ts'
 import { tasksService } from './tasks-service.ts'
@@ -39,13 +45,23 @@ await using changes = openChanges({ store, bus, log })
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 
 using exits = createExits(Date.now)
-const runtime = createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) })
+const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`
+await using links = createLinks(log)
+const runtime = routeRuntime(
+  createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) }),
+  createShimRuntime({ ...{ links, env, ttrpcAddress, log }, grpcAddress: socketOf(config, 'gantry'), now: Date.now }),
+)
 const shared = { rows: openRows(store), write: changes.write, runtime, boot, now: Date.now, log }
 const parts = {
   ...shared,
   ...{ registry: createRegistry(), endings: createEndings(shared) },
   ...{ bundles: bundlesIn(config.state), limits: readHostLimits() },
 }
+await using _intake = await listenTtrpc({
+  address: ttrpcAddress,
+  bindings: [bind(Events, eventsIntake(changes.write))],
+  log,
+})
 await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, env, log })
 await adopt(parts)
 

@@ -74,12 +74,12 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
     },
 
     async resizePty({ containerId, execId, width, height }, { namespace }) {
-      tasks.resize(namespace, containerId, execId, { columns: width, rows: height })
+      await tasks.resize(namespace, containerId, execId, { columns: width, rows: height })
       return {}
     },
 
     async closeIO({ containerId, execId, stdin }, { namespace }) {
-      if (stdin) tasks.closeInput(namespace, containerId, execId)
+      if (stdin) await tasks.closeInput(namespace, containerId, execId)
       else tasks.find(namespace, containerId, execId)
       return {}
     },
@@ -95,7 +95,7 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
     },
 
     async listPids({ containerId }, { namespace }) {
-      const processes = tasks.pids(namespace, containerId)
+      const processes = await tasks.pids(namespace, containerId)
       return { processes: processes.map(({ pid, execId }) => ({ pid, ...detailsOf(execId) })) }
     },
 

@@ -217,7 +217,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
   afterEach(async () => {
     for (const { task, life, execId } of node.tasks.list(NS)) {
       if (execId !== '') continue
-      if (isAliveLife(life)) node.runtime.kill(life.live, 9)
+      if (isAliveLife(life)) await node.runtime.kill(task.init, life.live, 9)
       await node.tasks.wait(NS, task.id, '', AbortSignal.timeout(5000))
       await node.tasks.deleteTask(NS, task.id)
     }
@@ -269,7 +269,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await vi.waitFor(() => expect(out.text()).toBe('some text'))
     await sleep(100)
     expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
-    node.tasks.closeInput(NS, 'box', '')
+    await node.tasks.closeInput(NS, 'box', '')
 
     expect(await exitOf('box')).toBe(0)
     out.socket.destroy()
@@ -377,7 +377,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(await early).toBe(7)
     await vi.waitFor(() => expect(out.text()).toBe('from exec\n'))
     expect(node.tasks.find(NS, 'box', 'one').life).toMatchObject({ status: 'stopped', live: { process: { pid } } })
-    expect(node.tasks.pids(NS, 'box').map(({ execId }) => execId)).toEqual([undefined, 'two'])
+    expect((await node.tasks.pids(NS, 'box')).map(({ execId }) => execId)).toEqual([undefined, 'two'])
     await node.tasks.kill(NS, 'box', '', { signal: 9, all: false })
     expect([await exitOf('box'), await exitOf('box', 'two')]).toEqual([137, 137])
     await node.tasks.deleteExec(NS, 'box', 'one')
@@ -443,10 +443,10 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     mkfifo(input, 0o700)
     const script = 'stty size; read line; echo "got $line"; stty size; exit 4'
     await create('box', ['sh', '-c', script], { stdin: input, stdout: out.path, terminal: true })
-    node.tasks.resize(NS, 'box', '', { columns: 90, rows: 30 })
+    await node.tasks.resize(NS, 'box', '', { columns: 90, rows: 30 })
     await node.tasks.start(NS, 'box', '')
     await vi.waitFor(() => expect(out.text()).toContain('30 90'))
-    node.tasks.resize(NS, 'box', '', { columns: 100, rows: 40 })
+    await node.tasks.resize(NS, 'box', '', { columns: 100, rows: 40 })
 
     const writer = spawn('sh', ['-c', `echo there > ${input}`])
     await once(writer, 'exit')
@@ -484,7 +484,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     const writer = spawn('sh', ['-c', `echo still here > ${input}`])
     await once(writer, 'exit')
     await vi.waitFor(() => expect(out.text()).toBe('still here\n'))
-    node.tasks.closeInput(NS, 'stays', '')
+    await node.tasks.closeInput(NS, 'stays', '')
     expect(await exitOf('stays')).toBe(0)
 
     await node[Symbol.asyncDispose]()

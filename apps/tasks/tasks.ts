@@ -74,22 +74,23 @@ export function createTasks(parts: TasksParts) {
     deleteExec: (namespace: string, id: string, execId: string): Promise<Process> =>
       deleteExec(parts, registry.findProcess(namespace, id, execId)),
 
-    resize: (namespace: string, id: string, execId: string, size: { columns: number; rows: number }): void => {
-      const { life, stdio } = registry.findProcess(namespace, id, execId)
+    resize: async (namespace: string, id: string, execId: string, size: { columns: number; rows: number }) => {
+      const process = registry.findProcess(namespace, id, execId)
+      const { life, stdio } = process
       if (execId !== '' && life.status === 'stopped') throw new Fault('unknown', 'cannot resize a stopped process')
-      if (stdio.terminal && isAliveLife(life)) parts.runtime.resize(life.live, size)
+      if (stdio.terminal && isAliveLife(life)) await parts.runtime.resize(process, life.live, size)
     },
 
-    closeInput: (namespace: string, id: string, execId: string): void => {
-      const { life } = registry.findProcess(namespace, id, execId)
-      if (isAliveLife(life)) parts.runtime.closeInput(life.live)
+    closeInput: async (namespace: string, id: string, execId: string): Promise<void> => {
+      const process = registry.findProcess(namespace, id, execId)
+      if (isAliveLife(process.life)) await parts.runtime.closeInput(process, process.life.live)
     },
 
     /** The pids of a container, each with the exec that it is the first process of. */
-    pids: (namespace: string, id: string): { pid: number; execId: string | undefined }[] => {
+    pids: async (namespace: string, id: string): Promise<{ pid: number; execId: string | undefined }[]> => {
       const task = registry.find(namespace, id)
       const execs = new Map([...task.execs.values()].map((exec) => [pidOf(exec.life), exec.execId]))
-      return parts.runtime.pids(task).map((pid) => ({ pid, execId: execs.get(pid) }))
+      return (await parts.runtime.pids(task)).map((pid) => ({ pid, execId: execs.get(pid) }))
     },
   }
 }
@@ -138,7 +139,8 @@ async function addExec(
   checkInit('exec', task.init.life.status)
   if (task.execs.has(execId)) throw new Fault('already-exists', `id ${execId}: already exists`)
   const spec = fitProcess(what.spec, limits).text
-  const exec = createProcess(task, execId, { stdio: checkStdio(what.stdio), spec, life: { status: 'added' } })
+  const stdio = task.runtime.shim ? what.stdio : checkStdio(what.stdio)
+  const exec = createProcess(task, execId, { stdio, spec, life: { status: 'added' } })
   task.execs.set(execId, exec) // before the write, so that the id is taken at once
   try {
     await write((emit) => {
@@ -161,8 +163,8 @@ async function killOne(
   if (execId === '') checkInit('kill', life.status)
   else checkExec('kill', life.status)
   if (!isAliveLife(life)) return
-  if (what.all && execId === '') runtime.killAll(task, life.live, what.signal)
-  else if (!runtime.kill(life.live, what.signal)) checkInit('kill', 'stopped')
+  if (what.all && execId === '') await runtime.killAll(task, life.live, what.signal)
+  else if (!(await runtime.kill(process, life.live, what.signal))) checkInit('kill', 'stopped')
   if (task.init.life.status === 'paused' && what.signal === SIGKILL) await runtime.resume(task).catch(() => undefined)
 }
 
@@ -210,14 +212,15 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
   const { init } = task
   checkInit('delete', init.life.status)
   if (init.life.status === 'created') {
-    runtime.kill(init.life.live, SIGKILL)
+    await runtime.kill(init, init.life.live, SIGKILL)
     await init.ended.promise
   }
   return init.exclusive(async () => {
     const { life } = init
     if (registry.find(task.namespace, task.id) !== task) throw notFound(task.id) // somebody else was first
     if (!isStopped(life)) throw new Error('A task that may be deleted has not stopped')
-    await Promise.all([init, ...task.execs.values()].map(({ life }) => isStopped(life) && runtime.drain(life.live)))
+    const all = [init, ...task.execs.values()]
+    await Promise.all(all.map((each) => isStopped(each.life) && runtime.release(each, each.life.live)))
     await runtime.delete(task)
     unmountRootfs(task.bundle)
     await write((emit) => {
@@ -235,7 +238,7 @@ function deleteExec({ runtime, rows, write }: TasksParts, exec: Process): Promis
   const { task, execId } = exec
   return exec.exclusive(async () => {
     checkExec('delete', exec.life.status)
-    if (isStopped(exec.life)) await runtime.drain(exec.life.live)
+    if (isStopped(exec.life)) await runtime.release(exec, exec.life.live)
     await write(() => rows.processes.remove(processKey(task.namespace, task.id, execId)))
     task.execs.delete(execId)
     exec.ended.resolve()

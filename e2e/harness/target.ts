@@ -46,6 +46,8 @@ async function startTarget(name: TargetName): Promise<Target> {
   const scope: Scope = { dir, namespaces, daemons: () => running.pids(), ids }
   const ctr = ['ctr', '-a', running.address]
   const env = { CONTAINERD_NAMESPACE: namespace }
+  const withRuntime = (args: readonly string[]) =>
+    args[0] === 'run' ? ['run', '--runtime', RUNTIME, ...args.slice(1)] : args
 
   async function sweep() {
     for (const used of namespaces) {
@@ -89,11 +91,11 @@ async function startTarget(name: TargetName): Promise<Target> {
     },
     ctr(args, options) {
       for (const arg of args) ids.add(arg)
-      return run([...ctr, ...args], { ...options, env: { ...env, ...options?.env } })
+      return run([...ctr, ...withRuntime(args)], { ...options, env: { ...env, ...options?.env } })
     },
     ctrOnTerminal(args, options) {
       for (const arg of args) ids.add(arg)
-      return runOnTerminal([...ctr, ...args], { ...options, env: { ...env, ...options?.env } })
+      return runOnTerminal([...ctr, ...withRuntime(args)], { ...options, env: { ...env, ...options?.env } })
     },
     anotherNamespace() {
       namespaces.push(`${namespace}x${namespaces.length}`)
@@ -112,6 +114,9 @@ async function startTarget(name: TargetName): Promise<Target> {
     },
   }
 }
+
+/** Runs every container by another runtime, such as `/usr/bin/containerd-shim-runc-v2`. */
+export const RUNTIME = process.env.GANTRY_E2E_RUNTIME ?? 'io.containerd.runc.v2'
 
 const NAMES = (process.env.GANTRY_E2E_TARGETS ?? 'containerd,gantry').split(',') as TargetName[]
 

@@ -80,7 +80,8 @@ function allowResets(server: Server): void {
   http2.commonServerOptions = { ...http2.commonServerOptions, streamResetBurst: 1_000_000, streamResetRate: 100_000 }
 }
 
-async function claimSocket(path: string): Promise<void> {
+/** Makes a path free for a socket of ours. @throws {Fault} when it is too long, or somebody listens there */
+export async function claimSocket(path: string): Promise<void> {
   const length = Buffer.byteLength(path)
   if (length > MAX_SOCKET_PATH_BYTES)
     throw new Fault(

@@ -37,8 +37,8 @@ export function createOciRuntime(parts: OciParts): Runtime {
     async start(task) {
       if (!(await startDirectly(task))) await command(task, 'start', task.id)
     },
-    kill: (live, signal) => signalProcess(live.process, signal),
-    killAll(task, live, signal) {
+    kill: async (_process, live, signal) => signalProcess(live.process, signal),
+    async killAll(task, live, signal) {
       if (task.cgroup === null) signalProcess(live.process, signal)
       else for (const pid of pidsOf(task.cgroup)) signalProcess(identify(pid), signal)
     },
@@ -51,9 +51,9 @@ export function createOciRuntime(parts: OciParts): Runtime {
     async update(task, resources) {
       await runRuntime(task.runtime, ['update', '--resources', '-', task.id], env, resources)
     },
-    pids: (task) => (task.cgroup === null ? [] : pidsOf(task.cgroup)),
+    pids: async (task) => (task.cgroup === null ? [] : pidsOf(task.cgroup)),
     status: async (task) => parseStatus(await command(task, 'state', task.id)),
-    resize({ output }, size) {
+    async resize(_process, { output }, size) {
       const fd = output === null ? undefined : borrowFd(output, 0) // the copier has the other end of the terminal
       if (fd === undefined) return
       try {
@@ -62,14 +62,14 @@ export function createOciRuntime(parts: OciParts): Runtime {
         closeSync(fd)
       }
     },
-    closeInput({ input, output }) {
+    async closeInput(_process, { input, output }) {
       // on a terminal the end of the client's input ends nothing, so there the copier goes on
       if (input !== null && output === null) sendSignal(input, SIGKILL)
     },
     endInput({ input }) {
       if (input !== null) sendSignal(input, SIGKILL)
     },
-    async drain({ output, logger }) {
+    async release(_process, { output, logger }) {
       await drain(output)
       if (logger) await stopLogger(logger)
     },

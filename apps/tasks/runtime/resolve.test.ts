@@ -8,7 +8,10 @@ const parts: ResolveParts = {
   configured: 'auto',
   state: '/run/gantry',
   host: {
-    find: (name) => ({ runc: '/usr/sbin/runc', '/opt/other': '/opt/other' })[name],
+    find: (name) =>
+      ({ runc: '/usr/sbin/runc', '/opt/other': '/opt/other', 'containerd-shim-x-v1': '/usr/bin/containerd-shim-x-v1' })[
+        name
+      ],
     leftControllers: () => '',
   },
 }
@@ -25,7 +28,7 @@ function options(init: MessageInitShape<typeof OptionsSchema>): Any {
 test('without options the built-in runtime is used, its state parted by namespace', () => {
   expect(resolveRuntime(parts, wish)).toEqual({
     ...{ binary: '/usr/sbin/runc', root: '/run/gantry/runc/default' },
-    ...{ systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0 },
+    ...{ systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0, shim: null },
   })
 })
 
@@ -47,15 +50,22 @@ test('options of another runtime are refused', () => {
 })
 
 test.each([
-  ['io.containerd.runsc.v1', '', 'external shims are not supported yet'],
+  ['io.containerd.runsc.v1', '', 'binary not installed "containerd-shim-runsc-v1"'],
+  ['nonsense', '', 'neither like'],
   ['io.containerd.runc.v2', 'some/path', 'a path must be absolute'],
-  ['io.containerd.runc.v2', '/opt/containerd-shim-kata-v2', 'external shims are not supported yet'],
+  ['io.containerd.runc.v2', '/opt/containerd-shim-kata-v2', 'binary not installed'],
 ])('runtime %s with path "%s" is refused', (name, path, reason) => {
   expect(() => resolveRuntime(parts, { ...wish, name, path })).toThrow(reason)
 })
 
-test('the path of the runc shim means the runtime that is built in', () => {
-  expect(resolveRuntime(parts, { ...wish, path: '/usr/bin/containerd-shim-runc-v2' }).binary).toBe('/usr/sbin/runc')
+test('another name, or a path, means a shim, which gets the options as they are', () => {
+  const other = create(AnySchema, { typeUrl: 'runtimeoptions.v1.Options', value: Buffer.from([8, 1]) })
+
+  expect(resolveRuntime(parts, { ...wish, name: 'io.containerd.x.v1', containerOptions: other }).shim).toEqual({
+    binary: '/usr/bin/containerd-shim-x-v1',
+    options: { typeUrl: 'runtimeoptions.v1.Options', value: 'CAE=' },
+  })
+  expect(resolveRuntime(parts, { ...wish, path: '/opt/other' }).shim).toEqual({ binary: '/opt/other', options: null })
 })
 
 test('a program that is not installed is named', () => {

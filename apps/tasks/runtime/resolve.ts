@@ -4,11 +4,10 @@ import type { Any } from '@bufbuild/protobuf/wkt'
 import { type Options, OptionsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
 import { chooseRuntime, type Host } from './choose.ts'
-import type { RuntimeChoice } from './runtime.ts'
+import type { RuntimeChoice, ShimChoice } from './runtime.ts'
 
 /** Names of the runtime that is built in: what containerd runs through its runc shim. */
 const BUILT_IN = new Set(['', 'io.containerd.runc.v1', 'io.containerd.runc.v2', 'io.containerd.runtime.v1.linux'])
-const RUNC_SHIM = /^containerd-shim-runc-v[12]$/
 
 export interface ResolveParts {
   /** `auto` or an absolute path. */
@@ -31,11 +30,12 @@ export interface Wish {
 
 /**
  * Chooses how a task is run (behaviour facts, 9.2).
- * @throws {Fault} `unimplemented` for a runtime that is not built in, `unknown` for options of another runtime,
+ * @throws {Fault} `unknown` for a shim that is not installed or options of another runtime, `invalid-argument` for a bad name,
  *   `failed-precondition` when a program is missing
  */
 export function resolveRuntime({ configured, host, state }: ResolveParts, wish: Wish): RuntimeChoice {
-  checkName(wish.path || wish.name)
+  const shim = findShim(wish.path || wish.name, host)
+  if (shim !== undefined) return { ...EXTERNAL, shim: { binary: shim, options: optionsOf(wish) } }
   const options = parseOptions(wish.options) ?? parseOptions(wish.containerOptions)
   const binary = options?.binaryName ? find(options.binaryName, host) : chooseRuntime(configured, host).binary
   return {
@@ -46,15 +46,36 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
     noNewKeyring: options?.noNewKeyring ?? false,
     ioUid: options?.ioUid ?? 0,
     ioGid: options?.ioGid ?? 0,
+    shim: null,
   }
 }
 
-function checkName(name: string): void {
-  if (BUILT_IN.has(name)) return
-  if (name.startsWith('/') && RUNC_SHIM.test(basename(name))) return
+/** What the built-in runtime would be told. */
+const EXTERNAL = {
+  ...{ binary: '', root: '', systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0 },
+} as const
+
+/** The program of a runtime that is not built in (behaviour facts, 16.1), or undefined for the one that is. */
+function findShim(name: string, host: Host): string | undefined {
+  if (BUILT_IN.has(name)) return undefined
   if (!name.startsWith('/') && name.includes('/'))
     throw new Fault('invalid-argument', `Cannot use runtime "${name}": a path must be absolute`)
-  throw new Fault('unimplemented', `Cannot use runtime "${name}": external shims are not supported yet`)
+  const parts = name.split('.')
+  if (!name.startsWith('/') && (parts.length < 2 || parts.includes('')))
+    throw new Fault(
+      'invalid-argument',
+      `Cannot use runtime "${name}": it is neither like "io.containerd.runc.v2" nor a path`,
+    )
+  const program = name.startsWith('/') ? name : `containerd-shim-${parts.slice(-2).join('-')}`
+  const path = host.find(program)
+  if (path !== undefined) return path
+  throw new Fault('unknown', `runtime "${name}" binary not installed "${program}": file does not exist: unknown`)
+}
+
+/** Options are a shim's own matter: they go to it as they came. */
+function optionsOf({ options, containerOptions }: Wish): ShimChoice['options'] {
+  const any = [options, containerOptions].find((each) => each !== undefined && each.typeUrl !== '')
+  return any === undefined ? null : { typeUrl: any.typeUrl, value: Buffer.from(any.value).toString('base64') }
 }
 
 /** Nothing at all, or options without content, leave the choice to the container's record. */

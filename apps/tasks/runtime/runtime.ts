@@ -1,6 +1,15 @@
 import type { Bundle } from '../bundle.ts'
 import type { Exit, Live } from '../task.ts'
+import type { RootfsMount } from '../tasks.ts'
 import type { Stdio } from './stdio.ts'
+
+/** A shim that somebody else wrote. */
+export interface ShimChoice {
+  /** Absolute path of its program. */
+  readonly binary: string
+  /** What it is told with Create: an Any, its value in base64. */
+  readonly options: { readonly typeUrl: string; readonly value: string } | null
+}
 
 /** How one task is run, chosen when it is created and recorded with it: a later change of configuration leaves it alone. */
 export interface RuntimeChoice {
@@ -14,6 +23,8 @@ export interface RuntimeChoice {
   /** Who owns the pipes and FIFOs of its processes, so that a container's user can open `/dev/stdout`; 0 leaves them alone. */
   readonly ioUid: number
   readonly ioGid: number
+  /** The external shim that runs the task, when it is not the built-in runtime; all the rest is for that. */
+  readonly shim: ShimChoice | null
 }
 
 /** A task as its runtime knows it. */
@@ -47,29 +58,32 @@ export interface Watcher {
  * A call that the runtime refuses throws the Fault that the client sees, with the runtime's own text in it.
  */
 export interface Runtime {
-  /** Makes the container of a bundle that is ready; its init waits for `start`. On failure nothing of it is left. */
-  create(process: RuntimeProcess): Promise<Live>
+  /**
+   * Makes the container of a bundle that is ready; its init waits for `start`. On failure nothing of it is left.
+   * @param rootfs what a shim has to mount; the built-in runtime finds it mounted
+   */
+  create(process: RuntimeProcess, rootfs: readonly RootfsMount[]): Promise<Live>
   start(task: RuntimeTask): Promise<void>
   /** Starts a further process. @param spec JSON of an OCI process */
   exec(process: RuntimeProcess, spec: string): Promise<Live>
   /** @returns false when the process is gone */
-  kill(live: Live, signal: number): boolean
+  kill(process: RuntimeProcess, live: Live, signal: number): Promise<boolean>
   /** Sends a signal to every process of the container. */
-  killAll(task: RuntimeTask, live: Live, signal: number): void
+  killAll(task: RuntimeTask, live: Live, signal: number): Promise<void>
   pause(task: RuntimeTask): Promise<void>
   resume(task: RuntimeTask): Promise<void>
   /** @param resources JSON of LinuxResources */
   update(task: RuntimeTask, resources: string): Promise<void>
-  pids(task: RuntimeTask): number[]
+  pids(task: RuntimeTask): Promise<number[]>
   /** The state the runtime itself reports, for a task found after a restart. */
   status(task: RuntimeTask): Promise<TaskStatus>
-  resize(live: Live, size: { columns: number; rows: number }): void
+  resize(process: RuntimeProcess, live: Live, size: { columns: number; rows: number }): Promise<void>
   /** The client will send no more input. */
-  closeInput(live: Live): void
+  closeInput(process: RuntimeProcess, live: Live): Promise<void>
   /** The process has ended: nothing has to wait for its input any more. */
   endInput(live: Live): void
-  /** Waits until all output is with the client, 10 s at most, then ends what copied or logged it. */
-  drain(live: Live): Promise<void>
+  /** Waits until all output of a process that has ended is with the client, 10 s at most, then forgets an exec. */
+  release(process: RuntimeProcess, live: Live): Promise<void>
   /** Forgets the container and kills what may be left of it; safe to repeat. */
   delete(task: RuntimeTask): Promise<void>
   /** Ends whatever a crash in the middle of `create` or `exec` left behind in a process folder. */

@@ -1,0 +1,93 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { connect as dial, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
+import { Fault } from '@gantry/model/fault'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { bind, type Implementation, unimplemented } from './service.ts'
+import { connectTtrpc, type TtrpcConnection, ttrpcClient } from './ttrpc-client.ts'
+import { encodeFrame, MAX_FRAME_BYTES, REQUEST, readFrames } from './ttrpc-frame.ts'
+import { listenTtrpc } from './ttrpc-server.ts'
+
+const signal = new AbortController().signal
+let folder: string
+let server: AsyncDisposable
+let connection: TtrpcConnection
+const asked: string[] = []
+
+const some: Partial<Implementation<typeof Task>> = {
+  async pids({ id }, { namespace }) {
+    asked.push(`${namespace}/${id}`)
+    return { processes: [{ pid: 7 }] }
+  },
+  async state({ id }) {
+    if (id === 'slow') await new Promise(() => undefined)
+    throw new Fault('not-found', `no ${id}`)
+  },
+}
+const task = {
+  ...Object.fromEntries(Object.keys(Task.method).map((name) => [name, unimplemented(name)])),
+  ...some,
+} as Implementation<typeof Task>
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'gantry-ttrpc-'))
+  const log = { error: vi.fn() }
+  server = await listenTtrpc({ address: join(folder, 's'), bindings: [bind(Task, task)], log } as never)
+  connection = await connectTtrpc(join(folder, 's'), 1000)
+})
+afterEach(async () => {
+  await connection[Symbol.asyncDispose]()
+  await server[Symbol.asyncDispose]()
+  rmSync(folder, { recursive: true })
+})
+
+test('a call and its namespace arrive, the reply and errors come back', async () => {
+  const client = ttrpcClient(Task, connection)
+
+  expect(await client.pids({ id: 'box' }, { signal, namespace: 'ns' })).toMatchObject({ processes: [{ pid: 7 }] })
+  expect(asked).toEqual(['ns/box'])
+  await expect(client.state({ id: 'box' }, { signal })).rejects.toMatchObject({ code: 'not-found', message: 'no box' })
+  await expect(client.start({ id: 'box' }, { signal })).rejects.toMatchObject({ code: 'unimplemented' })
+  const other = ttrpcClient(Task, connection, 'containerd.task.v2.Task')
+  await expect(other.pids({ id: 'box' }, { signal })).rejects.toMatchObject({ code: 'unimplemented' })
+})
+
+test('a call that gets no reply ends with its time, its caller or its connection', async () => {
+  const client = ttrpcClient(Task, connection)
+  const abort = new AbortController()
+
+  await expect(client.state({ id: 'slow' }, { signal, timeoutMs: 20 })).rejects.toMatchObject({
+    code: 'deadline-exceeded',
+  })
+  const cancelled = client.state({ id: 'slow' }, { signal: abort.signal })
+  abort.abort()
+  await expect(cancelled).rejects.toMatchObject({ code: 'cancelled' })
+  const lost = client.state({ id: 'slow' }, { signal })
+  await Promise.all([expect(lost).rejects.toMatchObject({ code: 'unavailable' }), server[Symbol.asyncDispose]()])
+  await connection.closed
+})
+
+test('frames may come in pieces; one that is too large is thrown away and the next one read', async () => {
+  const socket = dial(join(folder, 's'))
+  const frames = readFrames(socket as Socket)[Symbol.asyncIterator]()
+  const bytes = Buffer.concat([
+    encodeFrame(1, REQUEST, Buffer.alloc(MAX_FRAME_BYTES + 1)),
+    encodeFrame(3, REQUEST, Buffer.from('rubbish')),
+    encodeFrame(3, REQUEST, Buffer.alloc(0)),
+  ])
+  for (let at = 0; at < bytes.length; at += 999_983) socket.write(bytes.subarray(at, at + 999_983))
+
+  const replies = [await frames.next(), await frames.next(), await frames.next()]
+  expect(replies.map(({ value }) => [value.streamId, value.payload?.toString().replace(/[^ -~]/g, '')])).toEqual([
+    [1, expect.stringContaining('the message is too large')],
+    [3, expect.stringContaining('cannot be read')],
+    [3, expect.stringContaining('not larger than the last')],
+  ])
+  socket.destroy()
+})
+
+test('nobody there is unavailable', async () => {
+  await expect(connectTtrpc(join(folder, 'none'), 100)).rejects.toMatchObject({ code: 'unavailable' })
+})
