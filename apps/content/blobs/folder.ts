@@ -16,6 +16,8 @@ export interface Folder {
   /** Size of a committed blob in bytes, undefined when there is none. */
   blobSize(digest: Digest): Promise<bigint | undefined>
   ingestPath(id: string): string
+  /** Are there bytes of the ingest, be it none yet? Not any more once they were adopted. */
+  hasIngest(id: string): Promise<boolean>
   /** Opens the bytes of an ingest to go on with them; made when they are not there. */
   openIngest(id: string): Promise<FileHandle>
   /** Turns the bytes of an ingest into the blob `digest`, which they must have been proven to be. */
@@ -43,6 +45,7 @@ export function openFolder(root: string): Folder {
     blobPath,
     blobSize,
     ingestPath,
+    hasIngest: async (id) => (await sizeOf(ingestPath(id))) !== undefined,
     openIngest: (id) =>
       onDisk(ingests, async () => {
         await makeFolder(join(ingests, id))

@@ -152,7 +152,7 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
   const { rows, folder, changes, now } = parts
   const key = [opening.namespace, opening.ref]
   const found = rows.ingests.get(key)
-  const shared = await sharedSize(parts, opening, signal)
+  const shared = await sharedSize(parts, opening, { found, signal })
   const restart =
     found !== undefined && opening.total > 0n && found.total !== '0' && BigInt(found.total) !== opening.total
   const total = shared ?? (opening.total > 0n ? opening.total : BigInt(found?.total ?? 0))
@@ -176,10 +176,16 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
 }
 
 /** Size of the expected blob when this namespace may have it for the asking, undefined when it has to bring the bytes. */
-async function sharedSize(parts: Parts, opening: Opening, signal: AbortSignal): Promise<bigint | undefined> {
+async function sharedSize(
+  parts: Parts,
+  opening: Opening,
+  { found, signal }: { found: Ingest | undefined; signal: AbortSignal },
+): Promise<bigint | undefined> {
   if (opening.expected === undefined) return undefined
   const size = await parts.folder.blobSize(opening.expected)
   if (size === undefined || (opening.total > 0n && opening.total !== size)) return undefined
+  // this very upload was proven and became the blob, and then the process ended before it was recorded
+  if (found && found.total === String(size) && !(await parts.folder.hasIngest(found.id))) return size
   return (await parts.mayShare(opening.expected, signal)) ? size : undefined
 }
 

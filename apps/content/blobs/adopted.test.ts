@@ -1,0 +1,46 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sha256Of } from '@gantry/model/digest'
+import { parseNamespace } from '@gantry/model/namespace'
+import { expect, test } from 'vitest'
+import { openTestParts } from '../testing/parts.ts'
+
+const NS = parseNamespace('default')
+const signal = AbortSignal.timeout(10_000)
+const DATA = Buffer.from('proven')
+const DIGEST = sha256Of(DATA)
+
+test('an upload that became a blob just before the process ended is not asked for again', async () => {
+  await using parts = await openTestParts({ mayShare: false })
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: DIGEST, total: BigInt(DATA.length) }
+  {
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(DATA)
+  }
+  const { id = '' } = parts.rows.ingests.get([NS, 'r']) ?? {}
+  await using file = await parts.folder.openIngest(id)
+  await parts.folder.adopt(id, file, DIGEST) // and then kill -9
+
+  const writer = await parts.ingests.open(opening, signal)
+  expect(writer.status().offset).toBe(BigInt(DATA.length))
+  await writer.commit({ total: opening.total, expected: DIGEST, labels: {} }, signal)
+
+  expect(parts.blobs.has(NS, DIGEST)).toBe(true)
+  expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
+})
+
+test('another upload does not get what nobody may share', async () => {
+  await using parts = await openTestParts({ mayShare: false })
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: DIGEST, total: BigInt(DATA.length) }
+  {
+    await using writer = await parts.ingests.open({ ...opening, ref: 'first' }, signal)
+    await writer.append(DATA)
+    await writer.commit({ total: opening.total, expected: DIGEST, labels: {} }, signal)
+    await parts.blobs.remove(opening, DIGEST)
+  }
+
+  await using writer = await parts.ingests.open(opening, signal)
+  expect(writer.status().offset).toBe(0n)
+  await using again = await parts.ingests.open({ ...opening, ref: 'again' }, signal)
+  expect(again.status().offset).toBe(0n)
+})
