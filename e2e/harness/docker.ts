@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { type CommandOptions, type Outcome, run, runOnTerminal } from './command.ts'
 import { startDaemon, until } from './daemon.ts'
-import { lastingTraces } from './leaks.ts'
+import { lastingTraces, mounts } from './leaks.ts'
 import type { Running } from './running.ts'
 
 const CLIENT = '/usr/bin/docker'
@@ -36,6 +36,8 @@ export async function startDocker({ address }: Pick<Running, 'address'>): Promis
     dockerOnTerminal: (args) => runOnTerminal([...client, ...args]),
     async [Symbol.asyncDispose]() {
       await daemon.stop()
+      // on a host whose root is mounted private, dockerd binds its folder onto itself and leaves that
+      if (mounts({ dir, namespaces: [] }).includes(`mount ${dir}/data`)) await run(['umount', join(dir, 'data')])
       expect(await lastingTraces({ dir, namespaces: ['moby'] })).toEqual([])
       rmSync(dir, { recursive: true, force: true })
     },
