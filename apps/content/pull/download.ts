@@ -5,13 +5,12 @@ import type { Blobs } from '../blobs/blobs.ts'
 import type { Ingests } from '../blobs/ingests.ts'
 import type { Writer } from '../blobs/writer.ts'
 import type { Holder } from '../leases.ts'
-import { BULK_CHUNK } from '../registry/bulk.ts'
 import type { Registry, Source } from '../registry/registry.ts'
 import type { Flights } from './flights.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
-const BATCH = BULK_CHUNK // bytes written at once; larger than what has to be written before the next but one comes
+const BATCH = 1024 * 1024 // bytes written at once
 
 export interface Download extends Holder {
   readonly source: Source

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
 import { steady } from './body.ts'
-import { BULK_CHUNK } from './bulk.ts'
 import { type Endpoint, endpointOf, urlOf } from './endpoint.ts'
 import { refusal, type Sender } from './sender.ts'
 import { errandFor, type Site, withEarlier } from './site.ts'
@@ -118,8 +117,7 @@ async function* fetchOnce({ sender, stallMs }: FetchParts, fetching: Fetching, s
   const what = `fetch ${descriptor.digest} of ${reference.text}`
   const part = whole ? (from > 0n ? { range: `bytes=${from}-` } : {}) : { range: `bytes=${from}-${to - 1n}` }
   const headers = { accept: `${descriptor.mediaType}, */*`, ...part }
-  const bulk = whole && from === 0n && to > BULK_CHUNK // only then no piece is cut before it is passed on
-  const errand = errandFor(site, { method: 'GET', url, what, headers, bulk })
+  const errand = errandFor(site, { method: 'GET', url, what, headers })
   await using answer = await sender.send(errand, signal)
   if (answer.status === 404) throw new Fault('not-found', `${reference.text}: ${descriptor.digest}: not found`)
   if (answer.status !== 200 && answer.status !== 206) throw await refusal(errand, answer)

@@ -64,14 +64,14 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
 
   /** What is meant for one host stays with that host: a redirect that leads elsewhere is followed as a stranger. */
   async function follow(errand: Errand, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
-    const { method, body, bulk = false, endpoint, what } = errand
+    const { method, body, endpoint, what } = errand
     let { url } = errand
     for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
       const own = url.origin === endpoint.origin
       const all = { ...errand.headers, ...(authorization !== undefined && { authorization }) }
       const headers = own ? all : withoutSecrets(errand.headers)
       const dial = own ? endpoint.dial : PLAIN_DIAL
-      const answer = await transport.exchange({ method, url, headers, dial, bulk, ...(body && { body }) }, signal)
+      const answer = await transport.exchange({ method, url, headers, dial, ...(body && { body }) }, signal)
       if (!REDIRECTS.includes(answer.status)) return answer
       await using _ = answer
       if (method !== 'GET' && method !== 'HEAD')

@@ -66,7 +66,7 @@ export async function sitesOf(
 /** A request to a site. Headers of the client are for the host it named, those of the file for the host they stand at. */
 export function errandFor(
   { endpoint, source, wallet, last }: Site,
-  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body' | 'bulk'> & {
+  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'> & {
     readonly scopes?: readonly string[]
   },
 ): Errand {

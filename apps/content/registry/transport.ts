@@ -3,7 +3,6 @@ import { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { Fault } from '@gantry/model/fault'
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
-import { bulkGet } from './bulk.ts'
 import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
 
 const CONNECT_MS = 30_000
@@ -29,8 +28,6 @@ export interface Question {
   readonly headers: Readonly<Record<string, string>>
   /** What is sent, from its start for every attempt; its length stands in `headers`. */
   readonly body?: () => AsyncIterable<Uint8Array>
-  /** Is the body large? Then a piece of it is good until the next but one is asked for, see `bulkGet`. */
-  readonly bulk?: boolean
   /** How to connect; as to anybody unless told. */
   readonly dial?: Dial
 }
@@ -66,10 +63,7 @@ export function createTransport({ proxy, stallMs }: { proxy: ProxySettings; stal
   }
 
   return {
-    async exchange({ method, url, headers, body, bulk = false, dial = PLAIN_DIAL }, signal) {
-      const isPlain = url.protocol === 'http:' && (isLoopback(url.host) || proxy.httpProxy === '')
-      const large = bulk && isPlain ? await bulkGet({ url, headers }, stallMs, signal) : undefined
-      if (large) return large
+    async exchange({ method, url, headers, body, dial = PLAIN_DIAL }, signal) {
       const answer = await request(url, {
         ...{ method, headers: { ...headers }, signal, dispatcher: dispatcherFor(url, dial) },
         ...(body && { body: Readable.from(body(), { objectMode: false }), headersTimeout: stallMs * PATIENCE }),
