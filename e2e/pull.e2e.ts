@@ -59,6 +59,7 @@ onGantry((target) => {
       const outcome = await first
       await until('it ended', () => processOf(target(), 'content') !== before)
       const here = sum([...bytesHere('blobs').filter(isOfImage), ...bytesHere('ingest')])
+      await registry.settled()
       const asked = registry.requests().length
       await until('content is back', () => processOf(target(), 'content') !== undefined)
 
@@ -74,7 +75,7 @@ onGantry((target) => {
       expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
       expect(readdirSync(join(target().dir, 'root', 'content', 'ingest'))).toEqual([])
     }
-  }, 300_000)
+  }, 60_000 + KILLS * 20_000)
 })
 
 function blobsOf({ manifest, config, layers }: Image): Blob[] {

@@ -1,9 +1,12 @@
 /** Debian's docker-registry on a loopback port of its own, empty at start, gone at the end. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, startDaemon, until } from './daemon.ts'
 import { type Blob, type Image, indexOf } from './image.ts'
+
+const ESTABLISHED = '01'
+const LISTEN = '0A'
 
 export interface Registry extends AsyncDisposable {
   /** host:port */
@@ -14,6 +17,8 @@ export interface Registry extends AsyncDisposable {
   pushIndex(name: string, tag: string, images: Readonly<Record<string, Image>>): Promise<string>
   /** The requests it answered, one a line in the common log format; empty unless it was started with `requests`. */
   requests(): string
+  /** Waits until it has noticed, and logged, that clients which died in the middle of an answer are gone. */
+  settled(): Promise<void>
 }
 
 export interface RegistryOptions {
@@ -45,11 +50,33 @@ export async function startRegistry({ data, requests = false, users }: RegistryO
   return {
     ...openRegistry(host),
     requests: () => (requests ? daemon.log() : ''),
+    settled: () => {
+      let logged = -1
+      return until('the registry noticed who is gone', () => {
+        const before = logged
+        logged = daemon.log().length
+        return logged === before && everySocketIsAlive(daemon.pid)
+      })
+    },
     async [Symbol.asyncDispose]() {
       await daemon.stop('SIGKILL')
       rmSync(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** Whether nobody of whom the process still holds a TCP socket has closed or reset it. Source: proc(5), net/tcp. */
+function everySocketIsAlive(pid: number): boolean {
+  const states = ['tcp', 'tcp6'].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n'))
+  const alive = new Set(
+    states
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, , , state]) => state === ESTABLISHED || state === LISTEN)
+      .map((fields) => `socket:[${fields[9]}]`),
+  )
+  const files = readdirSync(`/proc/${pid}/fd`).filter((fd) => Number(fd) > 2) // its output is a socket too
+  const open = files.map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+  return open.every((target) => !target.startsWith('socket:') || alive.has(target))
 }
 
 /** A registry somebody else started. */
