@@ -1,10 +1,11 @@
 import { dirname } from 'node:path'
 import { parseNamespace } from '@gantry/model/namespace'
 import { connect } from '@gantry/rpc/client'
-import { type Containers, createContainers } from './containers.ts'
-import { createEvents, type Events } from './events.ts'
-import { createImages, type Images } from './images.ts'
-import { createTasks, type Tasks } from './tasks.ts'
+import { deferred } from '@gantry/rpc/deferred'
+import type { Containers } from './containers.ts'
+import type { Events } from './events.ts'
+import type { Images } from './images.ts'
+import type { Tasks } from './tasks.ts'
 import { type Services, servicesOf, type Wire } from './wire.ts'
 
 const DEFAULT_SNAPSHOTTER = 'overlayfs'
@@ -47,14 +48,17 @@ export function createClient(options: ClientOptions): GantryClient {
     fifoDir: options.fifoDir ?? `${dirname(options.address)}/fifo`,
     call: (signal, more) => ({ ...more, signal, namespace }),
   }
-  const images = createImages(wire)
-  const containers = createContainers(wire, images)
+  const images = deferred<Images>(async () => (await import('./images.ts')).createImages(wire), { exportArchive: true })
+  const containers = deferred<Containers>(
+    async () => (await import('./containers.ts')).createContainers(wire, images),
+    {},
+  )
   return {
     namespace,
     images,
     containers,
-    tasks: createTasks(wire, containers),
-    events: createEvents(wire),
+    tasks: deferred<Tasks>(async () => (await import('./tasks.ts')).createTasks(wire, containers), {}),
+    events: deferred<Events>(async () => (await import('./events.ts')).createEvents(wire), { subscribe: true }),
     services: wire.services,
     call: wire.call,
     [Symbol.asyncDispose]: () => channel[Symbol.asyncDispose](),

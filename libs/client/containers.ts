@@ -2,11 +2,10 @@ import type { Container as WireContainer } from '@gantry/api/containerd/services
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { clearReserved } from '@gantry/model/labels'
 import { packJson } from './any.ts'
-import { thisHost } from './host.ts'
 import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
-import { readFromSnapshot, type SnapshotMount } from './rootfs.ts'
-import { buildSpec, type Spec, type SpecOptions, userOf } from './spec.ts'
+import type { SnapshotMount } from './rootfs.ts'
+import type { Spec, SpecOptions } from './spec.ts'
 import { parseSpec } from './spec-parse.ts'
 import { isNumeric, type ResolvedUser, resolveUser, type UserFiles } from './user.ts'
 import { toDate, type Wire } from './wire.ts'
@@ -79,10 +78,8 @@ export function createContainers(wire: Wire, images: Images): Containers {
 
 /** Finds a user in the image a snapshot is made of. Root and plain numbers do without the image when it cannot be read. */
 export async function findUser(text: string, mounts: () => Promise<readonly SnapshotMount[]>): Promise<ResolvedUser> {
-  const files: UserFiles = {
-    passwd: async () => readFromSnapshot(await mounts(), 'etc/passwd'),
-    group: async () => readFromSnapshot(await mounts(), 'etc/group'),
-  }
+  const read = async (path: string) => (await import('./rootfs.ts')).readFromSnapshot(await mounts(), path)
+  const files: UserFiles = { passwd: () => read('etc/passwd'), group: () => read('etc/group') }
   try {
     return await resolveUser(text, files)
   } catch (error) {
@@ -100,6 +97,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
   const lease = await held.id
   const mounts = await prepare(wire, { snapshotter, key: id, image, lease }, signal)
   try {
+    const [{ buildSpec, userOf }, { thisHost }] = await Promise.all([import('./spec.ts'), import('./host.ts')])
     const defaults = image.config.config
     const user = await findUser(userOf(options.spec, defaults), async () => mounts)
     const spec = buildSpec({

@@ -4,11 +4,10 @@ import type { Descriptor } from '@gantry/model/descriptor'
 import type { Digest } from '@gantry/model/digest'
 import { Fault, ignoring } from '@gantry/model/fault'
 import type { ImageConfig } from '@gantry/model/manifest'
-import { type ExportOptions, exportArchive, type ImportOptions, importArchive } from './archive.ts'
+import type { ExportOptions, ImportOptions } from './archive.ts'
 import type { Login } from './auth.ts'
 import { fromWire, readImage } from './content.ts'
-import { pull } from './pull.ts'
-import { type PushOptions, push } from './push.ts'
+import type { PushOptions } from './push.ts'
 import { toDate, type Wire } from './wire.ts'
 
 export interface Image {
@@ -102,11 +101,21 @@ export function createImages(wire: Wire): Images {
   return {
     get,
     resolve,
-    push: (name, to, onProgress, signal) =>
-      push({ wire, images: { get, resolve } }, { name, ...to }, onProgress, signal),
-    importArchive: (bytes, options, onProgress, signal) => importArchive(wire, { bytes, options }, onProgress, signal),
-    exportArchive: (names, options, onProgress, signal) => exportArchive(wire, { names, options }, onProgress, signal),
+    // what moves images is read when it is needed: most commands only ask for names
+    async push(name, to, onProgress, signal) {
+      const { push } = await import('./push.ts')
+      await push({ wire, images: { get, resolve } }, { name, ...to }, onProgress, signal)
+    },
+    async importArchive(bytes, options, onProgress, signal) {
+      const { importArchive } = await import('./archive.ts')
+      return await importArchive(wire, { bytes, options }, onProgress, signal)
+    },
+    async *exportArchive(names, options, onProgress, signal) {
+      const { exportArchive } = await import('./archive.ts')
+      yield* exportArchive(wire, { names, options }, onProgress, signal)
+    },
     async pull(reference, options, onProgress, signal) {
+      const { pull } = await import('./pull.ts')
       await pull(wire, { reference, options }, onProgress, signal)
       return get(reference, signal)
     },

@@ -6,7 +6,7 @@ import { type Container, type Containers, findUser } from './containers.ts'
 import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
 import type { SnapshotMount } from './rootfs.ts'
 import { execProcess } from './spec.ts'
-import { openStdio, type Stdio, type StdioOptions } from './stdio.ts'
+import type { Stdio, StdioOptions } from './stdio.ts'
 import type { Wire } from './wire.ts'
 
 export type { Exit, Process, TaskInfo, TaskStatus } from './process.ts'
@@ -58,6 +58,7 @@ async function createTask(
   signal: AbortSignal,
 ): Promise<Task> {
   const record = typeof container === 'string' ? await containers.get(container, signal) : container
+  const { openStdio } = await import('./stdio.ts')
   const terminal = record.spec?.process.terminal ?? false
   const rootfs = (await mountsOf(wire, record, signal)).map(toMount)
   const io = openStdio(wire.fifoDir, { name: record.id, terminal }, stdio)
@@ -94,7 +95,8 @@ async function createExec(
   { containerId, execId, stdio, user, ...options }: ExecOptions & { containerId: string },
   signal: AbortSignal,
 ): Promise<Process> {
-  const record = await containers.get(containerId, signal)
+  // system calls take a while to load: that may pass while the server answers
+  const [record, { openStdio }] = await Promise.all([containers.get(containerId, signal), import('./stdio.ts')])
   if (!record.spec) throw new Fault('failed-precondition', `Cannot run in "${containerId}": its spec cannot be read`)
   const found = user === undefined ? {} : { user: await findUser(user, () => mountsOf(wire, record, signal)) }
   const spec = execProcess(record.spec.process, { ...options, ...found })

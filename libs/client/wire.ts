@@ -1,18 +1,19 @@
-import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
-import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
-import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
-import { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
-import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
-import { Introspection } from '@gantry/api/containerd/services/introspection/v1/introspection_pb'
-import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
-import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
-import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
-import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
-import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
-import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
-import { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
+import type { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import type { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
+import type { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
+import type { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
+import type { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
+import type { Introspection } from '@gantry/api/containerd/services/introspection/v1/introspection_pb'
+import type { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import type { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
+import type { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
+import type { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
+import type { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import type { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
+import type { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
 import { type Instant, toMs } from '@gantry/model/clock'
 import { type CallOptions, type Channel, type Client, clientOf } from '@gantry/rpc/client'
+import { deferred } from '@gantry/rpc/deferred'
 
 /** The services as they are on the wire. */
 export interface Services {
@@ -42,21 +43,69 @@ export interface Wire {
   call(signal: AbortSignal, more?: Omit<CallOptions, 'signal' | 'namespace'>): CallOptions
 }
 
+/** Each is read when it is first called. */
 export function servicesOf(channel: Channel): Services {
   return {
-    containers: clientOf(Containers, channel),
-    content: clientOf(Content, channel),
-    diff: clientOf(Diff, channel),
-    events: clientOf(Events, channel),
-    images: clientOf(Images, channel),
-    introspection: clientOf(Introspection, channel),
-    leases: clientOf(Leases, channel),
-    namespaces: clientOf(Namespaces, channel),
-    snapshots: clientOf(Snapshots, channel),
-    streaming: clientOf(Streaming, channel),
-    tasks: clientOf(Tasks, channel),
-    transfer: clientOf(Transfer, channel),
-    version: clientOf(Version, channel),
+    containers: deferred(
+      async () =>
+        clientOf((await import('@gantry/api/containerd/services/containers/v1/containers_pb')).Containers, channel),
+      { listStream: true },
+    ),
+    content: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/content/v1/content_pb')).Content, channel),
+      { list: true, read: true, write: true },
+    ),
+    diff: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/diff/v1/diff_pb')).Diff, channel),
+      {},
+    ),
+    events: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/events/v1/events_pb')).Events, channel),
+      { subscribe: true },
+    ),
+    images: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/images/v1/images_pb')).Images, channel),
+      {},
+    ),
+    introspection: deferred(
+      async () =>
+        clientOf(
+          (await import('@gantry/api/containerd/services/introspection/v1/introspection_pb')).Introspection,
+          channel,
+        ),
+      {},
+    ),
+    leases: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/leases/v1/leases_pb')).Leases, channel),
+      {},
+    ),
+    namespaces: deferred(
+      async () =>
+        clientOf((await import('@gantry/api/containerd/services/namespaces/v1/namespace_pb')).Namespaces, channel),
+      {},
+    ),
+    snapshots: deferred(
+      async () =>
+        clientOf((await import('@gantry/api/containerd/services/snapshots/v1/snapshots_pb')).Snapshots, channel),
+      { list: true },
+    ),
+    streaming: deferred(
+      async () =>
+        clientOf((await import('@gantry/api/containerd/services/streaming/v1/streaming_pb')).Streaming, channel),
+      { stream: true },
+    ),
+    tasks: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/tasks/v1/tasks_pb')).Tasks, channel),
+      {},
+    ),
+    transfer: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/transfer/v1/transfer_pb')).Transfer, channel),
+      {},
+    ),
+    version: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/version/v1/version_pb')).Version, channel),
+      {},
+    ),
   }
 }
 
