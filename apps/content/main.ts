@@ -23,6 +23,7 @@ import { createImport } from './archive/import.ts'
 import { createBlobs } from './blobs/blobs.ts'
 import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
+import { createGrowing } from './blobs/growing.ts'
 import { createHashers } from './blobs/hashers.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
@@ -77,6 +78,7 @@ const mayShare = sharePolicy(config.policy, rows, metadata)
 const parts = { rows, folder, hashers, changes, leases, mayShare, now: Date.now }
 const blobs = createBlobs(parts)
 const ingests = createIngests(parts)
+const growing = createGrowing()
 const streams = createStreams()
 const images = createImages(metadata)
 const unpacker = createUnpacker({ snapshots, blobs, snapshotters: config.unpack_snapshotters })
@@ -93,7 +95,7 @@ const verify = createVerifyImage({
   log,
 })
 const downloads = config.max_concurrent_downloads
-const pull = createPull({ registry, blobs, ingests, leases, images, unpacker, verify, downloads })
+const pull = createPull({ registry, blobs, ingests, growing, leases, images, unpacker, verify, downloads })
 const scrub = createScrub(parts)
 const push = createPush({ registry, blobs, leases, images, uploads: config.max_concurrent_uploads })
 const importArchive = createImport({ blobs, ingests, leases, images, unpacker, verify })

@@ -9,6 +9,8 @@ const CHUNK = 1024 * 1024
 /** What a writer has so far: a blob that is there already, or a file of its own. Only the first writing call makes the file. */
 export interface IngestBytes extends AsyncDisposable {
   offset(): bigint
+  /** The file that has them. */
+  path(): string
   digest(): Promise<Digest>
   /** A shared blob is copied first. */
   append(...data: readonly Uint8Array[]): Promise<void>
@@ -51,6 +53,7 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
 
   return {
     offset,
+    path: () => (file || !ingest.shared ? folder.ingestPath(ingest.id) : folder.blobPath(ingest.shared)),
     digest: () => digestAs(undefined),
     append: async (...data) => await (await own(ingest.shared)).append(...data),
     truncate: async () => await (await own(undefined)).truncate(),

@@ -36,6 +36,8 @@ export interface Promised {
  */
 export interface Writer extends AsyncDisposable {
   status(): WriterStatus
+  /** The file that has the bytes so far. */
+  path(): string
   /** Digest of the bytes so far. */
   digest(): Promise<Digest>
   append(...data: readonly Uint8Array[]): Promise<void>
@@ -100,6 +102,7 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       startedAtMs: ingest.startedAtMs,
       updatedAtMs,
     }),
+    path: () => bytes.path(),
     digest: () => bytes.digest(),
     async append(...data) {
       checkMine()

@@ -2,6 +2,7 @@ import type { Descriptor } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
 import { refKey } from '@gantry/model/refkey'
 import type { Blobs } from '../blobs/blobs.ts'
+import type { Grower } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
 import type { Writer } from '../blobs/writer.ts'
 import type { Holder } from '../leases.ts'
@@ -19,6 +20,8 @@ export interface Download extends Holder {
   readonly registry: Registry
   readonly progress: Progress
   readonly flights: Flights
+  /** Told how much of the blob is in its file. */
+  readonly grower: Grower
 }
 
 /**
@@ -46,6 +49,7 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
     await fill(writer, descriptor, { ...to, signal })
     progress.set(descriptor, shared ? 'already exists' : 'complete')
   } catch (error) {
+    to.grower.restart()
     await writer.discard()
     throw error
   }
@@ -76,6 +80,7 @@ async function fill(writer: Writer, descriptor: Descriptor, to: Call): Promise<v
     await commit(writer, descriptor, to)
   } catch (error) {
     if (left === 0n || !isFault(error, 'failed-precondition')) throw error
+    to.grower.restart()
     await writer.truncate()
     await append(writer, descriptor, to)
     await commit(writer, descriptor, to)
@@ -100,6 +105,7 @@ async function commit(writer: Writer, { digest: expected, size: total }: Descrip
 /** Writes one batch while the next one arrives. */
 async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
   const { offset } = writer.status()
+  to.grower.grown(writer.path(), offset)
   if (offset === descriptor.size) return
   to.progress.set(descriptor, 'downloading')
   let writing = Promise.resolve()
@@ -107,7 +113,7 @@ async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise
     for await (const batch of batched(to.registry.fetch(to.source, descriptor, offset, to.signal))) {
       await writing
       to.progress.at(descriptor, writer.status().offset)
-      writing = writer.append(...batch)
+      writing = writer.append(...batch).then(() => to.grower.grown(writer.path(), writer.status().offset))
       writing.catch(() => undefined) // seen in the next round, or at the end
     }
   } finally {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { create, fromBinary } from '@bufbuild/protobuf'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
@@ -462,4 +463,35 @@ test('the wanted layers are unpacked after they are here and before the image is
   await pull({ unpacker })
 
   expect(order).toEqual(['1 unpacked, 0 named, layer here: true'])
+})
+
+test('the bytes of a blob can be read while it is still on its way', async () => {
+  const bytes = randomBytes(3_000_000)
+  const { manifest, layers } = registry.image([bytes])
+  registry.tag('app:1', manifest)
+  const digest = layers[0]?.digest ?? manifest.digest
+  const gate = Promise.withResolvers<void>()
+  registry.misbehave(
+    new RegExp(digest),
+    (_, response) => {
+      response.writeHead(200, { 'content-length': bytes.length })
+      response.write(bytes.subarray(0, 2_500_000))
+      gate.promise.then(() => response.end(bytes.subarray(2_500_000)))
+    },
+    1,
+  )
+  const pulling = pull()
+  const { signal } = new AbortController()
+  while (!parts.growing.find(NS, digest)) await sleep(1) // the manifest comes first
+  let seen = parts.growing.find(NS, digest)
+  while (seen && seen.bytes < 1_000_000n) seen = await parts.growing.next(NS, digest, seen, signal)
+
+  expect(parts.blobs.has(NS, digest)).toBe(false)
+  const there = await readFile(seen?.path ?? '')
+  const size = Number(seen?.bytes)
+  expect(there.subarray(0, size).equals(bytes.subarray(0, size))).toBe(true)
+  gate.resolve()
+  while (seen) seen = await parts.growing.next(NS, digest, seen, signal)
+  expect(parts.blobs.has(NS, digest)).toBe(true)
+  await pulling
 })

@@ -7,6 +7,7 @@ import { MAX_MANIFEST_BYTES, type Manifest, parseIndex, parseManifest } from '@g
 import type { Platform } from '@gantry/model/platform'
 import { refKey } from '@gantry/model/refkey'
 import type { Blobs } from '../blobs/blobs.ts'
+import type { Growing } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
@@ -29,6 +30,8 @@ export interface PullParts {
   readonly registry: Registry
   readonly blobs: Blobs
   readonly ingests: Ingests
+  /** Told of every blob from the moment it is known to be needed. */
+  readonly growing: Growing
   readonly leases: Leases
   readonly images: Images
   readonly unpacker: Unpacker
@@ -105,7 +108,7 @@ interface Walking extends PullParts, Holder, PullRequest {
 type Walk = (descriptor: Descriptor, parents: readonly string[], depth: number) => Promise<Manifest[]>
 
 function createWalk(walking: Walking): Walk {
-  const { namespace, blobs, progress, jobs, source, store, platforms } = walking
+  const { namespace, blobs, growing, progress, jobs, source, store, platforms } = walking
   const fetched = new Map<string, Promise<void>>()
   let objects = 0
   let documentBytes = 0n
@@ -114,9 +117,14 @@ function createWalk(walking: Walking): Walk {
   async function fetch(descriptor: Descriptor, parents: readonly string[]): Promise<void> {
     if (++objects > MAX_OBJECTS) throw refuse(`it has more than ${MAX_OBJECTS} parts`)
     progress.add(descriptor, parents)
-    const running = fetched.get(descriptor.digest) ?? jobs.run((signal) => download(descriptor, walking, signal))
+    const running = fetched.get(descriptor.digest) ?? bring(descriptor)
     fetched.set(descriptor.digest, running)
     await running
+  }
+
+  async function bring(descriptor: Descriptor): Promise<void> {
+    using grower = growing.expect(namespace, descriptor.digest)
+    await jobs.run((signal) => download(descriptor, { ...walking, grower }, signal))
   }
 
   /** Fetches a manifest or index, reads it strictly, and ties its children to it. */

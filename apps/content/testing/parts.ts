@@ -8,6 +8,7 @@ import type { Emit } from '@gantry/service/changes'
 import { openStore } from '@gantry/store/store'
 import { createBlobs } from '../blobs/blobs.ts'
 import { openFolder } from '../blobs/folder.ts'
+import { createGrowing } from '../blobs/growing.ts'
 import { createHashers } from '../blobs/hashers.ts'
 import { createIngests, type Parts } from '../blobs/ingests.ts'
 import { openRows } from '../blobs/rows.ts'
@@ -38,6 +39,7 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     leases,
     blobs: createBlobs(parts),
     ingests: createIngests(parts),
+    growing: createGrowing(),
     async [Symbol.asyncDispose]() {
       await store[Symbol.asyncDispose]()
       await hashers[Symbol.asyncDispose]()
