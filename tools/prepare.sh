@@ -72,9 +72,11 @@ installed() {
 }
 
 npm_packages() {
-  node tools/installed.mjs && return
-  echo "Installing npm packages (npm ci)"
-  npm ci --no-audit --no-fund --loglevel=error
+  node tools/installed.mjs || {
+    echo "Installing npm packages (npm ci)"
+    npm ci --no-audit --no-fund --loglevel=error
+  }
+  node apps/cli/build.mjs # where sources have changed since
 }
 
 fail() {

@@ -1,0 +1,57 @@
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { isFresh, stampOf } from './fresh.mjs'
+
+const dir = mkdtempSync(join(tmpdir(), 'gantry-build-'))
+const dist = join(dir, 'dist')
+const source = join(dir, 'source.ts')
+afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+test('a bundle is fresh until a source of it changes or goes', () => {
+  mkdirSync(dist, { recursive: true })
+  writeFileSync(source, 'one')
+  expect(isFresh(dist)).toBe(false) // there is none yet
+  writeFileSync(join(dist, 'inputs.json'), JSON.stringify([[source, stampOf(source)]]))
+  expect(isFresh(dist)).toBe(true)
+
+  const { atime, mtimeMs } = statSync(source)
+  utimesSync(source, atime, new Date(mtimeMs + 5000))
+  expect(isFresh(dist)).toBe(false)
+
+  rmSync(source)
+  expect(isFresh(dist)).toBe(false)
+})
+
+test('the launcher finds its place by a link, and runs the sources where there is no bundle', () => {
+  const top = join(import.meta.dirname, '..', '..')
+  mkdirSync(join(dir, 'apps', 'cli'), { recursive: true })
+  mkdirSync(join(dir, 'node_modules', '.bin'), { recursive: true })
+  for (const name of ['gantry', 'start.mjs', 'fresh.mjs'])
+    cpSync(join(top, 'apps', 'cli', name), join(dir, 'apps', 'cli', name))
+  execFileSync('ln', ['-s', process.execPath, join(dir, 'node_modules', '.bin', 'node')])
+  execFileSync('ln', ['-s', join(dir, 'apps', 'cli', 'gantry'), join(dir, 'gantry')])
+  writeFileSync(join(dir, 'apps', 'cli', 'main.ts'), 'const said: string[] = process.argv.slice(2); console.log(said)')
+  const run = () => execFileSync(join(dir, 'gantry'), ['a', 'b c'], { encoding: 'utf8', env: { HOME: dir } })
+
+  expect(run()).toBe("[ 'a', 'b c' ]\n")
+  expect(statSync(join(dir, '.cache', 'gantry')).mode & 0o777).toBe(0o700)
+
+  const made = join(dir, 'apps', 'cli', 'dist')
+  mkdirSync(made)
+  writeFileSync(join(made, 'main.mjs'), 'console.log("bundle")')
+  writeFileSync(join(made, 'inputs.json'), JSON.stringify([[join(dir, 'gantry'), stampOf(join(dir, 'gantry'))]]))
+  expect(run()).toBe('bundle\n')
+})
+
+test('the bundle of these sources does what they do', () => {
+  const build = join(import.meta.dirname, 'build.mjs')
+  const script = `import { build } from ${JSON.stringify(build)}; await build(${JSON.stringify(dist)})`
+  mkdirSync(dir, { recursive: true })
+  execFileSync(process.execPath, ['--input-type=module', '-e', script])
+  const help = (main: string) => execFileSync(process.execPath, [main, 'run', '--help'], { encoding: 'utf8' })
+
+  expect(help(join(dist, 'main.mjs'))).toBe(help(join(import.meta.dirname, 'main.ts')))
+})
