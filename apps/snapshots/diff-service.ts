@@ -1,12 +1,19 @@
 import type { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
+import { toNanoseconds } from '@gantry/model/clock'
 import { MEDIA } from '@gantry/model/descriptor'
 import { parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
-import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import type { Implementation } from '@gantry/rpc/service'
 import type { Apply } from './diff/apply.ts'
+import type { Diff as MakeDiff } from './diff/diff.ts'
 
-/** containerd.services.diff.v1.Diff: parse the request, apply, shape the reply. */
-export function diffService(apply: Apply): Implementation<typeof Diff> {
+interface DiffServiceParts {
+  readonly apply: Apply
+  readonly diff: MakeDiff
+}
+
+/** containerd.services.diff.v1.Diff: parse the request, apply or pack, shape the reply. */
+export function diffService({ apply, diff: makeDiff }: DiffServiceParts): Implementation<typeof Diff> {
   return {
     async apply({ diff, mounts, syncFs }, { namespace, signal }) {
       if (!diff) throw new Fault('invalid-argument', 'Cannot apply a layer: none is named')
@@ -15,6 +22,10 @@ export function diffService(apply: Apply): Implementation<typeof Diff> {
       return { applied: { mediaType: MEDIA.ociLayer, digest, size } }
     },
 
-    diff: unimplemented('Packing the difference of two snapshots'),
+    async diff({ left, right, mediaType, ref, labels, sourceDateEpoch }, { namespace, lease, signal }) {
+      const latest = sourceDateEpoch && toNanoseconds(sourceDateEpoch)
+      const what = { namespace, left, right, mediaType, ref, labels, latest }
+      return { diff: await makeDiff(what, { lease, signal }) }
+    },
   }
 }

@@ -15,6 +15,7 @@ import { startProcess, stopped } from '@gantry/service/process'
 import { openStore } from '@gantry/store/store'
 import { Config } from './config.ts'
 import { createApply } from './diff/apply.ts'
+import { createDiff } from './diff/diff.ts'
 import { clearTargets } from './diff/target.ts'
 import { diffService } from './diff-service.ts'
 import { createOverlayfs } from './drivers/overlayfs.ts'
@@ -61,6 +62,7 @@ const limits = {
 const leases = createLeaseHolder(metadata)
 const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
 const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
+const diff = createDiff({ content, pool, mountRoot })
 const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, syncs, limits }), leases })
 const parseScope = scopeParser([driver.name])
 
@@ -68,7 +70,7 @@ await using _server = await listen({
   address: socketOf(config, 'snapshots'),
   bindings: [
     bind(Snapshots, snapshotsService(snapshots, parseScope)),
-    bind(Diff, diffService(apply)),
+    bind(Diff, diffService({ apply, diff })),
     bind(Mounts, mountsService()),
     bind(Unpack, unpackService(unpack, parseScope)),
     bind(Owner, ownerService(snapshots)),

@@ -104,6 +104,12 @@ export function deviceNumber(major: number, minor: number): bigint {
   return (b & 0xffn) | ((a & 0xfffn) << 8n) | ((b & ~0xffn) << 12n) | ((a & ~0xfffn) << 32n)
 }
 
+/** The two parts of what `stat` tells as a device: the reverse of `deviceNumber`. */
+export function deviceParts(device: bigint): { readonly major: number; readonly minor: number } {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)
+  return { major: Number(major), minor: Number((device & 0xffn) | ((device >> 12n) & 0xffff_ff00n)) }
+}
+
 function measured(read: (buffer: Uint8Array) => number): Uint8Array {
   const small = new Uint8Array(256)
   try {

@@ -22,6 +22,11 @@ export function toMs(time: Instant): number {
   return Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6)
 }
 
+/** Nanoseconds since 1970, as the kernel counts the times of files. */
+export function toNanoseconds(time: Instant): bigint {
+  return time.seconds * 1_000_000_000n + BigInt(time.nanos)
+}
+
 export function isZeroTime(time: Instant | undefined): boolean {
   return time === undefined || (time.seconds === ZERO_TIME.seconds && time.nanos === 0)
 }

@@ -50,7 +50,31 @@ export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: Target
 export function clearTargets(mountRoot: string): void {
   mkdirSync(mountRoot, { recursive: true, mode: 0o700 })
   for (const point of mountsUnder(mountRoot)) unmount(point, { detach: true })
-  for (const name of readdirSync(mountRoot)) rmdirSync(join(mountRoot, name))
+  for (const name of readdirSync(mountRoot)) {
+    for (const part of readdirSync(join(mountRoot, name))) rmdirSync(join(mountRoot, name, part))
+    rmdirSync(join(mountRoot, name))
+  }
+}
+
+/**
+ * Mounts several sets of mounts in one new folder, each at a name of its own, for the time being. A set may be empty.
+ * @throws {Fault} `failed-precondition` when one cannot be mounted
+ */
+export function mountTogether(
+  sets: Readonly<Record<string, readonly Mount[]>>,
+  mountRoot: string,
+): Disposable & { readonly root: string } {
+  const root = join(mountRoot, randomUUID())
+  mkdirSync(root, { mode: 0o700 })
+  using undo = new DisposableStack()
+  undo.defer(() => rmdirSync(root))
+  for (const [name, mounts] of Object.entries(sets)) {
+    mkdirSync(join(root, name), { mode: 0o700 })
+    undo.defer(() => rmdirSync(join(root, name)))
+    undo.use(mountAll(join(root, name), mounts))
+  }
+  const kept = undo.move()
+  return { root, [Symbol.dispose]: () => kept.dispose() }
 }
 
 function direct(target: Omit<LayerTarget, typeof Symbol.dispose>): LayerTarget {
@@ -60,19 +84,26 @@ function direct(target: Omit<LayerTarget, typeof Symbol.dispose>): LayerTarget {
 function mounted(mounts: readonly Mount[], mountRoot: string): LayerTarget {
   const root = join(mountRoot, randomUUID())
   mkdirSync(root, { mode: 0o700 })
-  const undo = new DisposableStack()
+  using undo = new DisposableStack()
   undo.defer(() => rmdirSync(root))
+  undo.use(mountAll(root, mounts))
+  const kept = undo.move()
+  return { root, overlay: false, lowers: [], [Symbol.dispose]: () => kept.dispose() }
+}
+
+/** Disposing takes the mounts away. */
+function mountAll(root: string, mounts: readonly Mount[]): Disposable {
+  using undo = new DisposableStack()
   undo.defer(() => {
     for (const point of mountsUnder(root)) unmount(point, { detach: true })
   })
   try {
     for (const each of mounts) mountAt(root, each)
   } catch (error) {
-    undo.dispose()
     if (!isSystemError(error)) throw error
-    throw new Fault('failed-precondition', `Cannot apply the layer: ${error.message}`, { cause: error })
+    throw new Fault('failed-precondition', `Cannot mount the snapshot: ${error.message}`, { cause: error })
   }
-  return { root, overlay: false, lowers: [], [Symbol.dispose]: () => undo.dispose() }
+  return undo.move()
 }
 
 /** A target of its own lies inside what was mounted before, wherever links there lead. */
@@ -89,7 +120,8 @@ function mountAt(root: string, { type, source, target, options }: Mount): void {
   }
 }
 
-function optionOf({ options }: Mount, name: string): string | undefined {
+/** The value of an option of the form `name=value`. */
+export function optionOf({ options }: Mount, name: string): string | undefined {
   return options.find((option) => option.startsWith(`${name}=`))?.slice(name.length + 1)
 }
 

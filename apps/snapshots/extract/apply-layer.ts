@@ -45,6 +45,12 @@ export function openFolders(paths: readonly string[]): Disposable & { readonly f
   }
 }
 
+/** Where an archive goes. @throws {SystemError} as open(2) */
+export function openOutput(path: string): Disposable & { readonly fd: number } {
+  const fd = openSync(path, constants.O_WRONLY)
+  return { fd, [Symbol.dispose]: () => closeSync(fd) }
+}
+
 /**
  * Decompresses, hashes and lays out a layer in one pass. The thread is in the jail of `job.root` already.
  * @param check is called every few hundred kilobytes and every entry; it throws to stop

@@ -1,11 +1,13 @@
 import type { Digest } from '@gantry/model/digest'
 import type { FaultCode } from '@gantry/model/fault'
+import type { Packed } from '../diff/archive-writer.ts'
+import type { Packing } from '../diff/pack.ts'
 import type { Limits } from './limits.ts'
 import type { Loose } from './loose.ts'
 import type { Usage } from './tree.ts'
 
 /** What a worker can be asked to do, each in a jail of its own. */
-export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob
+export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob | LookJob | PackJob
 
 /** Lays a layer out in `root`. */
 export interface ApplyJob {
@@ -53,6 +55,22 @@ export interface EmptyJob {
   readonly root: string
 }
 
+/** Tells whether the upper folder of an overlay can be packed without those below. */
+export interface LookJob {
+  readonly kind: 'look'
+  readonly root: string
+  /** How the attributes of the overlay begin. */
+  readonly marks: string
+}
+
+/** Packs what has changed as a plain archive. */
+export interface PackJob extends Omit<Packing, 'output'> {
+  readonly kind: 'pack'
+  readonly root: string
+  /** Path of the file or pipe to write to. */
+  readonly output: string
+}
+
 export interface Applied {
   /** Of the plain bytes, those behind the end of the archive included. */
   readonly digest: Digest
@@ -70,6 +88,8 @@ export interface Results {
   readonly sync: undefined
   readonly usage: Usage
   readonly empty: undefined
+  readonly look: boolean
+  readonly pack: Packed
 }
 
 /** To the worker. `cancelled` is one shared number that turns 1 when the caller gives up. */

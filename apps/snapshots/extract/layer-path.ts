@@ -4,9 +4,9 @@ import type { ByteString } from './tar-header.ts'
 
 const MAX_COMPONENT = 255 // bytes, the kernel's bound
 
-const WHITEOUT = '.wh.'
+export const WHITEOUT = '.wh.'
 const META = '.wh..wh.' // bookkeeping of AUFS, but for the next one
-const OPAQUE = '.wh..wh..opq'
+export const OPAQUE = '.wh..wh..opq'
 
 /** What an entry's name asks for. */
 export type Target =

@@ -7,7 +7,9 @@ import { syncfs } from '@gantry/linux/file'
 import { enterJail } from '@gantry/linux/jail'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
-import { applyLayer, openAll, openFolders } from './apply-layer.ts'
+import { standsAlone } from '../diff/changes.ts'
+import { pack } from '../diff/pack.ts'
+import { applyLayer, openAll, openFolders, openOutput } from './apply-layer.ts'
 import type { Job, Order, Reply, Results } from './job.ts'
 import { settle } from './loose.ts'
 import { emptyRoot, usageOfRoot } from './tree.ts'
@@ -52,8 +54,11 @@ async function run(job: Job, check: () => void, left: () => void): Promise<Resul
     left()
     return undefined
   }
+  using output = job.kind === 'pack' ? openOutput(job.output) : undefined
   const jail = enterJail(job.root)
   try {
+    if (job.kind === 'pack') return output && pack({ ...job, output: output.fd }, check)
+    if (job.kind === 'look') return standsAlone(job.marks)
     if (job.kind === 'apply') return opened && (await applyLayer(job, opened, check))
     if (job.kind === 'usage') return usageOfRoot()
     if (job.kind === 'settle') settle(job.loose, outside.folders)

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
@@ -9,7 +8,7 @@ import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { Unpack } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
 import { mountsUnder } from '@gantry/linux/mount'
-import { type Digest, parseDigest } from '@gantry/model/digest'
+import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { type Client, clientOf, connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
@@ -17,6 +16,7 @@ import { bind, unimplemented } from '@gantry/rpc/service'
 import type { Changes } from '@gantry/service/changes'
 import { openStore, type Store } from '@gantry/store/store'
 import { createApply } from '../diff/apply.ts'
+import { createDiff } from '../diff/diff.ts'
 import { clearTargets } from '../diff/target.ts'
 import { diffService } from '../diff-service.ts'
 import { createOverlayfs } from '../drivers/overlayfs.ts'
@@ -31,6 +31,7 @@ import { snapshotsService } from '../snapshots-service.ts'
 import { createUnpack } from '../unpack.ts'
 import { unpackService } from '../unpack-service.ts'
 import { scopeParser } from '../wire.ts'
+import { type PlayedBlob, playContent } from './content.ts'
 
 const log = { error() {}, debug() {} }
 
@@ -45,6 +46,8 @@ export interface TestNode extends AsyncDisposable {
   readonly heard: string[]
   /** Puts bytes where content keeps a blob. */
   addBlob(bytes: Buffer): Digest
+  /** What Diff has stored: bytes, and labels. */
+  blob(digest: string): PlayedBlob
 }
 
 /** @param at the folder of an earlier node, whose records and folders are taken over; disposing keeps it then */
@@ -69,12 +72,13 @@ export async function startNode(at?: string): Promise<TestNode> {
   const mountRoot = join(base, 'mounts')
   clearTargets(mountRoot)
   const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
+  const diff = createDiff({ content: others.channel, pool, mountRoot })
   const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS })
   const parseScope = scopeParser([driver.name])
   const address = join(base, 'snapshots.sock')
   const bindings = [
     bind(Snapshots, snapshotsService(snapshots, parseScope)),
-    bind(Diff, diffService(apply)),
+    bind(Diff, diffService({ apply, diff })),
     bind(Unpack, unpackService(createUnpack({ snapshots, layers, leases }), parseScope)),
     bind(Owner, ownerService(snapshots)),
   ]
@@ -88,6 +92,7 @@ export async function startNode(at?: string): Promise<TestNode> {
     owner: clientOf(Owner, channel),
     heard,
     addBlob: others.addBlob,
+    blob: others.blob,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
 }
@@ -106,11 +111,11 @@ function changesOf(store: Store, heard: string[]): Changes {
   }
 }
 
-/** Metadata knows one lease, `keep`; content knows what was added. */
+/** Metadata knows one lease, `keep`; content knows what was added and written. */
 async function playOthers(base: string, heard: string[]) {
   const folder = join(base, 'blobs')
   mkdirSync(folder, { recursive: true })
-  const blobs = new Map<string, { path: string; size: bigint }>()
+  const played = playContent(folder)
   const no = unimplemented('this')
   const leases = bind(Leases, {
     async addResource({ id, resource }) {
@@ -129,23 +134,18 @@ async function playOthers(base: string, heard: string[]) {
   })
   const content = bind(Blobs, {
     async locate({ digest }, { namespace }) {
-      const blob = namespace === 'test' ? blobs.get(digest) : undefined
-      if (!blob) throw new Fault('not-found', `content ${digest}: not found`)
-      return blob
+      if (namespace !== 'test') throw new Fault('not-found', `content ${digest}: not found`)
+      const { path, bytes } = played.blob(digest)
+      return { path, size: BigInt(bytes.length) }
     },
     verify: no,
   })
   const address = join(base, 'others.sock')
-  const server = await listen({ address, bindings: [leases, content], log })
+  const server = await listen({ address, bindings: [leases, content, played.binding], log })
   const channel = connect(address)
   return {
     channel,
-    addBlob(bytes: Buffer): Digest {
-      const hex = createHash('sha256').update(bytes).digest('hex')
-      writeFileSync(join(folder, hex), bytes)
-      blobs.set(`sha256:${hex}`, { path: join(folder, hex), size: BigInt(bytes.length) })
-      return parseDigest(`sha256:${hex}`)
-    },
+    ...played,
     async [Symbol.asyncDispose]() {
       await channel[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { lgetxattr, llistxattr } from '@gantry/linux/file'
@@ -16,11 +17,13 @@ export function listTree(root: string, options: { readonly times?: boolean } = {
       stat.isSymbolicLink() ? '' : (Number(stat.mode) & 0o7777).toString(8),
       `${stat.uid}:${stat.gid}`,
       options.times ? String(stat.mtimeNs) : '',
-      stat.isFile() ? readFileSync(full, 'latin1').slice(0, 40) : '',
+      stat.isFile() ? contentOf(readFileSync(full)) : '',
       stat.isSymbolicLink() ? `-> ${readlinkSync(full)}` : '',
       stat.rdev === 0n ? '' : `dev ${stat.rdev}`,
       sameAs === undefined ? '' : `= ${sameAs}`,
-      ...llistxattr(full).map((name) => `${name}=${Buffer.from(lgetxattr(full, name) ?? []).toString('hex')}`),
+      ...llistxattr(full)
+        .sort()
+        .map((name) => `${name}=${Buffer.from(lgetxattr(full, name) ?? []).toString('hex')}`),
     ]
     const below = stat.isDirectory()
       ? readdirSync(full)
@@ -30,4 +33,10 @@ export function listTree(root: string, options: { readonly times?: boolean } = {
     return [facts.filter((fact) => fact !== '').join(' '), ...below]
   }
   return visit('').slice(1)
+}
+
+function contentOf(bytes: Buffer): string {
+  return bytes.length <= 40
+    ? bytes.toString('latin1')
+    : `${bytes.length} bytes ${createHash('sha256').update(bytes).digest('hex')}`
 }
