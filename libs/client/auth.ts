@@ -6,8 +6,8 @@ import type { Wire } from './wire.ts'
 
 /** A stream over which the server asks for credentials while it moves an image. */
 export interface Auth extends AsyncDisposable {
-  /** '' when there are no credentials to give. */
-  readonly id: string
+  /** Known once the server knows it; '' when there are no credentials to give. */
+  readonly id: Promise<string>
   /** Never resolves: only a failure counts. */
   readonly failed: Promise<never>
 }
@@ -15,13 +15,20 @@ export interface Auth extends AsyncDisposable {
 /** Credentials, or how to find those of a host when the server asks for them; undefined says that there are none. */
 export type Login = Credentials | ((host: string, signal: AbortSignal) => Promise<Credentials | undefined>)
 
-export async function openAuth(wire: Wire, credentials: Login | undefined, signal: AbortSignal): Promise<Auth> {
+export function openAuth(wire: Wire, credentials: Login | undefined, signal: AbortSignal): Auth {
   const never = new Promise<never>(() => undefined)
-  if (!credentials) return { id: '', failed: never, [Symbol.asyncDispose]: async () => undefined }
-  const stream = await openStream(wire, 'creds', signal)
-  const failed = answer(stream, credentials, signal).then(() => never)
+  if (!credentials) return { id: Promise.resolve(''), failed: never, [Symbol.asyncDispose]: async () => undefined }
+  const opened = openStream(wire, 'creds', signal)
+  const failed = opened.then((stream) => answer(stream, credentials, signal)).then(() => never)
   failed.catch(() => undefined) // whoever waits for the transfer sees it
-  return { id: stream.id, failed, [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose]() }
+  return {
+    id: opened.then((stream) => stream.id),
+    failed,
+    async [Symbol.asyncDispose]() {
+      const stream = await opened.catch(() => undefined)
+      await stream?.[Symbol.asyncDispose]()
+    },
+  }
 }
 
 /** One answer a question, as the protocol has it. The server asks for the host of the image only. */

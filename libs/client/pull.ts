@@ -22,13 +22,13 @@ export async function pull(
 ): Promise<void> {
   const { reference, options } = request
   parseReference(reference)
-  await using auth = await openAuth(wire, options.credentials, signal)
+  await using auth = openAuth(wire, options.credentials, signal)
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)
   const wirePlatform = { os: platform.os, architecture: platform.architecture, variant: platform.variant ?? '' }
-  const ends = {
+  const ends = auth.id.then((authStream) => ({
     source: pack(OCIRegistrySchema, {
       reference,
-      resolver: { defaultScheme: options.plainHttp ? 'http' : '', authStream: auth.id },
+      resolver: { defaultScheme: options.plainHttp ? 'http' : '', authStream },
     }),
     destination: pack(ImageStoreSchema, {
       name: reference,
@@ -38,6 +38,6 @@ export async function pull(
           ? []
           : [{ platform: wirePlatform, snapshotter: options.snapshotter ?? wire.snapshotter }],
     }),
-  }
+  }))
   await Promise.race([transfer(wire, ends, onProgress, signal), auth.failed])
 }

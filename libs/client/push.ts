@@ -34,12 +34,12 @@ export async function push(
   const { reference, options } = request
   parseReference(reference)
   await using source = await openSource(parts, request, signal)
-  await using auth = await openAuth(wire, options.credentials, signal)
-  const resolver = { defaultScheme: options.plainHttp ? 'http' : '', authStream: auth.id }
-  const ends = {
+  await using auth = openAuth(wire, options.credentials, signal)
+  const defaultScheme = options.plainHttp ? 'http' : ''
+  const ends = auth.id.then((authStream) => ({
     source: pack(ImageStoreSchema, { name: source.name }),
-    destination: pack(OCIRegistrySchema, { reference, resolver }),
-  }
+    destination: pack(OCIRegistrySchema, { reference, resolver: { defaultScheme, authStream } }),
+  }))
   await Promise.race([transfer(wire, ends, onProgress, signal), auth.failed])
 }
 

@@ -8,19 +8,28 @@ import type { Wire } from './wire.ts'
 /** How long the last progress lines may take after the transfer has ended, in ms: nothing marks the last one. */
 const LAST_PROGRESS_MS = 200
 
+/** What is moved from where to where. */
+export interface Ends {
+  readonly source: Packed
+  readonly destination: Packed
+}
+
 /**
- * Lets the server move images between two places. Progress comes over a stream of its own, which is open before the
- * transfer names it.
+ * Lets the server move images between two places. Progress comes over a stream of its own, which is opened while the ends
+ * are still made, and open before the transfer names it.
  */
 export async function transfer(
   wire: Wire,
-  ends: { readonly source: Packed; readonly destination: Packed },
+  ends: Ends | Promise<Ends>,
   onProgress: (progress: Progress) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  const made = Promise.resolve(ends)
+  made.catch(() => undefined) // awaited below, if it comes to that
   await using progress = await openStream(wire, 'progress', signal)
   const reported = report(progress, onProgress)
-  await wire.services.transfer.transfer({ ...ends, options: { progressStream: progress.id } }, wire.call(signal))
+  const request = { ...(await made), options: { progressStream: progress.id } }
+  await wire.services.transfer.transfer(request, wire.call(signal))
   await Promise.race([reported, setTimeout(LAST_PROGRESS_MS)])
 }
 
