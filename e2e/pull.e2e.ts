@@ -15,6 +15,7 @@ import { words } from './harness/text.ts'
 const CLIENTS = 20
 const KILLS = Number(process.env.GANTRY_E2E_KILLS ?? 10)
 const LAST_KILL_MS = 500 // a pull takes about as long
+const KILLS_TAKE_MS = 60_000 + KILLS * 20_000
 
 onGantry((target) => {
   let registry: Registry
@@ -75,7 +76,7 @@ onGantry((target) => {
       expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
       expect(readdirSync(join(target().dir, 'root', 'content', 'ingest'))).toEqual([])
     }
-  }, 60_000 + KILLS * 20_000)
+  }, KILLS_TAKE_MS)
 })
 
 function blobsOf({ manifest, config, layers }: Image): Blob[] {
