@@ -46,37 +46,41 @@ onGantry((target) => {
     expect(counts).toEqual(blobsOf(image).map(() => 1))
   })
 
-  test(`content is killed at ${KILLS} moments of a pull: the next pull asks for the rest only, and nothing is left`, async () => {
-    for (let round = 0; round < KILLS; round++) {
-      const image = largeImage(200 + round)
-      const reference = await registry.push(`killed-${round}`, '1', image)
-      const isOfImage = ({ name }: { name: string }) => blobsOf(image).some(({ digest }) => digest.endsWith(name))
-      const first = pull(reference).then(
-        () => 'done',
-        () => 'failed',
-      )
-      await sleep(Math.random() * LAST_KILL_MS)
-      const before = await signal(target(), 'content', 'SIGKILL')
-      const outcome = await first
-      await until('it ended', () => processOf(target(), 'content') !== before)
-      const here = sum([...bytesHere('blobs').filter(isOfImage), ...bytesHere('ingest')])
-      await registry.settled()
-      const asked = registry.requests().length
-      await until('content is back', () => processOf(target(), 'content') !== undefined)
+  test(
+    `content is killed at ${KILLS} moments of a pull: the next pull asks for the rest only, and nothing is left`,
+    async () => {
+      for (let round = 0; round < KILLS; round++) {
+        const image = largeImage(200 + round)
+        const reference = await registry.push(`killed-${round}`, '1', image)
+        const isOfImage = ({ name }: { name: string }) => blobsOf(image).some(({ digest }) => digest.endsWith(name))
+        const first = pull(reference).then(
+          () => 'done',
+          () => 'failed',
+        )
+        await sleep(Math.random() * LAST_KILL_MS)
+        const before = await signal(target(), 'content', 'SIGKILL')
+        const outcome = await first
+        await until('it ended', () => processOf(target(), 'content') !== before)
+        const here = sum([...bytesHere('blobs').filter(isOfImage), ...bytesHere('ingest')])
+        await registry.settled()
+        const asked = registry.requests().length
+        await until('content is back', () => processOf(target(), 'content') !== undefined)
 
-      expect((await pull(reference)).target.digest).toBe(image.manifest.digest)
+        expect((await pull(reference)).target.digest).toBe(image.manifest.digest)
 
-      const again = blobsOf(image).flatMap(({ digest }) => fetches(registry, digest, asked))
-      expect({ outcome, bytes: again.reduce((total, size) => total + size, 0) }).toEqual({
-        outcome,
-        bytes: sum(blobsOf(image)) - here,
-      })
-      expect((await target().ctr(['images', 'check', `name==${reference}`])).stdout).toContain('complete')
-      expect(words((await target().ctr(['leases', 'ls', '-q'])).stdout)).toEqual([])
-      expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
-      expect(readdirSync(join(target().dir, 'root', 'content', 'ingest'))).toEqual([])
-    }
-  }, KILLS_TAKE_MS)
+        const again = blobsOf(image).flatMap(({ digest }) => fetches(registry, digest, asked))
+        expect({ outcome, bytes: again.reduce((total, size) => total + size, 0) }).toEqual({
+          outcome,
+          bytes: sum(blobsOf(image)) - here,
+        })
+        expect((await target().ctr(['images', 'check', `name==${reference}`])).stdout).toContain('complete')
+        expect(words((await target().ctr(['leases', 'ls', '-q'])).stdout)).toEqual([])
+        expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
+        expect(readdirSync(join(target().dir, 'root', 'content', 'ingest'))).toEqual([])
+      }
+    },
+    KILLS_TAKE_MS,
+  )
 })
 
 function blobsOf({ manifest, config, layers }: Image): Blob[] {
