@@ -80,6 +80,24 @@ onGantry((target) => {
     expect(await gantry('pull', name())).toMatchObject({ code: 0, stdout: expect.stringContaining(DIGEST) })
   })
 
+  test('login asks on a terminal, which shows nothing of the answer', async () => {
+    const command = `exec ${GANTRY} login ${registry.host} -u alice`
+    const child = spawn('script', ['-qec', command, '/dev/null'], { env: { ...process.env, ...env() } })
+    let said = ''
+    child.stdout.on('data', (chunk) => {
+      const asked = said.includes('Password: ')
+      said += chunk
+      if (!asked && said.includes('Password: ')) child.stdin.write(`${SECRET}\r`)
+    })
+    const code = await new Promise((resolve) => child.on('close', resolve))
+
+    expect([code, said.replaceAll('\r', '')]).toEqual([
+      0,
+      `Password: \nLogged in to ${registry.host} as alice: kept in ${join(dir, 'config.json')}\n`,
+    ])
+    expect((await gantry('login', registry.host, '-u', 'alice')).stderr).toMatch(/no terminal; use --password-stdin/)
+  })
+
   test('ctr pulls with a password of its own', async () => {
     const plain = ['images', 'pull', '--plain-http']
 

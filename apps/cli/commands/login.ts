@@ -6,9 +6,9 @@ import { globalsOf } from '../globals.ts'
 import { openKeyring } from '../keyring.ts'
 import { askRegistries, contentSocket } from '../registry/explain.ts'
 import { hostOf } from '../registry/host.ts'
+import { askPassword, readPassword } from '../registry/password.ts'
 import { printable } from '../text.ts'
 
-const MAX_SECRET_BYTES = 64 * 1024
 const FROM = 'this login'
 const CHECK_MS = 60_000
 
@@ -24,14 +24,12 @@ export function createCommand(context: Context): Command {
     .description("Keeps credentials for a registry, in a credential helper or in Docker's config.json.")
     .argument('[host]', 'of the registry', 'docker.io')
     .requiredOption('-u, --username <name>', 'who you are there')
-    .option('--password-stdin', 'read the password from the input')
+    .option('--password-stdin', 'read the password from the input (default: ask on the terminal)')
     .option('--plain-http', 'speak HTTP to the registry, without TLS')
     .action(async (text: string, wish: LoginWish, command: Command) => {
       const host = hostOf(text)
-      if (!wish.passwordStdin)
-        throw new Fault('invalid-argument', 'Cannot log in: use --password-stdin, so that nobody sees the password')
       const { username } = wish
-      const secret = await readSecret(context.stdin)
+      const secret = wish.passwordStdin ? await readPassword(context.stdin) : await askPassword(context)
       const { address } = globalsOf(command, context)
       const signal = AbortSignal.timeout(CHECK_MS)
       const checked = existsSync(contentSocket(address))
@@ -53,20 +51,4 @@ async function check(
   const judge = endpoints.find((endpoint) => endpoint.credentials === FROM) ?? endpoints.at(-1)
   if (!judge?.works)
     throw new Fault('unauthenticated', judge?.answer ?? `Cannot log in to ${reference}: nobody answers`)
-}
-
-/** The whole input without the end of its line. */
-async function readSecret(input: NodeJS.ReadStream): Promise<string> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of input) {
-    size += chunk.length
-    if (size > MAX_SECRET_BYTES) throw new Fault('invalid-argument', 'Cannot log in: the password is too long')
-    chunks.push(Buffer.from(chunk))
-  }
-  const secret = Buffer.concat(chunks)
-    .toString()
-    .replace(/\r?\n$/, '')
-  if (secret === '') throw new Fault('invalid-argument', 'Cannot log in: the password is empty')
-  return secret
 }
