@@ -3,16 +3,21 @@ import { createHash } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
+  closeSync,
   existsSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -129,6 +134,29 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(applied.size).toBe(BigInt(packed.length))
       expect(applied.usage?.inodes).toBe(14n)
     })
+
+    test.each([['--format=gnu'], ['--sparse-version=0.0'], ['--sparse-version=0.1'], ['--sparse-version=1.0']])(
+      'files with holes, as GNU tar %s writes them, keep their content and their holes',
+      async (format) => {
+        const source = join(base, 'root-of-holes')
+        mkdirSync(source)
+        const fd = openSync(join(source, `${'long'.repeat(30)} name`), 'w')
+        for (let at = 0; at < 60; at++) writeSync(fd, `piece ${at}`, at * 100_000 + 1)
+        ftruncateSync(fd, 7_000_000)
+        closeSync(fd)
+        writeFileSync(join(source, 'all-hole'), '')
+        truncateSync(join(source, 'all-hole'), 3_000_000)
+        writeFileSync(join(source, 'none'), Buffer.alloc(5000, 'x'))
+        const packed = execFileSync('tar', ['-C', source, '--format=pax', format, '--sparse', '-c', '.'])
+
+        await applyBytes(packed)
+
+        expect(packed.length).toBeLessThan(1_000_000)
+        expect(listTree(root)).toEqual(listTree(source))
+        expect(statSync(join(root, 'all-hole')).blocks).toBe(0)
+        rmSync(source, { recursive: true })
+      },
+    )
 
     test('the digest covers what follows the end of the archive', async () => {
       const bytes = Buffer.concat([archive(file('a')), Buffer.from('trailing')])

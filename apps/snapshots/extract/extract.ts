@@ -1,14 +1,14 @@
-import { closeSync, constants, linkSync, openSync, symlinkSync, writeSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, linkSync, openSync, symlinkSync, writeSync } from 'node:fs'
 import { futimesNs, lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
+import type { TarHandler } from './entry-reader.ts'
 import { parsePath, parseTarget, show } from './layer-path.ts'
 import { LayerTree } from './layer-tree.ts'
 import type { Limits } from './limits.ts'
 import type { Loose } from './loose.ts'
 import { own, ownFile, ownLink } from './metadata.ts'
 import type { ByteString, Entry } from './tar-header.ts'
-import type { TarHandler } from './tar-parser.ts'
 import { join, statOf, toPath } from './tree.ts'
 
 const S_IFCHR = 0o020000
@@ -22,6 +22,7 @@ const CODES: Readonly<Record<string, FaultCode>> = {
   ELOOP: 'invalid-argument',
   ENOTDIR: 'invalid-argument',
   EINVAL: 'invalid-argument',
+  EFBIG: 'invalid-argument',
   EMLINK: 'invalid-argument',
 }
 
@@ -50,6 +51,7 @@ interface OpenFile {
 export function createExtraction({ overlay, limits }: Layout): Extraction {
   const tree = new LayerTree(overlay)
   let file: OpenFile | undefined // the one whose content comes
+  let end = 0 // of what was written to it
 
   return {
     entry(entry) {
@@ -67,17 +69,20 @@ export function createExtraction({ overlay, limits }: Layout): Extraction {
         else placeOther(tree, path, entry)
       })
     },
-    data(bytes) {
+    data(bytes, position) {
       const { fd, entry } = file ?? {}
       if (fd === undefined || !entry) return
       naming(entry, () => {
-        for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written)
+        for (let written = 0; written < bytes.length; )
+          written += writeSync(fd, bytes, written, bytes.length - written, position + written)
       })
+      end = position + bytes.length
     },
     end() {
       const written = file
       file = undefined
-      if (written) naming(written.entry, () => finishFile(written))
+      if (written) naming(written.entry, () => finishFile(written, end))
+      end = 0
     },
     finish: () => tree.finish(),
     [Symbol.dispose]() {
@@ -91,8 +96,10 @@ function openNew(tree: LayerTree, path: ByteString, { mode }: Entry): number {
   return tree.place(path, () => openSync(toPath(path), NEW_FILE, mode))
 }
 
-function finishFile({ entry, ...file }: OpenFile): void {
+/** @param end of what was written; behind it may be a hole */
+function finishFile({ entry, ...file }: OpenFile, end: number): void {
   try {
+    if (end < entry.size) ftruncateSync(file.fd, entry.size)
     ownFile(file, entry)
     futimesNs(file.fd, accessTime(entry), entry.mtime)
   } finally {

@@ -4,6 +4,9 @@ import { type ByteString, malformed } from './tar-header.ts'
 export type PaxRecords = ReadonlyMap<string, Buffer>
 
 const XATTR = 'SCHILY.xattr.'
+/** The only keys that come again and again; later encodings put their values into one list. */
+const HOLE_OFFSET = 'GNU.sparse.offset'
+const HOLE_BYTES = 'GNU.sparse.numbytes'
 const MAX_TIME = 2n ** 63n - 1n // nanoseconds; the most that a Go runtime writes and reads back
 
 /**
@@ -12,6 +15,7 @@ const MAX_TIME = 2n ** 63n - 1n // nanoseconds; the most that a Go runtime write
  */
 export function parsePax(content: Buffer): PaxRecords {
   const records = new Map<string, Buffer>()
+  const holes: string[] = []
   for (let offset = 0; offset < content.length; ) {
     const space = content.indexOf(0x20, offset)
     const digits = content.toString('latin1', offset, Math.min(space, offset + 20))
@@ -24,10 +28,12 @@ export function parsePax(content: Buffer): PaxRecords {
     const value = content.subarray(equals + 1, end - 1)
     if (key === '' || key.includes('\0')) throw malformed('an extended header has a bad key')
     if ((key === 'path' || key === 'linkpath') && value.includes(0)) throw malformed('a name has a NUL in it')
-    if (value.length === 0) records.delete(key)
+    if (key === HOLE_OFFSET || key === HOLE_BYTES) holes.push(value.toString('latin1'))
+    else if (value.length === 0) records.delete(key)
     else records.set(key, value)
     offset = end
   }
+  if (holes.length > 0) records.set('GNU.sparse.map', Buffer.from(holes.join(','), 'latin1'))
   return records
 }
 
@@ -64,9 +70,4 @@ export function paxXattrs(records: PaxRecords): ReadonlyMap<string, Uint8Array> 
   const xattrs = new Map<string, Uint8Array>()
   for (const [key, value] of records) if (key.startsWith(XATTR)) xattrs.set(key.slice(XATTR.length), value)
   return xattrs
-}
-
-/** Does the entry use one of the encodings of files with holes? */
-export function isSparse(records: PaxRecords): boolean {
-  return [...records.keys()].some((key) => key.startsWith('GNU.sparse.'))
 }

@@ -17,7 +17,7 @@ export interface Entry {
   readonly mode: number
   readonly uid: number
   readonly gid: number
-  /** Bytes of content that follow; 0 for all but files. */
+  /** Bytes of the file, its holes included; 0 for all but files. */
   readonly size: number
   /** Nanoseconds since 1970. */
   readonly mtime: bigint
@@ -51,7 +51,7 @@ export function parseHeader(block: Buffer): RawHeader {
     mode: number(block, 100, 8, 'mode') & 0o7777,
     uid: within(number(block, 108, 8, 'uid'), MAX_ID, 'uid'),
     gid: within(number(block, 116, 8, 'gid'), MAX_ID, 'gid'),
-    size: within(number(block, 124, 12, 'size'), Number.MAX_SAFE_INTEGER, 'size'),
+    size: numberIn(block, 124, 12, 'size'),
     mtime: BigInt(number(block, 136, 12, 'time')) * 1_000_000_000n,
     major: magic.startsWith('ustar') ? within(number(block, 329, 8, 'device'), 0xffff_ffff, 'device') : 0,
     minor: magic.startsWith('ustar') ? within(number(block, 337, 8, 'device'), 0xffff_ffff, 'device') : 0,
@@ -96,6 +96,11 @@ function checksumHolds(block: Buffer): boolean {
   }
   const stored = number(block, 148, 8, 'checksum')
   return stored === unsigned || stored === unsigned - 256 * negative
+}
+
+/** @throws {Fault} `invalid-argument` for a number that is negative or too large to count with */
+export function numberIn(block: Buffer, offset: number, length: number, what: string): number {
+  return within(number(block, offset, length, what), Number.MAX_SAFE_INTEGER, what)
 }
 
 /** Octal text, or a big-endian two's complement number when the top bit of the first byte is set. */

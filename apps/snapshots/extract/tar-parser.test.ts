@@ -1,4 +1,3 @@
-import { Fault } from '@gantry/model/fault'
 import { describe, expect, test } from 'vitest'
 import { archive, entry, file, folder, longName, type Part, symlink } from '../testing/archive.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
@@ -144,11 +143,52 @@ describe('refusing', () => {
     expect(() => read(Buffer.from(bytes))).toThrow(expect.objectContaining({ name: 'Fault', code: 'invalid-argument' }))
   })
 
-  test('files with holes say that they are not supported yet', () => {
-    const sparse = archive({ name: 'a', pax: { 'GNU.sparse.major': '1' } })
+  const holes = (map: string, size = 4, content = 'abcd') =>
+    archive({ name: 'a', content, pax: { 'GNU.sparse.map': map, 'GNU.sparse.size': String(size) } })
+  const before = (map: string) => {
+    const numbers = Buffer.alloc(512)
+    numbers.write(map)
+    const pax = { 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '9' }
+    return archive({ name: 'a', content: Buffer.concat([numbers, Buffer.from('abcd')]), pax })
+  }
+  const old = (offset: string) =>
+    archive({
+      name: 'a',
+      flag: 'S',
+      content: 'abcd',
+      patch: [386, Buffer.from(`${offset}\0${'4'.padStart(11, '0')}\0`)],
+    })
 
-    expect(() => read(sparse)).toThrow(expect.objectContaining({ code: 'unimplemented' }))
-    expect(() => read(archive({ name: 'a', flag: 'S' }))).toThrow(Fault)
+  test.each([
+    ['an encoding of the future', archive({ name: 'a', pax: { 'GNU.sparse.major': '2', 'GNU.sparse.minor': '0' } })],
+    ['an odd map', holes('0')],
+    ['a map that goes back', holes('2,2,0,2')],
+    ['a map that overlaps', holes('0,3,2,1')],
+    ['a map beyond the end', holes('1,4')],
+    ['a map of less than the content', holes('0,3')],
+    ['a map of more than the content', holes('0,4,4,4', 8)],
+    ['a negative number', holes('-1,4')],
+    ['a number without end', holes(`${'9'.repeat(30)},4`)],
+    ['a size without end', holes('0,4', 1e300)],
+    ['no size', archive({ name: 'a', content: 'abcd', pax: { 'GNU.sparse.map': '0,4' } })],
+    ['a map in the content that is no map', before('x\n')],
+    ['a map in the content that never ends', before('3\n0\n4\n')],
+    ['an old map without numbers', old('xxxxxxxxxxx')],
+    ['an old map beyond the end', old('77777777777')],
+  ])('a file whose holes are told by %s is the fault of the archive', (_, bytes) => {
+    expect(() => read(bytes)).toThrow(expect.objectContaining({ name: 'Fault', code: 'invalid-argument' }))
+  })
+
+  test('a file with holes that is larger than a layer may be, or takes too long to tell, is too much', () => {
+    const limits = { ...DEFAULT_LIMITS, plainBytes: 1000 }
+
+    expect(() => read(holes('0,4', 1001), 512, limits)).toThrow(
+      'a file with holes is 1001 bytes long and 1000 is the most',
+    )
+    const endless = Buffer.alloc(2 * 1024 * 1024, '7\n')
+    const pax = { 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '9' }
+    endless.write('999999999\n')
+    expect(() => read(archive({ name: 'a', content: endless, pax }))).toThrow('take over 1048576 bytes to tell')
   })
 
   test('more entries than allowed are too many, extended headers included', () => {
