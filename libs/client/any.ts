@@ -14,7 +14,14 @@ export function pack<S extends DescMessage>(schema: S, init: MessageInitShape<S>
 /** Packs one of the OCI documents that travel as JSON text, such as `Spec` or `Process`. */
 export function packJson(name: string, value: unknown): Packed {
   const typeUrl = `types.containerd.io/opencontainers/runtime-spec/1/${name}`
-  return { typeUrl, value: Buffer.from(JSON.stringify(value)) }
+  return { typeUrl, value: Buffer.from(JSON.stringify(value, exactly)) }
+}
+
+const json: typeof JSON & { rawJSON?(text: string): unknown } = JSON
+
+/** A limit such as 2^64 - 1 is a bigint and does not survive as a number. */
+function exactly(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? (json.rawJSON?.(value.toString()) ?? Number(value)) : value
 }
 
 /** The name of the packed message, whoever packed it. */

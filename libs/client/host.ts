@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync, type Stats } from 'node:fs'
+import { lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
@@ -13,6 +13,8 @@ export interface Host {
   /** What a privileged container gets: looked up only for one. */
   readonly devices: () => readonly Device[]
   readonly capabilities: () => readonly string[]
+  /** The node at `path`, wherever links lead, or all nodes below it when it is a folder. */
+  readonly devicesAt: (path: string) => readonly Device[]
 }
 
 /** A device node as the OCI runtime spec writes it. */
@@ -29,6 +31,7 @@ export interface Device {
 export const thisHost: Host = {
   cpuCount: cpus().length,
   devices: () => hostDevices(),
+  devicesAt,
   capabilities: hostCapabilities,
 }
 
@@ -48,6 +51,12 @@ function hostDevices(folder = '/dev', depth = 0): Device[] {
     if (stat?.isDirectory()) return hostDevices(path, depth + 1)
     return stat?.isCharacterDevice() || stat?.isBlockDevice() ? [deviceOf(path, stat)] : []
   })
+}
+
+function devicesAt(path: string): Device[] {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  if (stat?.isDirectory()) return hostDevices(path)
+  return stat?.isCharacterDevice() || stat?.isBlockDevice() ? [deviceOf(path, stat)] : []
 }
 
 function names(folder: string): string[] {

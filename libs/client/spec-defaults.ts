@@ -1,4 +1,5 @@
 import type { SpecMount } from './spec.ts'
+import type { SpecOptions } from './spec-options.ts'
 
 /** What a container may do as root unless it is privileged: the set container engines agree on. */
 export const DEFAULT_CAPABILITIES: readonly string[] = [
@@ -97,24 +98,35 @@ export function maskedPaths(cpuCount: number): string[] {
   ]
 }
 
-/** The file systems every container gets. A privileged one may write to /sys. */
-export function defaultMounts(privileged: boolean): SpecMount[] {
+/**
+ * The file systems every container gets. A privileged one may write to /sys. What belongs to a namespace of the host comes
+ * from the host: its names with its network, its shared memory with its ipc. A user namespace may mount no sysfs of a
+ * network that is not its own.
+ */
+export function defaultMounts({ privileged, network, ipc, userns }: SpecOptions): SpecMount[] {
   const guarded = ['nosuid', 'noexec', 'nodev']
   const small = ['nosuid', 'strictatime', 'mode=755', 'size=65536k']
+  const access = privileged ? 'rw' : 'ro'
+  const ownNetwork = network === undefined || network === 'none'
   return [
     mount('proc', 'proc', '/proc', guarded),
     mount('tmpfs', 'tmpfs', '/dev', small),
     mount('devpts', 'devpts', '/dev/pts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5']),
-    mount('tmpfs', 'shm', '/dev/shm', [...guarded, 'mode=1777', 'size=65536k']),
+    ipc === undefined
+      ? mount('tmpfs', 'shm', '/dev/shm', [...guarded, 'mode=1777', 'size=65536k'])
+      : mount('bind', '/dev/shm', '/dev/shm', ['rbind', ...guarded]),
     mount('mqueue', 'mqueue', '/dev/mqueue', guarded),
-    mount('sysfs', 'sysfs', '/sys', [...guarded, privileged ? 'rw' : 'ro']),
-    mount('cgroup', 'cgroup', '/sys/fs/cgroup', [...guarded, privileged ? 'rw' : 'ro']), // so that a program sees its limits
+    userns && !ownNetwork
+      ? mount('bind', '/sys', '/sys', ['rbind', ...guarded, access])
+      : mount('sysfs', 'sysfs', '/sys', [...guarded, access]),
+    mount('cgroup', 'cgroup', '/sys/fs/cgroup', [...guarded, access]), // so that a program sees its limits
     mount('tmpfs', 'tmpfs', '/run', small),
+    ...(network === 'host' ? hostNames() : []),
   ]
 }
 
-/** The host's names, which belong to the host's network. */
-export function hostNetworkMounts(): SpecMount[] {
+/** They belong to the host's network. */
+function hostNames(): SpecMount[] {
   return ['/etc/hosts', '/etc/resolv.conf'].map((path) => mount('bind', path, path, ['rbind', 'ro']))
 }
 

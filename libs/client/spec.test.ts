@@ -1,7 +1,9 @@
 import type { ImageDefaults } from '@gantry/model/manifest'
 import { expect, test } from 'vitest'
+import { packJson } from './any.ts'
 import { parseMount } from './mount-option.ts'
-import { buildSpec, execProcess, mergeEnv, type SpecOptions } from './spec.ts'
+import { buildSpec, execProcess, mergeEnv } from './spec.ts'
+import type { SpecOptions } from './spec-options.ts'
 import { parseSpec } from './spec-parse.ts'
 
 const plain: ImageDefaults = {
@@ -23,7 +25,7 @@ function spec(options: SpecOptions = {}, image: Partial<ImageDefaults> = {}) {
     image: { ...plain, ...image },
     user: { uid: 0, gid: 0, additionalGids: [0] },
     options,
-    host: { cpuCount: 2, devices: () => [], capabilities: () => ['CAP_SYS_ADMIN'] },
+    host: { cpuCount: 2, devices: () => [], devicesAt: () => [], capabilities: () => ['CAP_SYS_ADMIN'] },
   })
 }
 
@@ -35,7 +37,7 @@ test('a container runs what the image says, confined', () => {
     cwd: '/',
     env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
     noNewPrivileges: true,
-    rlimits: [{ type: 'RLIMIT_NOFILE', hard: 1024, soft: 1024 }],
+    rlimits: [{ type: 'RLIMIT_NOFILE', hard: 1024n, soft: 1024n }],
   })
   expect(process.terminal).toBeUndefined()
   expect(root).toEqual({ path: 'rootfs', readonly: false })
@@ -116,11 +118,97 @@ test('options end up where the runtime looks for them', () => {
     annotations: { a: '1' },
     linux: { resources: { memory: { limit: 1024 } } },
   })
-  expect(made.mounts.at(-1)).toEqual({ type: 'bind', source: '/data', destination: '/data', options: ['rbind', 'ro'] })
+  expect(made.mounts.at(-1)).toEqual({
+    ...{ type: 'bind', source: '/data', destination: '/data' },
+    options: ['rbind', 'ro', 'rprivate'],
+  })
+})
+
+test('limits end up where the runtime looks for them, an endless one to the last digit', () => {
+  const { linux, process } = spec({
+    ...{ cpus: 1.5, cpuShares: 512, cpuset: '0-1', memory: 100n, memorySwap: -1n, pidsLimit: 7 },
+    rlimits: [{ name: 'core', soft: 0n, hard: -1n }],
+  })
+
+  expect(linux).toMatchObject({
+    resources: {
+      cpu: { shares: 512, quota: 150_000, period: 100_000, cpus: '0-1' },
+      memory: { limit: 100, swap: -1 },
+      pids: { limit: 7 },
+    },
+  })
+  const text = Buffer.from(packJson('Process', process).value).toString()
+  expect(text).toContain('{"type":"RLIMIT_CORE","soft":0,"hard":18446744073709551615}')
+})
+
+test.each<[string, SpecOptions, string[]]>([
+  ['none', { capDrop: ['ALL'] }, []],
+  ['one', { capDrop: ['all'], capAdd: ['chown'] }, ['CAP_CHOWN']],
+  ['all but one', { capAdd: ['ALL'], capDrop: ['CAP_SYS_ADMIN'] }, []],
+])('capabilities: %s', (_, options, expected) => {
+  expect(spec(options).process.capabilities).toMatchObject({ effective: expected, bounding: expected })
+})
+
+test('what a profile of our own allows follows the capabilities', () => {
+  const rules = (options: SpecOptions) => JSON.stringify(spec(options).linux)
+
+  expect(rules({})).not.toContain('"umount2"')
+  expect(rules({ capAdd: ['SYS_ADMIN'] })).toContain('"umount2"')
+  expect(rules({ privileged: true })).not.toContain('seccomp')
+  expect(rules({ seccomp: 'unconfined' })).not.toContain('seccomp')
+})
+
+test("a profile in docker's form is resolved for this container", () => {
+  const seccomp = JSON.stringify({
+    defaultAction: 'SCMP_ACT_ERRNO',
+    archMap: [{ architecture: 'SCMP_ARCH_X86_64', subArchitectures: ['SCMP_ARCH_X86'] }],
+    syscalls: [
+      { names: ['read'], action: 'SCMP_ACT_ALLOW', comment: 'always' },
+      { names: ['mount'], action: 'SCMP_ACT_ALLOW', includes: { caps: ['CAP_SYS_ADMIN'] } },
+      { names: ['clone3'], action: 'SCMP_ACT_ALLOW', excludes: { caps: ['CAP_CHOWN'] } },
+      { names: ['usr26'], action: 'SCMP_ACT_ALLOW', includes: { arches: ['arm'] } },
+    ],
+  })
+
+  expect(spec({ seccomp }).linux).toMatchObject({
+    seccomp: {
+      defaultAction: 'SCMP_ACT_ERRNO',
+      architectures: expect.any(Array),
+      syscalls: [{ names: ['read'], action: 'SCMP_ACT_ALLOW' }],
+    },
+  })
+})
+
+test.each<[string, SpecOptions]>([
+  ['more CPUs than there are', { cpus: 3 }],
+  ['a CPU that is not there', { cpuset: '0-2' }],
+  ['CPUs in disorder', { cpuset: '1-0' }],
+  ['too few shares', { cpuShares: 1 }],
+  ['swap without memory', { memorySwap: 1n }],
+  ['less of both than of memory', { memory: 10n, memorySwap: 9n }],
+  ['no processes at all', { pidsLimit: 0 }],
+  ['a limit that is none', { rlimits: [{ name: 'files', soft: 1n, hard: 1n }] }],
+  ['a soft limit above the hard one', { rlimits: [{ name: 'core', soft: 2n, hard: 1n }] }],
+  ['a capability that is none', { capAdd: ['CAP_EVERYTHING'] }],
+  ['a profile that is none', { seccomp: '{' }],
+  ['a profile without a default', { seccomp: '{"syscalls":[]}' }],
+  ['a setting of the whole host', { sysctls: { 'kernel.core_pattern': 'x' } }],
+  ['a setting behind a plus (CVE-2022-0811)', { sysctls: { 'kernel.shm_rmid_forced': '1+kernel.core_pattern=|/x' } }],
+  ["a setting of the host's network", { network: 'host', sysctls: { 'net.ipv4.ip_forward': '1' } }],
+  ['a hostname of its own in the namespace of the host', { uts: 'host', hostname: 'box' }],
+  ['a hostname with a space', { hostname: 'a b' }],
+  ['a device that is not there', { devices: [{ source: '/dev/nope' }] }],
+  ['a device with odd access', { devices: [{ source: '/dev/null', access: 'rr' }] }],
+  ['a namespace at no place', { network: { path: 'x' } }],
+  ['a hook that is not absolute', { hooks: { poststop: [{ path: 'x' }] } }],
+  ['ids without root', { userns: { uids: [{ container: 1, host: 1000, size: 1 }], gids: [] } }],
+  ['a hidden path that is relative', { maskedPaths: ['x'] }],
+])('%s: refused', (_, options) => {
+  expect(() => spec(options)).toThrow(/^(Cannot|There is no)/)
 })
 
 test("the host's network comes with the host's names", () => {
-  const made = spec({ netHost: true })
+  const made = spec({ network: 'host' })
 
   expect(made.linux).toMatchObject({ namespaces: ['pid', 'ipc', 'uts', 'mount'].map((type) => ({ type })) })
   expect(made.mounts.map((mount) => mount.destination)).toEqual(

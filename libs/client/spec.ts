@@ -2,40 +2,12 @@ import { posix } from 'node:path'
 import { Fault } from '@gantry/model/fault'
 import type { ImageDefaults } from '@gantry/model/manifest'
 import type { Host } from './host.ts'
-import {
-  DEFAULT_CAPABILITIES,
-  DEFAULT_PATH,
-  defaultMounts,
-  hostNetworkMounts,
-  maskedPaths,
-  READONLY_PATHS,
-} from './spec-defaults.ts'
+import { DEFAULT_PATH, defaultMounts } from './spec-defaults.ts'
+import type { Hooks, SpecOptions } from './spec-options.ts'
+import { resourcesOf, rlimitsOf } from './spec-resources.ts'
+import { capabilitiesOf, guardedPaths, idMappings, seccompOf } from './spec-rights.ts'
+import { devicesOf, hostnameOf, namespacesOf, sysctlsOf } from './spec-surroundings.ts'
 import type { ResolvedUser } from './user.ts'
-
-/** What a caller decides about a container; everything else comes from the image, then from our defaults. */
-export interface SpecOptions {
-  /** Replaces the image's command; its entrypoint stays in front. */
-  readonly args?: readonly string[]
-  /** Replaces the image's entrypoint; its command is then not used. */
-  readonly entrypoint?: readonly string[]
-  /** `KEY=value`, later ones win. */
-  readonly env?: readonly string[]
-  readonly cwd?: string
-  readonly tty?: boolean
-  /** As `parseMount` reads them. */
-  readonly mounts?: readonly SpecMount[]
-  /** The root file system cannot be written. */
-  readonly readOnly?: boolean
-  /** Limit in bytes. */
-  readonly memory?: bigint
-  readonly hostname?: string
-  /** `uid`, `uid:gid`, `name` or `name:group`; the image's unless told. */
-  readonly user?: string
-  readonly privileged?: boolean
-  /** Shares the host's network. */
-  readonly netHost?: boolean
-  readonly annotations?: Readonly<Record<string, string>>
-}
 
 export interface SpecMount {
   readonly type: string
@@ -72,8 +44,6 @@ export interface SpecParts {
 
 /** The OCI version whose fields are used. */
 const OCI_VERSION = '1.1.0'
-const NO_FILE_LIMIT = 1024 // open files of a process, as containerd
-const MAX_MEMORY = BigInt(Number.MAX_SAFE_INTEGER) // bytes; JSON numbers are exact up to here
 
 /**
  * The spec of a container: our defaults, over them what the image says, over that what the caller says.
@@ -81,26 +51,47 @@ const MAX_MEMORY = BigInt(Number.MAX_SAFE_INTEGER) // bytes; JSON numbers are ex
  * @throws {Fault} `invalid-argument` when nothing is to be run, or a value cannot be used
  */
 export function buildSpec(parts: SpecParts): Spec {
-  const { options, namespace, id } = parts
-  const privileged = options.privileged ?? false
-  const network = options.netHost ? hostNetworkMounts() : []
+  const { options, host } = parts
+  const hostname = hostnameOf(options)
+  const capabilities = capabilitiesOf(options, host)
   return {
     ociVersion: OCI_VERSION,
-    process: processOf(parts),
+    process: processOf(parts, capabilities),
     root: { path: 'rootfs', readonly: options.readOnly ?? false },
-    ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
-    mounts: [...defaultMounts(privileged), ...network, ...(options.mounts ?? [])],
-    ...(options.annotations ? { annotations: options.annotations } : {}),
-    linux: {
-      resources: {
-        devices: [{ allow: privileged, access: 'rwm' }],
-        ...(options.memory === undefined ? {} : { memory: { limit: memoryLimit(options.memory) } }),
-      },
-      cgroupsPath: `/${namespace}/${id}`,
-      namespaces: namespacesOf(options.netHost ?? false),
-      ...(privileged ? { devices: parts.host.devices() } : {}),
-      ...(privileged ? {} : { maskedPaths: maskedPaths(parts.host.cpuCount), readonlyPaths: READONLY_PATHS }),
+    ...(hostname !== undefined && { hostname }),
+    mounts: [...defaultMounts(options), ...(options.mounts ?? []).map(withPropagation)],
+    ...(options.annotations && { annotations: options.annotations }),
+    ...(options.hooks && { hooks: checkHooks(options.hooks) }),
+    linux: linuxOf(parts, capabilities),
+  }
+}
+
+function linuxOf(
+  { namespace, id, options, host }: SpecParts,
+  capabilities: readonly string[],
+): Record<string, unknown> {
+  const privileged = options.privileged ?? false
+  const devices = devicesOf(options.devices ?? [], host)
+  const nodes = [...(privileged ? host.devices() : []), ...devices.nodes]
+  const seccomp = seccompOf(options, capabilities)
+  const sysctl = sysctlsOf(options)
+  const propagation = propagationOf(options.mounts ?? [])
+  return {
+    resources: {
+      devices: [{ allow: privileged, access: 'rwm' }, ...devices.rules],
+      ...resourcesOf(options, host.cpuCount),
     },
+    cgroupsPath: `/${namespace}/${id}`,
+    namespaces: namespacesOf(options),
+    ...(options.userns && {
+      uidMappings: idMappings(options.userns.uids),
+      gidMappings: idMappings(options.userns.gids),
+    }),
+    ...(nodes.length > 0 && { devices: nodes }),
+    ...(sysctl && { sysctl }),
+    ...(seccomp && { seccomp }),
+    ...(propagation && { rootfsPropagation: propagation }),
+    ...guardedPaths(options, host.cpuCount),
   }
 }
 
@@ -134,10 +125,9 @@ export function execProcess(
   }
 }
 
-function processOf({ image, options, user, host }: SpecParts): ProcessSpec {
+function processOf({ image, options, user }: SpecParts, capabilities: readonly string[]): ProcessSpec {
   const tty = options.tty ?? false
   const ofImage = image.env.filter((entry) => entry.indexOf('=') > 0) // a bare key would take the value from a host
-  const capabilities = options.privileged ? host.capabilities() : DEFAULT_CAPABILITIES
   return {
     ...(tty ? { terminal: true } : {}),
     user,
@@ -146,8 +136,8 @@ function processOf({ image, options, user, host }: SpecParts): ProcessSpec {
     cwd: checkCwd(options.cwd ?? (image.workingDir === '' ? '/' : posix.resolve('/', image.workingDir))),
     // inheritable stays empty: what a process inherits it would keep through an exec of an unprivileged user
     capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
-    rlimits: [{ type: 'RLIMIT_NOFILE', hard: NO_FILE_LIMIT, soft: NO_FILE_LIMIT }],
-    noNewPrivileges: !options.privileged,
+    rlimits: rlimitsOf(options.rlimits),
+    noNewPrivileges: options.noNewPrivileges ?? !options.privileged,
   }
 }
 
@@ -159,10 +149,6 @@ function commandOf(options: SpecOptions, image: ImageDefaults): string[] {
   if (command.length === 0 || command[0] === '')
     throw new Fault('invalid-argument', 'Cannot run the image: it names no command and none was given')
   return command
-}
-
-function namespacesOf(netHost: boolean): { type: string }[] {
-  return ['pid', 'ipc', 'uts', 'mount', ...(netHost ? [] : ['network'])].map((type) => ({ type }))
 }
 
 function checkEntries(env: readonly string[]): readonly string[] {
@@ -191,8 +177,25 @@ function checkCwd(cwd: string): string {
   return path
 }
 
-function memoryLimit(bytes: bigint): number {
-  if (bytes <= 0n || bytes > MAX_MEMORY)
-    throw new Fault('invalid-argument', `Cannot limit memory to ${bytes} bytes: not between 1 and ${MAX_MEMORY}`)
-  return Number(bytes)
+/** What is mounted on the host later stays there, as with Docker, unless a bind mount asks for it. */
+function withPropagation(mount: SpecMount): SpecMount {
+  const says = mount.options.some((option) => /^r?(private|shared|slave|unbindable)$/.test(option))
+  return mount.type === 'bind' && !says ? { ...mount, options: [...mount.options, 'rprivate'] } : mount
+}
+
+/** A mount that is to pass on what is mounted below it, or to receive it, needs a root that does. */
+function propagationOf(mounts: readonly SpecMount[]): string | undefined {
+  const options = mounts.flatMap((mount) => mount.options)
+  if (options.some((option) => option === 'shared' || option === 'rshared')) return 'shared'
+  return options.some((option) => option === 'slave' || option === 'rslave') ? 'rslave' : undefined
+}
+
+function checkHooks(hooks: Hooks): Hooks {
+  for (const { path, timeout = 1 } of Object.values(hooks).flat())
+    if (!posix.isAbsolute(path) || !(Number.isInteger(timeout) && timeout > 0))
+      throw new Fault(
+        'invalid-argument',
+        `Cannot use hook ${JSON.stringify(path.slice(0, 128))}: give an absolute path, and a timeout in whole seconds`,
+      )
+  return hooks
 }

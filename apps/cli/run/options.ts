@@ -1,13 +1,25 @@
 import { readFileSync } from 'node:fs'
-import { parseMount } from '@gantry/client/mount-option'
-import type { SpecMount, SpecOptions } from '@gantry/client/spec'
+import { parseMount, parseTmpfs } from '@gantry/client/mount-option'
+import type { SpecMount } from '@gantry/client/spec'
+import type { DeviceOption, IdRange, NamespacePath, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
+import {
+  type NetworkChoice,
+  parseDevice,
+  parseIdRange,
+  parseNamespace,
+  parseNetwork,
+  parseSysctl,
+  parseUlimit,
+  securityOf,
+} from './isolation.ts'
 
 const SHORT_ID = 12
 const MAX_HOSTNAME = 63
+const VOLUME_OPTIONS = 'ro rw bind rbind private rprivate shared rshared slave rslave noexec nosuid nodev'.split(' ')
 
 /** What the options of `run` say, as commander hands them over. */
 export interface RunOptions {
@@ -24,10 +36,27 @@ export interface RunOptions {
   readonly user?: string
   readonly workdir?: string
   readonly readOnly?: boolean
+  readonly cpus?: number
+  readonly cpuShares?: number
+  readonly cpusetCpus?: string
   readonly memory?: bigint
-  readonly hostname?: string
-  readonly network?: 'host' | 'none'
+  readonly memorySwap?: bigint
+  readonly pidsLimit?: number
+  readonly ulimit: readonly Rlimit[]
+  readonly capAdd: readonly string[]
+  readonly capDrop: readonly string[]
+  readonly securityOpt: readonly string[]
+  readonly uidmap: readonly IdRange[]
+  readonly gidmap: readonly IdRange[]
   readonly privileged?: boolean
+  readonly tmpfs: readonly SpecMount[]
+  readonly device: readonly DeviceOption[]
+  readonly sysctl: readonly (readonly [string, string])[]
+  readonly hostname?: string
+  readonly network?: NetworkChoice
+  readonly ipc?: 'host' | 'private' | NamespacePath
+  readonly pid?: 'host' | 'private' | NamespacePath
+  readonly uts?: 'host' | 'private' | NamespacePath
   readonly entrypoint?: string
   readonly platform?: string
   readonly plainHttp?: boolean
@@ -35,50 +64,130 @@ export interface RunOptions {
 
 /** Docker's names and letters for what is the same there. */
 export function addRunOptions(command: Command): Command {
-  return command
+  command
     .option('--rm', 'remove the container when it ends')
     .option('-d, --detach', 'print its id and leave it running')
     .option('-t, --tty', 'give it a terminal')
     .option('-i, --interactive', 'pass our input on')
     .option('-e, --env <entry>', 'KEY=value, or KEY for the value it has here (repeatable)', collect, [])
     .option('--env-file <file>', 'such entries, one a line (repeatable)', collect, [])
-    .option('--mount <mount>', 'type=bind,src=DIR,dst=DIR[,readonly] (repeatable)', collecting(parseMount), [])
-    .option('-v, --volume <mount>', 'DIR:DIR[:ro], a bind mount (repeatable)', collecting(parseVolume), [])
     .option('-l, --label <label>', 'key=value (repeatable)', collect, [])
     .option('--name <name>', 'instead of a random id')
     .option('-u, --user <user>', 'name or uid, with :group')
     .option('-w, --workdir <dir>', 'where the command starts')
-    .option('--read-only', 'the root file system cannot be written')
-    .option('-m, --memory <bytes>', 'limit, such as 64m or 1g', parsing(parseSize))
-    .option('--hostname <name>', 'default: the beginning of the id')
-    .option('--net, --network <mode>', 'host, or none', parsing(parseNetwork))
-    .option('--privileged', 'all capabilities and devices')
     .option('--entrypoint <program>', "instead of the image's")
     .option('--platform <platform>', 'os/arch[/variant] (default: this host)')
     .option('--plain-http', 'speak HTTP to the registry when the image is pulled')
+  addLimits(command)
+  addRights(command)
+  return addSurroundings(command)
 }
 
-/** @throws {Fault} `invalid-argument` for an env file that cannot be read */
+function addLimits(command: Command): void {
+  command
+    .option('--cpus <number>', 'limit, such as 1.5', parsing(parseNumber))
+    .option('-c, --cpu-shares <weight>', "relative weight (1024 is everybody's)", parsing(parseInteger))
+    .option('--cpuset-cpus <cpus>', 'which CPUs, such as 0-2,5')
+    .option('-m, --memory <bytes>', 'limit, such as 64m or 1g', parsing(parseSize))
+    .option('--memory-swap <bytes>', 'limit of memory and swap together, or -1', parsing(parseSwap))
+    .option('--pids-limit <number>', 'limit of processes and threads, or -1', parsing(parseInteger))
+    .option('--ulimit <limit>', 'name=soft[:hard], such as nofile=1024:2048 (repeatable)', collecting(parseUlimit), [])
+}
+
+function addRights(command: Command): void {
+  command
+    .option('--cap-add <capability>', 'such as NET_ADMIN, or ALL (repeatable)', collect, [])
+    .option('--cap-drop <capability>', 'such as MKNOD, or ALL (repeatable)', collect, [])
+    .option(
+      '--security-opt <option>',
+      'seccomp=FILE|unconfined, no-new-privileges[=false], ... (repeatable)',
+      collect,
+      [],
+    )
+    .option(
+      '--uidmap <range>',
+      'container:host:size, its ids are those of the host (repeatable)',
+      collecting(parseIdRange),
+      [],
+    )
+    .option('--gidmap <range>', 'the same for groups (default: as --uidmap)', collecting(parseIdRange), [])
+    .option('--privileged', 'all capabilities and devices')
+}
+
+function addSurroundings(command: Command): Command {
+  return command
+    .option('--mount <mount>', 'type=bind,src=DIR,dst=DIR[,readonly] (repeatable)', collecting(parseMount), [])
+    .option('-v, --volume <mount>', 'DIR:DIR[:ro], a bind mount (repeatable)', collecting(parseVolume), [])
+    .option('--tmpfs <mount>', 'DIR[:size=64m,...] (repeatable)', collecting(parseTmpfs), [])
+    .option('--read-only', 'the root file system cannot be written')
+    .option('--device <device>', '/dev/from[:/dev/to][:rwm] (repeatable)', collecting(parseDevice), [])
+    .option('--sysctl <setting>', 'name=value (repeatable)', collecting(parseSysctl), [])
+    .option('-h, --hostname <name>', 'default: the beginning of the id')
+    .option('--net, --network <mode>', 'host, none, or ns:/path', parsing(parseNetwork))
+    .option('--ipc <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
+    .option('--pid <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
+    .option('--uts <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
+    .helpOption('--help', 'display help for command')
+}
+
+/** @throws {Fault} `invalid-argument` for a file that cannot be read, or a value that cannot be meant */
 export function specOf(
   options: RunOptions,
   container: { readonly id: string; readonly args: readonly string[] },
   env: Readonly<Record<string, string | undefined>>,
 ): SpecOptions {
-  const { tty, workdir, readOnly, memory, user, privileged, entrypoint, network } = options
-  const hostname = options.hostname ?? (network === 'host' ? undefined : defaultHostname(container.id))
+  const { tty, workdir, user, entrypoint } = options
   return {
     args: container.args,
     env: resolveEnv([...options.envFile.flatMap(readEnvFile), ...options.env], env),
-    mounts: [...options.mount, ...options.volume],
     ...(tty && { tty }),
     ...(workdir !== undefined && { cwd: workdir }),
-    ...(readOnly && { readOnly }),
-    ...(memory !== undefined && { memory }),
-    ...(hostname !== undefined && { hostname }),
     ...(user !== undefined && { user }),
-    ...(privileged && { privileged }),
     ...(entrypoint !== undefined && { entrypoint: entrypoint === '' ? [] : [entrypoint] }),
-    ...(network === 'host' && { netHost: true }),
+    ...limitsOf(options),
+    ...rightsOf(options),
+    ...surroundingsOf(options, container.id),
+  }
+}
+
+function limitsOf({ cpus, cpuShares, cpusetCpus, memory, memorySwap, pidsLimit, ulimit }: RunOptions): SpecOptions {
+  return {
+    ...(cpus !== undefined && { cpus }),
+    ...(cpuShares !== undefined && { cpuShares }),
+    ...(cpusetCpus !== undefined && { cpuset: cpusetCpus }),
+    ...(memory !== undefined && { memory }),
+    ...(memorySwap !== undefined && { memorySwap }),
+    ...(pidsLimit !== undefined && { pidsLimit: pidsLimit === 0 ? -1 : pidsLimit }), // Docker's 0 is no limit
+    ...(ulimit.length > 0 && { rlimits: ulimit }),
+  }
+}
+
+function rightsOf({ capAdd, capDrop, securityOpt, uidmap, gidmap, privileged }: RunOptions): SpecOptions {
+  const ids = uidmap.length > 0 ? uidmap : gidmap
+  return {
+    ...(capAdd.length > 0 && { capAdd }),
+    ...(capDrop.length > 0 && { capDrop }),
+    ...(ids.length > 0 && { userns: { uids: ids, gids: gidmap.length > 0 ? gidmap : ids } }),
+    ...(privileged && { privileged }),
+    ...securityOf(securityOpt),
+  }
+}
+
+function surroundingsOf(options: RunOptions, id: string): SpecOptions {
+  const { readOnly, network, device, sysctl } = options
+  const { ipc, pid, uts } = options
+  const sharesName = network === 'host' || (uts !== undefined && uts !== 'private')
+  const hostname = options.hostname ?? (sharesName ? undefined : defaultHostname(id))
+  return {
+    mounts: [...options.mount, ...options.volume, ...options.tmpfs],
+    ...(readOnly && { readOnly }),
+    ...(hostname !== undefined && { hostname }),
+    ...(device.length > 0 && { devices: device }),
+    ...(sysctl.length > 0 && { sysctls: Object.fromEntries(sysctl) }),
+    ...(network !== undefined && { network }),
+    ...(ipc !== undefined && ipc !== 'private' && { ipc }),
+    ...(pid !== undefined && pid !== 'private' && { pid }),
+    ...(uts !== undefined && uts !== 'private' && { uts }),
   }
 }
 
@@ -90,14 +199,29 @@ export function parseVolume(text: string): SpecMount {
       'invalid-argument',
       `Cannot use volume ${JSON.stringify(text)}: write it as /source:/destination[:ro]`,
     )
+  const odd = options?.split(',').find((option) => !VOLUME_OPTIONS.includes(option))
+  if (odd !== undefined)
+    throw new Fault(
+      'invalid-argument',
+      `Cannot use volume ${JSON.stringify(text)}: ${JSON.stringify(odd)} is none of ${VOLUME_OPTIONS.join(', ')}`,
+    )
   return parseMount(
     `type=bind,src=${source},dst=${destination},options=${['rbind', ...(options?.split(',') ?? [])].join(':')}`,
   )
 }
 
-function parseNetwork(text: string): 'host' | 'none' {
-  if (text === 'host' || text === 'none') return text
-  throw new Fault('invalid-argument', `There is no network "${text}": choose host or none`)
+function parseNumber(text: string): number {
+  if (/^\d{1,6}(\.\d{1,6})?$/.test(text)) return Number(text)
+  throw new Fault('invalid-argument', `Cannot use ${JSON.stringify(text)}: give a number such as 1.5`)
+}
+
+function parseInteger(text: string): number {
+  if (/^(-1|\d{1,9})$/.test(text)) return Number(text)
+  throw new Fault('invalid-argument', `Cannot use ${JSON.stringify(text)}: give a whole number`)
+}
+
+function parseSwap(text: string): bigint {
+  return text === '-1' ? -1n : parseSize(text)
 }
 
 function defaultHostname(id: string): string {

@@ -37,7 +37,7 @@ test('the options of docker become those of a spec', () => {
       { type: 'bind', source: '/c', destination: '/d', options: ['rbind', 'ro'] },
     ],
     ...{ tty: true, cwd: '/tmp', readOnly: true, memory: 64n * 1024n ** 2n, user: '1:2', privileged: true },
-    ...{ entrypoint: ['sh'], netHost: true },
+    ...{ entrypoint: ['sh'], network: 'host' },
   })
 })
 
@@ -56,11 +56,57 @@ test('a container is called by its short id inside, or by its name', () => {
 })
 
 test('--net none is the default, and other networks are refused', () => {
-  expect(specOf(parse('--net', 'none', 'x').options, { id: ID, args: [] }, {}).netHost).toBeUndefined()
+  expect(specOf(parse('--net', 'none', 'x').options, { id: ID, args: [] }, {}).network).toBe('none')
   expect(() => parse('--net', 'bridge', 'x')).toThrow('There is no network "bridge"')
   expect(() => parse('-m', 'lots', 'x')).toThrow('write it like 64m')
   expect(() => parse('--mount', 'src=a,dst=/b', 'x')).toThrow('src must be an absolute path')
 })
+
+test('what isolates a container is said as in docker', () => {
+  const words =
+    '--cpus 1.5 -c 512 --cpuset-cpus 0 -m 64m --memory-swap -1 --pids-limit 0 --ulimit nofile=10:20 --ulimit core=-1 ' +
+    '--cap-drop ALL --cap-add CHOWN --security-opt no-new-privileges=false --security-opt seccomp=unconfined ' +
+    '--security-opt unmask=ALL --security-opt mask=/a:/b --uidmap 0:1000:10 --tmpfs /t:size=1m,exec -h box ' +
+    '--device /dev/null --device /dev/zero:/dev/x:r --sysctl net.a=1 --net ns:/n --ipc host --pid private --uts private x'
+
+  expect(specOf(parse(...words.split(' ')).options, { id: ID, args: [] }, {})).toEqual({
+    ...{ args: [], env: [], hostname: 'box', network: { path: '/n' }, ipc: 'host' },
+    ...{ cpus: 1.5, cpuShares: 512, cpuset: '0', memory: 64n * 1024n ** 2n, memorySwap: -1n, pidsLimit: -1 },
+    rlimits: [
+      { name: 'nofile', soft: 10n, hard: 20n },
+      { name: 'core', soft: -1n, hard: -1n },
+    ],
+    ...{ capAdd: ['CHOWN'], capDrop: ['ALL'], noNewPrivileges: false, seccomp: 'unconfined' },
+    ...{ unmaskedPaths: 'all', maskedPaths: ['/a', '/b'] },
+    userns: { uids: [{ container: 0, host: 1000, size: 10 }], gids: [{ container: 0, host: 1000, size: 10 }] },
+    mounts: [{ type: 'tmpfs', source: 'tmpfs', destination: '/t', options: ['nosuid', 'nodev', 'size=1m', 'exec'] }],
+    devices: [{ source: '/dev/null' }, { source: '/dev/zero', destination: '/dev/x', access: 'r' }],
+    sysctls: { 'net.a': '1' },
+  })
+})
+
+test.each([
+  ['--cpus', 'many', 'give a number such as 1.5'],
+  ['--pids-limit', '1.5', 'give a whole number'],
+  ['--ulimit', 'nofile', 'write it as name=soft[:hard]'],
+  ['--device', 'sda', 'write it as /dev/from'],
+  ['--sysctl', 'net.a', 'write it as name=value'],
+  ['--uidmap', '0:1', 'write it as container:host:size'],
+  ['--ipc', 'hosts', 'choose host, private or ns:/path'],
+  ['--tmpfs', 'run', 'dst must be an absolute path'],
+  ['--tmpfs', '/run:size=1m;x', 'is no option such as size=64m'],
+  ['--mount', 'src=/a,dst=/b,bind-propagation=all', 'bind-propagation must be one of'],
+  ['-v', '/a:/b:rox', 'is none of ro, rw'],
+])('%s %s is refused with the right form', (option, value, message) => {
+  expect(() => parse(option, value, 'x')).toThrow(message)
+})
+
+test.each(['seccomp', 'seccomp=/no/such/file', 'apparmor=x', 'no-new-privileges=maybe', 'mask='])(
+  '--security-opt %s is refused',
+  (text) => {
+    expect(() => specOf(parse('--security-opt', text, 'x').options, { id: ID, args: [] }, {})).toThrow(/^Cannot/)
+  },
+)
 
 test('an env file has comments and names', () => {
   const dir = mkdtempSync(join(tmpdir(), 'gantry-env-'))
