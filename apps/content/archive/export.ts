@@ -5,6 +5,7 @@ import { Fault, isFault } from '@gantry/model/fault'
 import type { Platform } from '@gantry/model/platform'
 import { parseReference, type Reference } from '@gantry/model/reference'
 import type { Blobs } from '../blobs/blobs.ts'
+import { held } from '../held.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Progress } from '../pull/progress.ts'
@@ -47,9 +48,9 @@ export type Export = (
  * @see behaviour facts, 15.2
  */
 export function createExport({ blobs, leases, images }: ExportParts): Export {
-  return async function* (request, { namespace, lease }, { progress, signal }) {
-    await using own = lease === undefined ? await leases.create(namespace, signal) : undefined
-    const holder: Holder = { namespace, lease: lease ?? own?.id }
+  return async function* (request, call, { progress, signal }) {
+    await using holder = await held(call, () => leases.create(call.namespace, signal))
+    const { namespace } = holder
 
     progress.say('Exporting')
     const named: NamedImage[] = []

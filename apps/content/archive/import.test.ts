@@ -136,6 +136,12 @@ test.each<[string, Record<string, string>, MessageInitShape<typeof ImageStoreSch
     ['import:v1'],
   ],
   ['the index by the name of the client', { ref: 'v1' }, { name: 'all' }, ['all']],
+  [
+    'the whole only after its parts',
+    { ref: 'v1' },
+    { name: 'all', extraReferences: [ANY, { name: 'more' }] },
+    ['import:v1', 'all', 'more'],
+  ],
   ['nothing', {}, {}, []],
 ])('names: %s', async (_, { name, ref }, store, expected) => {
   const layout = createLayout()
@@ -352,6 +358,7 @@ test('when a verifier objects to one image of an archive, none of them gets a re
 
   expect(asked).toEqual([`import:one ${one.digest}`, `import:two ${two.digest}`])
   expect([names(), await ingestsLeft()]).toEqual([[], 0])
+  expect([...parts.leases.held.keys()]).toEqual(['held']) // the lease of the import, which alone held its blobs, is gone
 })
 
 test('with a media type the archive is taken as it is', async () => {

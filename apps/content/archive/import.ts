@@ -4,6 +4,7 @@ import { parseIndex } from '@gantry/model/manifest'
 import type { Platform } from '@gantry/model/platform'
 import type { Blobs } from '../blobs/blobs.ts'
 import type { Ingests } from '../blobs/ingests.ts'
+import { held } from '../held.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Progress } from '../pull/progress.ts'
@@ -48,16 +49,17 @@ export type Import = (
  *   lease -> files become blobs while the archive arrives -> index -> manifests are read, their parts are proven to be here
  *   -> verify -> unpack -> image records -> lease released
  *
- * An import that fails leaves no image and no ingest; blobs stay until they are collected.
+ * An import that fails, also one that a verifier refuses, leaves no image and no ingest. Its blobs lose the lease, which was
+ * all that held those that nobody else uses: the next collection takes them. A client's own lease holds them as long as it lasts.
  *
  * @throws {Fault} `invalid-argument` for what is no archive of images, `failed-precondition` when its parts contradict each
  * other, `not-found` when parts are missing or no image fits the platforms
  * @see behaviour facts, 15.2
  */
 export function createImport(parts: ImportParts): Import {
-  return async ({ bytes, mediaType, compress, store, platforms }, { namespace, lease }, { progress, signal }) => {
-    await using own = lease === undefined ? await parts.leases.create(namespace, signal) : undefined
-    const holder: Holder = { namespace, lease: lease ?? own?.id }
+  return async ({ bytes, mediaType, compress, store, platforms }, call, { progress, signal }) => {
+    await using holder = await held(call, () => parts.leases.create(call.namespace, signal))
+    const { namespace } = holder
     const plans = parts.unpacker.plan(store.unpacks)
 
     progress.say('Importing')

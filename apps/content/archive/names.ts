@@ -14,7 +14,8 @@ const PRINTABLE = /^[\x21-\x7e]+$/
 
 /**
  * The records that an import makes: the archive's whole index under the name that the client gives, and each image in it
- * under what the archive calls it, as far as the client's prefixes let it. An image without a name is left out.
+ * under what the archive calls it, as far as the client's prefixes let it. An image without a name is left out. They are
+ * made in this order, each complete in itself: the name of the whole comes last, when all that it stands for has its name.
  *
  * @throws {Fault} `invalid-argument` when the archive has a name that no image may have
  * @see behaviour facts, 15.2
@@ -28,7 +29,8 @@ export function importedRecords(store: ImageStore, index: Descriptor, images: re
       namesOf(target, prefix).map((name) => ({ name: checked(name), labels: store.labels, target })),
     ),
   )
-  return [...new Map([...whole, ...named].map((record) => [record.name, record])).values()]
+  const taken = new Map(named.map((record) => [record.name, record]))
+  return [...taken.values(), ...whole.filter(({ name }) => !taken.has(name))]
 }
 
 function namesOf({ annotations = {}, digest }: Descriptor, prefix: ImageReference): string[] {

@@ -9,6 +9,7 @@ import { refKey } from '@gantry/model/refkey'
 import type { Blobs } from '../blobs/blobs.ts'
 import type { Growing } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
+import { held } from '../held.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Registry, Source } from '../registry/registry.ts'
@@ -67,11 +68,10 @@ export type Pull = (
  */
 export function createPull(parts: PullParts): Pull {
   const flights = createFlights()
-  return async ({ source, store, platforms }, { namespace, lease }, { progress, signal }) => {
+  return async ({ source, store, platforms }, call, { progress, signal }) => {
     const { reference } = source
-    await using own =
-      lease === undefined ? await parts.leases.take(namespace, `pull ${reference.text}`, signal) : undefined
-    const holder: Holder = { namespace, lease: lease ?? own?.id }
+    const purpose = `pull ${reference.text}`
+    await using holder = await held(call, () => parts.leases.take(call.namespace, purpose, signal))
     const plans = parts.unpacker.plan(store.unpacks)
 
     progress.say(`Resolving from ${reference.text}`)

@@ -6,6 +6,7 @@ import type { Platform } from '@gantry/model/platform'
 import type { Reference } from '@gantry/model/reference'
 import { collect } from '../archive/collect.ts'
 import type { Blobs } from '../blobs/blobs.ts'
+import { held } from '../held.ts'
 import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import { createJobs, together } from '../pull/jobs.ts'
@@ -47,10 +48,10 @@ export type Push = (
  * @see behaviour facts, 15.2 and 17.5
  */
 export function createPush({ registry, blobs, leases, images, uploads }: PushParts): Push {
-  return async ({ name, to, platforms }, { namespace, lease }, { progress, signal }) => {
+  return async ({ name, to, platforms }, call, { progress, signal }) => {
     const { reference } = to
-    await using own = lease === undefined ? await leases.create(namespace, signal) : undefined
-    const holder: Holder = { namespace, lease: lease ?? own?.id }
+    await using holder = await held(call, () => leases.create(call.namespace, signal))
+    const { namespace } = holder
 
     const target = await images.target(holder, name, signal)
     await leases.add(holder, { content: target.digest }, signal) // and all that it names
