@@ -4,6 +4,7 @@ import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import { detectsCodec } from './diff/media-type.ts'
+import { mergeLayers } from './diff/target.ts'
 import type { Applied } from './extract/job.ts'
 import type { Limits } from './extract/limits.ts'
 import type { Loose } from './extract/loose.ts'
@@ -24,6 +25,11 @@ export interface LayingOut {
 export interface Layers {
   /** @throws {Fault} as `Apply` */
   layOut(what: LayingOut, signal: AbortSignal): Promise<Applied>
+  /**
+   * Once more, for a layer that links to files of the layers below.
+   * @param lowers their folders, nearest first
+   */
+  layOutOn(lowers: readonly string[], what: LayingOut, signal: AbortSignal): Promise<Applied>
   /** Its root takes after the one below, and so do the folders that only its paths imply.
    * @param lowers folders of the layers below, nearest first; they are settled themselves */
   settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<void>
@@ -41,9 +47,11 @@ interface LayersParts {
   /** For syncs: they wait for the disk, and would keep a thread from work. */
   readonly syncs: Pool
   readonly limits: Limits
+  /** Folder for temporary mount points. */
+  readonly mountRoot: string
 }
 
-export function createLayers({ content, pool, syncs, limits }: LayersParts): Layers {
+export function createLayers({ content, pool, syncs, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
   return {
     async layOut({ namespace, blob, root, isBase }, signal) {
@@ -51,6 +59,14 @@ export function createLayers({ content, pool, syncs, limits }: LayersParts): Lay
       const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
       const flags = { detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
       return await pool.run({ kind: 'apply', blob: path, root, ...flags }, signal)
+    },
+
+    async layOutOn(lowers, { namespace, blob, root }, signal) {
+      const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
+      using below = mergeLayers(lowers, mountRoot)
+      await pool.run({ kind: 'empty', root }, signal)
+      const flags = { overlay: true, lowers: [below.root], limits, sync: false, measure: true }
+      return await pool.run({ kind: 'apply', blob: path, root, detect: detectsCodec(blob.mediaType), ...flags }, signal)
     },
 
     async settle(root, { loose, lowers }, signal) {

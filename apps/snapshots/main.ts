@@ -63,7 +63,7 @@ const leases = createLeaseHolder(metadata)
 const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
 const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
 const diff = createDiff({ content, pool, mountRoot })
-const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, syncs, limits }), leases })
+const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, syncs, limits, mountRoot }), leases })
 const parseScope = scopeParser([driver.name])
 
 await using _server = await listen({

@@ -33,7 +33,7 @@ const CHAIN: readonly Part[][] = [
     file('tree/x'),
     symlink('link', 'a/b'),
   ],
-  [file('a/b/new', 'new'), file('a/.wh.gone'), hardLink('a/b/again', 'a/b/new')],
+  [file('a/b/new', 'new'), file('a/.wh.gone'), hardLink('a/b/again', 'a/b/new'), hardLink('a/b/older', 'a/b/old')],
   [folder('full'), file('full/.wh..wh..opq'), file('full/three', '3'), file('.wh.tree'), file('implied/here', 'x')],
   [folder('replaced', { mode: 0o700 }), file('replaced/in', 'y'), file('a/b/c/d/e', 'deep'), file('implied/too')],
   [],

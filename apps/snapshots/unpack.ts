@@ -155,14 +155,15 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
   try {
     const { root } = staged
     const what = { namespace: scope.namespace, blob: layer.blob, root, isBase: below === undefined }
-    const { digest, usage, loose } = await layers.layOut(what, call.signal)
-    if (digest !== layer.diffId)
+    const first = await layers.layOut(what, call.signal)
+    if (first.digest !== layer.diffId)
       throw new Fault(
         'failed-precondition',
-        `Cannot unpack ${layer.blob.digest}: its diff ID is ${digest} and the image promises ${layer.diffId}`,
+        `Cannot unpack ${layer.blob.digest}: its diff ID is ${first.digest} and the image promises ${layer.diffId}`,
       )
 
     const lowers = (await below?.joined) ?? []
+    const { usage, loose } = first.loose.needsBelow ? await layers.layOutOn(lowers, what, call.signal) : first
     await layers.settle(root, { loose, lowers }, call.signal)
     joined([root, ...lowers])
 

@@ -13,7 +13,7 @@ export interface LayerTarget extends Disposable {
   readonly root: string
   /** Leave whiteouts as marks of the overlay file system; otherwise they delete. */
   readonly overlay: boolean
-  /** Absolute folders of the layers below, nearest first. */
+  /** Absolute folders of what is below, nearest first. */
   readonly lowers: readonly string[]
 }
 
@@ -35,12 +35,8 @@ export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: Target
   if (!only) throw new Fault('invalid-argument', 'Cannot apply the layer: there are no mounts to apply it to')
   if (others.length === 0 && !only.target) {
     const upper = marksWhiteouts(only) ? optionOf(only, 'upperdir') : undefined
-    if (upper !== undefined)
-      return direct({
-        root: upper,
-        overlay: true,
-        lowers: (optionOf(only, 'lowerdir') ?? '').split(':').filter(Boolean),
-      })
+    const lowers = (optionOf(only, 'lowerdir') ?? '').split(':').filter(Boolean)
+    if (upper !== undefined && lowers.length > 0) return onTop(upper, lowers, mountRoot)
     if (isWritableBind(only) && owns(only.source)) return direct({ root: only.source, overlay: false, lowers: [] })
   }
   return mounted(mounts, mountRoot)
@@ -75,6 +71,28 @@ export function mountTogether(
   }
   const kept = undo.move()
   return { root, [Symbol.dispose]: () => kept.dispose() }
+}
+
+/** Hard links into the layers below need them as one tree, as a container sees them. */
+function onTop(upper: string, lowers: readonly string[], mountRoot: string): LayerTarget {
+  const below = mergeLayers(lowers, mountRoot)
+  return { root: upper, overlay: true, lowers: [below.root], [Symbol.dispose]: () => below[Symbol.dispose]() }
+}
+
+/**
+ * Several layers as one tree, for the time being.
+ * @param layers folders, nearest first
+ * @throws {Fault} `failed-precondition` when they cannot be mounted
+ */
+export function mergeLayers(layers: readonly string[], mountRoot: string): Disposable & { readonly root: string } {
+  const [nearest, ...others] = layers
+  if (nearest !== undefined && others.length === 0) return { root: nearest, [Symbol.dispose]() {} }
+  const options = [`lowerdir=${layers.join(':')}`, 'ro']
+  const { root, [Symbol.dispose]: dispose } = mountTogether(
+    { below: [{ type: 'overlay', source: 'overlay', options }] },
+    mountRoot,
+  )
+  return { root: join(root, 'below'), [Symbol.dispose]: dispose }
 }
 
 function direct(target: Omit<LayerTarget, typeof Symbol.dispose>): LayerTarget {

@@ -58,7 +58,8 @@ export function openOutput(path: string): Disposable & { readonly fd: number } {
 export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, check: () => void): Promise<Applied> {
   const hash = createHash('sha256')
   let size = 0n
-  using extraction = createExtraction({ overlay: job.overlay, limits: job.limits })
+  const below = job.overlay && lowers.length === 0 ? 'later' : lowers
+  using extraction = createExtraction({ overlay: job.overlay, limits: job.limits, lowers: below })
   const parser = createTarParser(
     {
       entry(entry) {

@@ -30,6 +30,7 @@ import type { Applied, ApplyJob } from './job.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import { createPool, type Pool } from './pool.ts'
 
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
 const forever = new AbortController().signal
 
 describe.skipIf(process.getuid?.() !== 0)(
@@ -286,6 +287,54 @@ describe.skipIf(process.getuid?.() !== 0)(
           'f/x 100000 644 0:0',
           'new 100000 644 0:0',
         ])
+      })
+
+      test('a hard link to a file of the layers below brings it up, with all that belongs to it', async () => {
+        const [near, far] = [join(base, 'near'), join(base, 'far')]
+        for (const path of [near, join(far, 'a', 'b')]) mkdirSync(path, { recursive: true })
+        writeFileSync(join(far, 'a', 'b', 'big'), Buffer.alloc(600_000, 'b'))
+        writeFileSync(join(far, 'hidden'), '')
+        chownSync(join(far, 'a', 'b', 'big'), 5, 6)
+        chmodSync(join(far, 'a', 'b', 'big'), 0o4750)
+        chmodSync(join(far, 'a', 'b'), 0o711)
+        lsetxattr(join(far, 'a', 'b', 'big'), 'user.mine', Buffer.from('1'))
+        lutimesNs(join(far, 'a', 'b', 'big'), 5n, 1_400_000_000_000_000_005n)
+        const parts = [{ ...hardLink('name', 'a/b/big'), mode: 0o777, uid: 9 }, hardLink('again', 'name')]
+
+        const applied = await applyOverlay(parts, [near, far])
+
+        const facts = `100000 4750 5:6 1400000000000000005 600000 bytes ${sha256(Buffer.alloc(600_000, 'b'))}`
+        expect(listTree(root, { times: true }).filter((line) => !/^a(\/b)? /.test(line))).toEqual([
+          `a/b/big ${facts} user.mine=31`,
+          `again ${facts} = a/b/big user.mine=31`,
+          `name ${facts} = again user.mine=31`,
+        ])
+        expect(statSync(join(root, 'a', 'b')).mode & 0o7777).toBe(0o711)
+        expect(applied.loose.needsBelow).toBe(false)
+      })
+
+      test.each([
+        ['what the layer itself deletes', [file('.wh.hidden'), hardLink('name', 'hidden')], 'is not there'],
+        ['what was in a folder it empties', [file('a/.wh..wh..opq'), hardLink('name', 'a/in')], 'is not there'],
+        ['what nobody has', [hardLink('name', 'nothing')], 'is not there'],
+        ['a FIFO', [hardLink('name', 'fifo')], 'it is no file'],
+        ['what a link outside names', [hardLink('name', 'out/secret')], 'is not there'],
+      ] as const)('a hard link to %s is refused', async (_, parts, message) => {
+        const lower = join(base, 'lower')
+        mkdirSync(join(lower, 'a'), { recursive: true })
+        for (const path of ['hidden', 'a/in']) writeFileSync(join(lower, path), '')
+        mkfifo(join(lower, 'fifo'), 0o600)
+        symlinkSync(base, join(lower, 'out'))
+
+        await expect(applyOverlay([...parts], [lower])).rejects.toThrow(message)
+      })
+
+      test('without the layers below at hand it says that it needs them, and what it hashes to', async () => {
+        const bytes = archive(hardLink('name', 'below'), file('after'))
+
+        const applied = await applyBytes(bytes, { overlay: true })
+
+        expect(applied).toMatchObject({ digest: `sha256:${sha256(bytes)}`, loose: { needsBelow: true } })
       })
 
       test('folders that the archive only implies take after the layers below, nearest first', async () => {

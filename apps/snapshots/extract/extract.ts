@@ -2,6 +2,7 @@ import { closeSync, constants, ftruncateSync, linkSync, openSync, symlinkSync, w
 import { futimesNs, lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
+import { copyUp, openBelow } from './copy-up.ts'
 import type { TarHandler } from './entry-reader.ts'
 import { parsePath, parseTarget, show } from './layer-path.ts'
 import { LayerTree } from './layer-tree.ts'
@@ -29,6 +30,8 @@ const CODES: Readonly<Record<string, FaultCode>> = {
 export interface Layout {
   readonly overlay: boolean
   readonly limits: Limits
+  /** Descriptors of the roots of the layers below, nearest first; `later` when they are not there yet. */
+  readonly lowers: readonly number[] | 'later'
 }
 
 /** Disposing closes the file that was being written. */
@@ -48,13 +51,15 @@ interface OpenFile {
  * Lays the entries of a layer out below `/`: the thread that calls is jailed in the layer's folder, so no link leads further.
  * Every failure of an entry is a `Fault` that names it.
  */
-export function createExtraction({ overlay, limits }: Layout): Extraction {
+export function createExtraction({ overlay, limits, lowers }: Layout): Extraction {
   const tree = new LayerTree(overlay)
+  let needsBelow = false // nothing is laid out any more
   let file: OpenFile | undefined // the one whose content comes
   let end = 0 // of what was written to it
 
   return {
     entry(entry) {
+      if (needsBelow) return
       naming(entry, () => {
         const target = parseTarget(entry.name, limits)
         if (target.kind === 'root' || target.kind === 'ignored') return
@@ -64,7 +69,7 @@ export function createExtraction({ overlay, limits }: Layout): Extraction {
         if (target.kind === 'whiteout') return tree.hide(path, entry)
         if (entry.type === 'file')
           file = { entry, path, fd: openNew(tree, path, entry), isOfRoot: tree.givesToRoot(folder) }
-        else if (entry.type === 'hard-link') placeLink(tree, path, { entry, limits })
+        else if (entry.type === 'hard-link') needsBelow = !placeLink(tree, path, { entry, limits, lowers })
         else if (entry.type === 'folder') tree.placeFolder(path, entry)
         else placeOther(tree, path, entry)
       })
@@ -84,7 +89,7 @@ export function createExtraction({ overlay, limits }: Layout): Extraction {
       if (written) naming(written.entry, () => finishFile(written, end))
       end = 0
     },
-    finish: () => tree.finish(),
+    finish: () => ({ ...tree.finish(), needsBelow }),
     [Symbol.dispose]() {
       if (file) closeSync(file.fd)
       file = undefined
@@ -107,16 +112,47 @@ function finishFile({ entry, ...file }: OpenFile, end: number): void {
   }
 }
 
-/** The file has its metadata from its own entry: nothing is changed through the second name (CVE-2021-32760). */
-function placeLink(tree: LayerTree, path: ByteString, { entry, limits }: { entry: Entry; limits: Limits }): void {
+/** An entry that is another name of a file. */
+interface Link {
+  readonly entry: Entry
+  readonly limits: Limits
+  readonly lowers: Layout['lowers']
+}
+
+/**
+ * The file has its metadata from its own entry: nothing is changed through the second name (CVE-2021-32760).
+ * @returns false when only the layers below, which are not there yet, may have it
+ */
+function placeLink(tree: LayerTree, path: ByteString, { entry, limits, lowers }: Link): boolean {
   const target = parsePath(entry.linkName, limits)
-  const base = target.pop()
-  const folder = base === undefined ? undefined : tree.folders.find(target)
-  const from = base === undefined || folder === undefined ? undefined : join(folder, base)
-  if (from === undefined || !statOf(from)) throw unlinkable(entry, 'is not there')
+  const base = target.at(-1)
+  if (base === undefined) throw unlinkable(entry, 'is a folder')
+  const folder = tree.folders.find(target.slice(0, -1))
+  let from = folder === undefined ? undefined : join(folder, base)
+  if (from === undefined || !statOf(from) || tree.isMark(from)) {
+    if (lowers === 'later') return false
+    from = bringUp(tree, target, lowers)
+    if (from === undefined) throw unlinkable(entry, 'is not there')
+  }
   if (from === path) throw unlinkable(entry, 'is itself')
   if (path.startsWith(`${from}/`) || statOf(from)?.isDirectory()) throw unlinkable(entry, 'is a folder')
-  tree.place(path, () => linkSync(toPath(from), toPath(path)))
+  const source = from
+  tree.place(path, () => linkSync(toPath(source), toPath(path)))
+  return true
+}
+
+/** Copies a file of the layers below to where it is there. */
+function bringUp(tree: LayerTree, target: readonly ByteString[], lowers: readonly number[]): ByteString | undefined {
+  if (tree.isHidden(`/${target.join('/')}`)) return undefined
+  const fd = openBelow(lowers, target)
+  if (fd === undefined) return undefined
+  try {
+    const path = join(tree.folders.ensure(target.slice(0, -1)), target.at(-1) ?? '')
+    tree.copyUp(path, () => copyUp(fd, path))
+    return path
+  } finally {
+    closeSync(fd)
+  }
 }
 
 function placeOther(tree: LayerTree, path: ByteString, entry: Entry): void {

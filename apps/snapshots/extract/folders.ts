@@ -117,7 +117,8 @@ function openFolder(lower: number, path: ByteString): number | 'replaced' | unde
   }
 }
 
-function xattrsOf(fd: number): ReadonlyMap<string, Uint8Array> {
+/** The attributes of an open file, but for those of the overlay. */
+export function xattrsOf(fd: number): ReadonlyMap<string, Uint8Array> {
   const xattrs = new Map<string, Uint8Array>()
   for (const name of llistxattr(fd)) {
     const value = name.startsWith(OVERLAY_XATTRS) ? undefined : lgetxattr(fd, name)

@@ -19,7 +19,10 @@ export interface ApplyJob {
   readonly root: string
   /** Leave whiteouts as marks of the overlay file system; otherwise they delete. */
   readonly overlay: boolean
-  /** Absolute paths of the layers below, nearest first; none when the layer is settled later, or stands alone. */
+  /**
+   * Absolute paths of what is below, nearest first; none when the layer is settled later, or stands alone. Marks in them are
+   * not followed: a merged tree is best.
+   */
   readonly lowers: readonly string[]
   readonly limits: Limits
   /** Write the file system of `root` to its disk before answering. */

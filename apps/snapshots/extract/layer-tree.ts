@@ -5,12 +5,11 @@ import { createFolders, type Folders } from './folders.ts'
 import type { Loose } from './loose.ts'
 import { own } from './metadata.ts'
 import type { ByteString, Entry } from './tar-header.ts'
-import { join, namesIn, removeTree, statOf, toPath } from './tree.ts'
+import { join, namesIn, OPAQUE, removeTree, statOf, toPath } from './tree.ts'
 
 const S_IFCHR = 0o020000
 const IMPLIED_MODE = 0o755 // of a folder that neither an entry nor a layer below describes
 const AS_ROOT = process.geteuid?.() === 0 && process.getegid?.() === 0
-const OPAQUE = 'trusted.overlay.opaque'
 const YES = Buffer.from('y')
 
 /**
@@ -43,6 +42,22 @@ export class LayerTree {
     const made = this.#making(path, make)
     this.#brought.add(path)
     return made
+  }
+
+  /** Makes something that the layer does not bring, but needs here from below. */
+  copyUp(path: ByteString, make: () => void): void {
+    this.#making(path, make)
+  }
+
+  /** Is a whiteout of this layer at `path`? */
+  isMark(path: ByteString): boolean {
+    return this.#marks.has(path)
+  }
+
+  /** Has this layer hidden what the layers below have at `path`? */
+  isHidden(path: ByteString): boolean {
+    for (let at = path; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) if (this.#marks.has(at)) return true
+    return this.#isCleared(path)
   }
 
   /**
@@ -90,7 +105,7 @@ export class LayerTree {
   }
 
   /** Sets the times of folders, which every file made in them has changed, and tells what is left to do. */
-  finish(): Loose {
+  finish(): Pick<Loose, 'implied'> {
     for (const [path, { atime, mtime }] of this.#times)
       lutimesNs(toPath(path), atime !== undefined && atime > mtime ? atime : mtime, mtime)
     return { implied: [...this.#implied] }

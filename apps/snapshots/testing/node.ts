@@ -73,7 +73,7 @@ export async function startNode(at?: string): Promise<TestNode> {
   clearTargets(mountRoot)
   const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
-  const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS })
+  const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS, mountRoot })
   const parseScope = scopeParser([driver.name])
   const address = join(base, 'snapshots.sock')
   const bindings = [
