@@ -18,6 +18,7 @@ import { createApply } from './diff/apply.ts'
 import { createDiff } from './diff/diff.ts'
 import { clearTargets } from './diff/target.ts'
 import { diffService } from './diff-service.ts'
+import { createNative } from './drivers/native.ts'
 import { createOverlayfs } from './drivers/overlayfs.ts'
 import { DEFAULT_LIMITS } from './extract/limits.ts'
 import { createPool } from './extract/pool.ts'
@@ -29,6 +30,7 @@ import { pluginsOf } from './plugins.ts'
 import { rowsOf } from './rows.ts'
 import { createSnapshots } from './snapshots.ts'
 import { snapshotsService } from './snapshots-service.ts'
+import { chooseUnpack, createStepwise } from './stepwise.ts'
 import { createUnpack } from './unpack.ts'
 import { unpackService } from './unpack-service.ts'
 import { scopeParser } from './wire.ts'
@@ -47,12 +49,13 @@ await using content = connect(config.content ?? socketOf(config, 'content'))
 await using pool = createPool(config.threads)
 await using syncs = createPool(1)
 
-const driver = createOverlayfs({
-  root: join(folder, 'overlayfs'),
-  pool,
-  mountOptions: config.mount_options,
-  report: (err, path) => log.warn({ err, path }, 'A folder could not be deleted: the next start tries again'),
-})
+const report = (err: unknown, path: string): void =>
+  log.warn({ err, path }, 'A folder could not be deleted: the next start tries again')
+const drivers = [
+  createOverlayfs({ root: join(folder, 'overlayfs'), pool, report, mountOptions: config.mount_options }),
+  createNative({ root: join(folder, 'native'), pool, report }),
+]
+const owns = (path: string): boolean => drivers.some((driver) => driver.owns(path))
 const limits = {
   ...DEFAULT_LIMITS,
   plainBytes: config.max_layer_bytes,
@@ -60,11 +63,14 @@ const limits = {
   ratio: config.max_layer_ratio,
 }
 const leases = createLeaseHolder(metadata)
-const snapshots = await createSnapshots({ rows: rowsOf(store), changes, driver, leases, clock: Date.now })
-const apply = createApply({ content, pool, limits, mountRoot, owns: driver.owns })
+const snapshots = await createSnapshots({ rows: rowsOf(store), changes, drivers, leases, clock: Date.now })
+const apply = createApply({ content, pool, limits, mountRoot, owns })
 const diff = createDiff({ content, pool, mountRoot })
-const unpack = createUnpack({ snapshots, layers: createLayers({ content, pool, syncs, limits, mountRoot }), leases })
-const parseScope = scopeParser([driver.name])
+const layers = createLayers({ content, pool, syncs, limits, mountRoot })
+const sideBySide = createUnpack({ snapshots, layers, leases })
+const stepwise = createStepwise({ snapshots, apply, leases })
+const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
+const parseScope = scopeParser(drivers.map(({ name }) => name))
 
 await using _server = await listen({
   address: socketOf(config, 'snapshots'),
@@ -74,7 +80,7 @@ await using _server = await listen({
     bind(Mounts, mountsService()),
     bind(Unpack, unpackService(unpack, parseScope)),
     bind(Owner, ownerService(snapshots)),
-    introspection(pluginsOf([driver])),
+    introspection(pluginsOf(drivers)),
   ],
   log,
 })

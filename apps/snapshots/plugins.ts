@@ -7,11 +7,11 @@ export function pluginsOf(drivers: readonly Driver[]): Plugin[] {
   const { os, architecture, variant } = hostPlatform()
   const platforms = [{ os, architecture, variant: variant ?? '' }]
   return [
-    ...drivers.map(({ name, root, capabilities }) => ({
+    ...drivers.map(({ name, exports, capabilities }) => ({
       type: 'io.containerd.snapshotter.v1',
       id: name,
       platforms,
-      exports: { root },
+      exports: { ...exports },
       capabilities: [...capabilities],
     })),
     { type: 'io.containerd.differ.v1', id: 'walking', platforms },

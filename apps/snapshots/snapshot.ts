@@ -45,6 +45,9 @@ export type Key = string & { readonly __brand: 'Key' }
 /** Asks for a snapshot of a remote store: the name it would be known by. */
 export const TARGET_LABEL = 'containerd.io/snapshot.ref'
 
+/** Labels whose names begin so are for the driver, too (behaviour facts, 6). */
+const DRIVER_PREFIX = 'containerd.io/snapshot/'
+
 /** @throws {Fault} `invalid-argument` when it is empty */
 export function parseKey(text: string, what: 'key' | 'name' | 'parent'): Key {
   if (text === '' || text.includes('\0'))
@@ -79,6 +82,12 @@ export function checkOpening({ key, parent, labels }: Opening, find: Find): Comm
 export function targetOf(labels: Labels): Key | undefined {
   const target = labels[TARGET_LABEL]
   return target === undefined || target === '' ? undefined : parseKey(target, 'name')
+}
+
+/** The labels that a driver may know. */
+export function driverLabels(labels: Labels): Labels {
+  const meant = Object.entries(labels).filter(([key]) => key === TARGET_LABEL || key.startsWith(DRIVER_PREFIX))
+  return Object.fromEntries(meant)
 }
 
 export function open({ kind, key, parent, labels }: Opening, id: number, now: number): Open {

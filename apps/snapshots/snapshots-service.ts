@@ -23,14 +23,14 @@ export function snapshotsService(snapshots: Snapshots, parseScope: ParseScope): 
     const scope = parseScope(context.namespace, request.snapshotter)
     const key = parseKey(request.key, 'key')
     const parent = request.parent === '' ? undefined : parseKey(request.parent, 'parent')
-    return { mounts: await snapshots.open(scope, { kind, key, parent, labels: request.labels }, context) }
+    return { mounts: [...(await snapshots.open(scope, { kind, key, parent, labels: request.labels }, context))] }
   }
   return {
     prepare: opener('active'),
     view: opener('view'),
 
-    async mounts({ snapshotter, key }, { namespace }) {
-      return { mounts: snapshots.mounts(parseScope(namespace, snapshotter), parseKey(key, 'key')) }
+    async mounts({ snapshotter, key }, { namespace, signal }) {
+      return { mounts: await snapshots.mounts(parseScope(namespace, snapshotter), parseKey(key, 'key'), signal) }
     },
 
     async commit({ snapshotter, key, name, parent, labels }, context) {
@@ -53,11 +53,11 @@ export function snapshotsService(snapshots: Snapshots, parseScope: ParseScope): 
       return { info: toInfo(snapshots.stat(parseScope(namespace, snapshotter), parseKey(key, 'key'))) }
     },
 
-    async update({ snapshotter, info, updateMask }, { namespace }) {
+    async update({ snapshotter, info, updateMask }, { namespace, signal }) {
       if (!info) throw new Fault('invalid-argument', 'Cannot update a snapshot: none is named')
       const change = { labels: info.labels, paths: updateMask?.paths ?? [] }
       const scope = parseScope(namespace, snapshotter)
-      return { info: toInfo(await snapshots.relabel(scope, parseKey(info.name, 'name'), change)) }
+      return { info: toInfo(await snapshots.relabel(scope, parseKey(info.name, 'name'), change, signal)) }
     },
 
     async *list({ snapshotter, filters }, { namespace, signal }) {

@@ -3,10 +3,10 @@ import {
   SnapshotPrepareSchema,
   SnapshotRemoveSchema,
 } from '@gantry/api/containerd/events/snapshot_pb'
-import { isFault } from '@gantry/model/fault'
+import { Fault, isFault } from '@gantry/model/fault'
 import type { Labels } from '@gantry/model/labels'
 import type { Changes } from '@gantry/service/changes'
-import type { Driver, Mount, Stack } from './drivers/driver.ts'
+import type { Driver, Mount, Stack, Staging } from './drivers/driver.ts'
 import type { Leased, LeaseHolder } from './leases.ts'
 import { ancestors, type Rows, type Scope } from './rows.ts'
 import {
@@ -14,6 +14,7 @@ import {
   checkCommitting,
   checkOpening,
   commit,
+  driverLabels,
   existing,
   type Key,
   mountable,
@@ -28,15 +29,20 @@ import {
 
 /** The use cases: one transaction each. Events are part of it. */
 export interface Snapshots {
-  /** Opens a snapshot and answers how to mount it. A lease also gets what answers `already-exists`. */
-  open(scope: Scope, opening: Opening, call: Leased): Promise<Mount[]>
-  mounts(scope: Scope, key: Key): Mount[]
+  /**
+   * Opens a snapshot and answers how to mount it. A lease also gets what answers `already-exists`: that is said as well
+   * when the driver has what the target label asks for, which is a snapshot of that name from then on.
+   */
+  open(scope: Scope, opening: Opening, call: Leased): Promise<readonly Mount[]>
+  mounts(scope: Scope, key: Key, signal: AbortSignal): Promise<Mount[]>
   /** @param measured what it takes on disk, when that is known already */
   commit(scope: Scope, committing: Committing, call: Leased, measured?: Usage): Promise<void>
   /** The name is gone when this resolves; the bytes go in the background. */
   remove(scope: Scope, key: Key, call: Leased): Promise<void>
+  /** Can layers be laid out apart from those below? Otherwise there is no `stage`, `adopt` or `layers`. */
+  canStage(scope: Scope): boolean
   /** Makes a folder for a snapshot to come, which no record names: a crash takes it away. */
-  stage(): Staged
+  stage(scope: Scope): Staged
   /**
    * Commits what lies in a staged folder, whole and on disk, in one step.
    * @throws {Fault} `already-exists` when the name is taken, `not-found` without the parent
@@ -48,16 +54,24 @@ export interface Snapshots {
   layers(scope: Scope, name: Key): string[]
   stat(scope: Scope, key: Key): Snapshot
   has(scope: Scope, key: Key): boolean
-  relabel(scope: Scope, key: Key, change: { labels: Labels; paths: readonly string[] }): Promise<Snapshot>
+  relabel(scope: Scope, key: Key, change: Relabelling, signal: AbortSignal): Promise<Snapshot>
   list(scope: Scope): Iterable<Snapshot>
   usage(scope: Scope, key: Key, signal: AbortSignal): Promise<Usage>
+  /** Resolves when what was removed before is off the disk. */
+  cleanup(scope: Scope, signal: AbortSignal): Promise<void>
   /** How many there are in each namespace. */
   holdings(): ReadonlyMap<string, number>
+}
+
+export interface Relabelling {
+  readonly labels: Labels
+  readonly paths: readonly string[]
 }
 
 /** A folder that is to become a committed snapshot. */
 export interface Staged {
   readonly id: number
+  readonly snapshotter: string
   /** Absolute. */
   readonly root: string
 }
@@ -69,40 +83,53 @@ export interface Adopting extends Committing {
 
 export interface SnapshotsParts {
   readonly rows: Rows
-  readonly changes: Changes
-  readonly driver: Driver
+  readonly changes: Pick<Changes, 'write'>
+  readonly drivers: readonly Driver[]
   readonly leases: LeaseHolder
   /** Milliseconds since 1970. */
   readonly clock: () => number
 }
 
-/** Also takes away what a crash has left: folders that no record names. */
+/** Also takes away what a crash has left: trees that no record names. */
 export async function createSnapshots(parts: SnapshotsParts): Promise<Snapshots> {
-  const { rows, driver } = parts
-  const known = new Set(Array.from(rows.list([]), ({ snapshot }) => snapshot.id))
-  const onDisk = await driver.recover(known)
-  let highest = Math.max(rows.highest(), onDisk)
-  const nextId = (): number => ++highest
-  return {
-    ...readersOf(parts),
-    ...writersOf(parts, nextId),
-    ...stagingOf(parts, nextId),
+  const { rows, drivers } = parts
+  const byName = new Map(drivers.map((driver) => [driver.name, { driver, known: new Set<number>() }]))
+  for (const { scope, snapshot } of rows.list([])) byName.get(scope.snapshotter)?.known.add(snapshot.id)
+  const seen = await Promise.all(Array.from(byName.values(), ({ driver, known }) => driver.recover(known)))
+  let highest = Math.max(rows.highest(), ...seen)
+  const inner: Inner = {
+    ...parts,
+    nextId: () => ++highest,
+    driverOf({ snapshotter }) {
+      const found = byName.get(snapshotter)
+      if (!found) throw new Error(`There is no driver "${snapshotter}"`)
+      return found.driver
+    },
   }
+  return { ...readersOf(inner), ...writersOf(inner), ...stagingOf(inner) }
 }
 
-type Readers = 'layers' | 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'holdings'
+interface Inner extends SnapshotsParts {
+  readonly nextId: () => number
+  readonly driverOf: (scope: Pick<Scope, 'snapshotter'>) => Driver
+}
 
-function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
+type Readers = 'layers' | 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'cleanup' | 'holdings' | 'canStage'
+
+function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
   return {
-    mounts(scope, key) {
+    async mounts(scope, key, signal) {
       const snapshot = mountable(key, rows.find(scope))
-      return driver.mounts(stackOf(snapshot.kind, snapshot, scope, rows))
+      const parents = ancestors(snapshot, rows.find(scope)).map(({ id }) => id)
+      const labels = driverLabels(snapshot.labels)
+      return driverOf(scope).mounts({ kind: snapshot.kind, id: snapshot.id, parents, labels }, signal)
     },
     stat: (scope, key) => existing(key, rows.find(scope)),
+    canStage: (scope) => driverOf(scope).staging !== undefined,
     layers(scope, name) {
       const find = rows.find(scope)
       const top = existing(name, find)
-      return [top, ...ancestors(top, find)].map(({ id }) => driver.layer(id))
+      return [top, ...ancestors(top, find)].map(({ id }) => stagingIn(driverOf(scope)).layer(id))
     },
     has: (scope, key) => rows.find(scope)(key) !== undefined,
     *list(scope) {
@@ -111,8 +138,9 @@ function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
     async usage(scope, key, signal) {
       const snapshot = existing(key, rows.find(scope))
       if (snapshot.kind === 'committed') return snapshot.usage
-      return snapshot.kind === 'view' ? { size: 0n, inodes: 0n } : driver.usage(snapshot.id, signal)
+      return snapshot.kind === 'view' ? { size: 0n, inodes: 0n } : driverOf(scope).usage(snapshot.id, signal)
     },
+    cleanup: (scope, signal) => driverOf(scope).cleanup(signal),
     holdings() {
       const counts = new Map<string, number>()
       for (const { scope } of rows.list([])) counts.set(scope.namespace, (counts.get(scope.namespace) ?? 0) + 1)
@@ -121,43 +149,40 @@ function readersOf({ rows, driver }: SnapshotsParts): Pick<Snapshots, Readers> {
   }
 }
 
-function writersOf(
-  { rows, changes, driver, leases, clock }: SnapshotsParts,
-  nextId: () => number,
-): Omit<Snapshots, Readers | Staging> {
+function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses> {
+  const { rows, changes, driverOf, leases, clock, nextId } = inner
   return {
     async open(scope, opening, call) {
-      const { kind, key, parent, labels } = opening
+      const { kind, key, labels } = opening
       const find = rows.find(scope)
+      const driver = driverOf(scope)
       await leases.hold(scope, key, call)
       await holdTarget(scope, labels, call)
       const below = checkOpening(opening, find)
-      const id = nextId()
-      const stack = { kind, id, parents: below ? [below.id, ...ancestors(below, find).map((each) => each.id)] : [] }
-      await driver.create(stack)
+      const parents = below ? [below.id, ...ancestors(below, find).map(({ id }) => id)] : []
+      const stack: Stack = { kind, id: nextId(), parents, labels: driverLabels(labels) }
+      const creation = await driver.create(stack, { namespace: scope.namespace, key }, call.signal)
       try {
-        await changes.write((emit) => {
-          checkOpening(opening, find) // again: others went on while the folder was made
-          rows.put(scope, open(opening, id, clock()))
-          if (kind === 'active')
-            emit(scope.namespace, '/snapshot/prepare', SnapshotPrepareSchema, {
-              key,
-              parent: parent ?? '',
-              snapshotter: scope.snapshotter,
-            })
-        })
+        if ('found' in creation) await adoptFound(inner, { scope, opening, id: stack.id }, call)
+        else await recordOpen(inner, { scope, opening, id: stack.id })
       } catch (error) {
-        await driver.discard(id)
+        await driver.discard(stack.id)
         throw error
       }
-      return driver.mounts(stack)
+      if ('made' in creation) return creation.made
+      throw new Fault('already-exists', `target snapshot ${JSON.stringify(targetOf(labels))}: already exists`)
     },
 
     async commit(scope, committing, call, measured) {
       const find = rows.find(scope)
       const { key, name } = committing
+      const driver = driverOf(scope)
       await leases.hold(scope, name, call)
-      const { id } = checkCommitting(committing, find)
+      const { id, parent } = checkCommitting(committing, find)
+      const rebased = parent === undefined && committing.parent !== undefined ? find(committing.parent)?.id : undefined
+      const { namespace } = scope
+      const commitment = { namespace, name, parent: rebased, labels: driverLabels(committing.labels) }
+      await driver.commit(id, commitment, call.signal)
       const usage = measured ?? (await driver.usage(id, call.signal))
       await changes.write((emit) => {
         const from = checkCommitting(committing, find)
@@ -176,16 +201,19 @@ function writersOf(
         emit(scope.namespace, '/snapshot/remove', SnapshotRemoveSchema, { key, snapshotter: scope.snapshotter })
         return snapshot
       })
-      await driver.discard(id)
+      await driverOf(scope).discard(id)
       await leases.letGo(scope, key, call)
     },
 
-    relabel: (scope, key, { labels, paths }) =>
-      changes.write(() => {
-        const snapshot = relabel(existing(key, rows.find(scope)), labels, { paths, now: clock() })
-        rows.put(scope, snapshot)
-        return snapshot
-      }),
+    async relabel(scope, key, { labels, paths }, signal) {
+      const snapshot = await changes.write(() => {
+        const changed = relabel(existing(key, rows.find(scope)), labels, { paths, now: clock() })
+        rows.put(scope, changed)
+        return changed
+      })
+      await driverOf(scope).relabel(snapshot.id, driverLabels(snapshot.labels), signal)
+      return snapshot
+    },
   }
 
   async function holdTarget(scope: Scope, labels: Labels, call: Leased): Promise<void> {
@@ -194,16 +222,46 @@ function writersOf(
   }
 }
 
-type Staging = 'stage' | 'adopt' | 'abandon'
+interface Creating {
+  readonly scope: Scope
+  readonly opening: Opening
+  readonly id: number
+}
 
-function stagingOf(
-  { rows, changes, driver, leases, clock }: SnapshotsParts,
-  nextId: () => number,
-): Pick<Snapshots, Staging> {
+/** The tree is there: now it gets its name. */
+async function recordOpen({ rows, changes, clock }: Inner, { scope, opening, id }: Creating): Promise<void> {
+  const { kind, key, parent } = opening
+  const { namespace, snapshotter } = scope
+  await changes.write((emit) => {
+    checkOpening(opening, rows.find(scope)) // again: others went on while the tree was made
+    rows.put(scope, open(opening, id, clock()))
+    if (kind === 'active')
+      emit(namespace, '/snapshot/prepare', SnapshotPrepareSchema, { key, parent: parent ?? '', snapshotter })
+  })
+}
+
+/** The driver has the layer that the opening asks for: it is a committed snapshot from now on. */
+async function adoptFound(inner: Inner, { scope, opening, id }: Creating, call: Leased): Promise<void> {
+  const { rows, changes, clock, leases, driverOf } = inner
+  const name = targetOf(opening.labels)
+  if (name === undefined) throw new Error('A driver found what nobody has asked for')
+  const { parent, labels } = opening
+  await leases.hold(scope, name, call)
+  const usage = await driverOf(scope).usage(id, call.signal)
+  await changes.write(() => {
+    checkOpening(opening, rows.find(scope))
+    const now = clock()
+    rows.put(scope, commit(open(opening, id, now), { key: opening.key, name, parent, labels }, { usage, now }))
+  })
+}
+
+type StagingUses = 'stage' | 'adopt' | 'abandon'
+
+function stagingOf({ rows, changes, driverOf, leases, clock, nextId }: Inner): Pick<Snapshots, StagingUses> {
   return {
-    stage() {
+    stage({ snapshotter }) {
       const id = nextId()
-      return { id, root: driver.stage(id) }
+      return { id, snapshotter, root: stagingIn(driverOf({ snapshotter })).stage(id) }
     },
 
     async adopt(scope, { id }, { key, name, parent, labels, usage }, call) {
@@ -221,12 +279,13 @@ function stagingOf(
       })
     },
 
-    abandon: ({ id }) => driver.discard(id),
+    abandon: (staged) => driverOf(staged).discard(staged.id),
   }
 }
 
-function stackOf(kind: Stack['kind'], snapshot: Snapshot, scope: Scope, rows: Rows): Stack {
-  return { kind, id: snapshot.id, parents: ancestors(snapshot, rows.find(scope)).map(({ id }) => id) }
+function stagingIn({ name, staging }: Driver): Staging {
+  if (!staging) throw new Error(`The driver "${name}" lays out no layer apart from those below`)
+  return staging
 }
 
 /** Is `error` the answer that the snapshot is there already? */

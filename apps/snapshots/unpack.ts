@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chainId } from '@gantry/model/chain-id'
 import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
+import type { Labels } from '@gantry/model/labels'
 import type { Layers } from './layers.ts'
 import type { Leased, LeaseHolder } from './leases.ts'
 import type { Scope } from './rows.ts'
@@ -31,7 +32,7 @@ export interface UnpackParts {
 export type Unpack = (scope: Scope, layers: readonly Layer[], call: Leased) => AsyncGenerator<Progress>
 
 /** One layer to unpack, and where it belongs. */
-interface Step {
+export interface Step {
   readonly scope: Scope
   readonly layer: Layer
   readonly parent: Digest | ''
@@ -151,7 +152,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
   const { snapshots, layers } = parts
   const { call } = run
   const { scope, layer, parent, name } = step
-  const staged = snapshots.stage()
+  const staged = snapshots.stage(scope)
   try {
     const { root } = staged
     const what = { namespace: scope.namespace, blob: layer.blob, root, isBase: below === undefined }
@@ -169,11 +170,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
 
     await layers.sync(root)
     await below?.done
-    const labels = {
-      [TARGET_LABEL]: name,
-      'containerd.io/snapshot/diff-id': layer.diffId,
-      'containerd.io/snapshot/parent-chain-id': parent,
-    }
+    const labels = labelsOf(step)
     const under = parent === '' ? undefined : parseKey(parent, 'parent')
     const adopting = { key: extractionKey(name), name: parseKey(name, 'name'), parent: under, labels, usage }
     await snapshots.adopt(scope, staged, adopting, call)
@@ -184,14 +181,18 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
 }
 
 /** Is the layer there? Then the call's lease holds it from now on. */
-async function claim({ snapshots, leases }: UnpackParts, { scope, name }: Step, call: Leased): Promise<boolean> {
+export async function claim(
+  { snapshots, leases }: Omit<UnpackParts, 'layers'>,
+  { scope, name }: Step,
+  call: Leased,
+): Promise<boolean> {
   const key = parseKey(name, 'name')
   if (!snapshots.has(scope, key)) return false
   await leases.hold(scope, key, call)
   return snapshots.has(scope, key) // it may have been collected just before
 }
 
-function stepsOf(scope: Scope, layers: readonly Layer[]): Step[] {
+export function stepsOf(scope: Scope, layers: readonly Layer[]): Step[] {
   const steps: Step[] = []
   for (const layer of layers) {
     const parent = steps.at(-1)?.name ?? ''
@@ -200,18 +201,27 @@ function stepsOf(scope: Scope, layers: readonly Layer[]): Step[] {
   return steps
 }
 
-function flightOf({ scope, name }: Step): string {
+/** What containerd labels an unpacked layer with. */
+export function labelsOf({ name, layer, parent }: Step): Labels {
+  return {
+    [TARGET_LABEL]: name,
+    'containerd.io/snapshot/diff-id': layer.diffId,
+    'containerd.io/snapshot/parent-chain-id': parent,
+  }
+}
+
+export function flightOf({ scope, name }: Step): string {
   return `${scope.namespace} ${scope.snapshotter} ${name}`
 }
 
 /** What events call the snapshot before it has its name; the form is containerd's. */
-function extractionKey(name: Digest): Key {
+export function extractionKey(name: Digest): Key {
   const unique = `${BigInt(Date.now()) * 1_000_000n}-${randomBytes(3).toString('base64url')}`
   return parseKey(`extract-${unique} ${name}`, 'key')
 }
 
 /** Waits for the end of another call's work, good or bad, or of our own patience. */
-async function settled(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+export async function settled(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   const { promise, reject } = Promise.withResolvers<never>()
   const stop = (): void => reject(new Fault('cancelled', 'The call was cancelled'))
   if (signal.aborted) stop()

@@ -1,16 +1,41 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { driverContract } from './driver.contract.ts'
+import { createPool } from '../extract/pool.ts'
+import { driverContract, keptIn } from './driver.contract.ts'
 import { createOverlayfs, mountsOf, overlayOptions } from './overlayfs.ts'
 
-driverContract('overlayfs', ({ root, pool }) =>
-  createOverlayfs({
-    root,
-    pool,
-    mountOptions: [],
-    report: (error) => {
-      throw error
-    },
-  }),
+const report = (error: unknown): void => {
+  throw error
+}
+
+driverContract('overlayfs', (parts) => ({
+  driver: createOverlayfs({ ...parts, report, mountOptions: [] }),
+  kept: () => keptIn(parts.root),
+  again: () => createOverlayfs({ ...parts, report, mountOptions: [] }),
+  async [Symbol.asyncDispose]() {},
+}))
+
+test.skipIf(process.getuid?.() !== 0)(
+  'what is laid out in a staged folder is a layer of its own (skipped without root: folders get owners)',
+  async () => {
+    const root = mkdtempSync(join(tmpdir(), 'gantry-staging-'))
+    try {
+      await using pool = createPool(1)
+      const { staging, owns, recover, cleanup } = createOverlayfs({ root, pool, report, mountOptions: [] })
+      const [one, two] = [staging?.stage(1) ?? '', staging?.stage(2) ?? '']
+      writeFileSync(join(one, 'a'), 'one')
+
+      expect(staging?.layer(1)).toBe(one)
+      expect([owns(one), owns(two), owns(root)]).toEqual([true, true, false])
+      expect(await recover(new Set([1]))).toBe(2)
+      await cleanup(new AbortController().signal)
+      expect([existsSync(join(one, 'a')), existsSync(two)]).toEqual([true, false])
+    } finally {
+      rmSync(root, { recursive: true })
+    }
+  },
 )
 
 test.each([
@@ -45,7 +70,9 @@ test.each([
     [{ type: 'overlay', source: 'overlay', options: ['lowerdir=/r/3/fs:/r/2/fs', 'volatile', 'index=off'] }],
   ],
 ] as const)('a snapshot that is %s on %j is mounted as containerd does', (kind, parents, mounts) => {
-  expect(mountsOf({ kind, id: 9, parents }, { root: '/r', options: ['volatile', 'index=off'] })).toEqual(mounts)
+  expect(mountsOf({ kind, id: 9, parents, labels: {} }, { root: '/r', options: ['volatile', 'index=off'] })).toEqual(
+    mounts,
+  )
 })
 
 test.each([

@@ -7,7 +7,7 @@ import type { Loose } from './loose.ts'
 import type { Usage } from './tree.ts'
 
 /** What a worker can be asked to do, each in a jail of its own. */
-export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob | LookJob | PackJob
+export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob | CopyJob | LookJob | PackJob
 
 /** Lays a layer out in `root`. */
 export interface ApplyJob {
@@ -58,6 +58,14 @@ export interface EmptyJob {
   readonly root: string
 }
 
+/** Copies a tree into an empty folder; both are paths inside `root`. */
+export interface CopyJob {
+  readonly kind: 'copy'
+  readonly root: string
+  readonly from: string
+  readonly to: string
+}
+
 /** Tells whether the upper folder of an overlay can be packed without those below. */
 export interface LookJob {
   readonly kind: 'look'
@@ -91,6 +99,7 @@ export interface Results {
   readonly sync: undefined
   readonly usage: Usage
   readonly empty: undefined
+  readonly copy: undefined
   readonly look: boolean
   readonly pack: Packed
 }

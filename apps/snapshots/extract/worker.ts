@@ -9,6 +9,7 @@ import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
 import { standsAlone } from '../diff/changes.ts'
 import { pack } from '../diff/pack.ts'
+import { copyTree } from '../drivers/copy.ts'
 import { applyLayer, openAll, openFolders, openOutput } from './apply-layer.ts'
 import type { Job, Order, Reply, Results } from './job.ts'
 import { settle } from './loose.ts'
@@ -62,6 +63,7 @@ async function run(job: Job, check: () => void, left: () => void): Promise<Resul
     if (job.kind === 'apply') return opened && (await applyLayer(job, opened, check))
     if (job.kind === 'usage') return usageOfRoot()
     if (job.kind === 'settle') settle(job.loose, outside.folders)
+    else if (job.kind === 'copy') copyTree(job.from, job.to, check)
     else emptyRoot()
     return undefined
   } finally {

@@ -19,6 +19,7 @@ import { createApply } from '../diff/apply.ts'
 import { createDiff } from '../diff/diff.ts'
 import { clearTargets } from '../diff/target.ts'
 import { diffService } from '../diff-service.ts'
+import { createNative } from '../drivers/native.ts'
 import { createOverlayfs } from '../drivers/overlayfs.ts'
 import { DEFAULT_LIMITS } from '../extract/limits.ts'
 import { createPool } from '../extract/pool.ts'
@@ -28,6 +29,7 @@ import { ownerService } from '../owner-service.ts'
 import { rowsOf } from '../rows.ts'
 import { createSnapshots } from '../snapshots.ts'
 import { snapshotsService } from '../snapshots-service.ts'
+import { chooseUnpack, createStepwise } from '../stepwise.ts'
 import { createUnpack } from '../unpack.ts'
 import { unpackService } from '../unpack-service.ts'
 import { scopeParser } from '../wire.ts'
@@ -66,20 +68,32 @@ export async function startNode(at?: string): Promise<TestNode> {
   const syncs = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], report() {} })
+  const native = createNative({ root: join(base, 'native'), pool, report() {} })
+  const drivers = [driver, native]
   const leases = createLeaseHolder(others.channel)
   const rows = rowsOf(store)
-  const snapshots = await createSnapshots({ rows, changes: changesOf(store, heard), driver, leases, clock: Date.now })
+  const snapshots = await createSnapshots({ rows, changes: changesOf(store, heard), drivers, leases, clock: Date.now })
   const mountRoot = join(base, 'mounts')
   clearTargets(mountRoot)
-  const apply = createApply({ content: others.channel, pool, limits: DEFAULT_LIMITS, mountRoot, owns: driver.owns })
+  const apply = createApply({
+    content: others.channel,
+    pool,
+    limits: DEFAULT_LIMITS,
+    mountRoot,
+    owns: (path) => drivers.some(({ owns }) => owns(path)),
+  })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
   const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS, mountRoot })
-  const parseScope = scopeParser([driver.name])
+  const parseScope = scopeParser(drivers.map(({ name }) => name))
+  const unpack = chooseUnpack(snapshots, {
+    sideBySide: createUnpack({ snapshots, layers, leases }),
+    stepwise: createStepwise({ snapshots, apply, leases }),
+  })
   const address = join(base, 'snapshots.sock')
   const bindings = [
     bind(Snapshots, snapshotsService(snapshots, parseScope)),
     bind(Diff, diffService({ apply, diff })),
-    bind(Unpack, unpackService(createUnpack({ snapshots, layers, leases }), parseScope)),
+    bind(Unpack, unpackService(unpack, parseScope)),
     bind(Owner, ownerService(snapshots)),
   ]
   stack.use(await listen({ address, bindings, log }))

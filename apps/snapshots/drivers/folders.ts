@@ -1,0 +1,128 @@
+import { chmodSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { open, rm, rmdir } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { isSystemError } from '@gantry/linux/system'
+import { Fault } from '@gantry/model/fault'
+import type { Pool } from '../extract/pool.ts'
+import type { Usage } from '../snapshot.ts'
+
+const NEW = 'new-'
+const GONE = 'rm-'
+const DELETE_MS = 600_000 // one tree; the next start goes on with what took longer
+
+export interface FoldersParts {
+  /** Absolute folder, made when it is not there. */
+  readonly root: string
+  readonly pool: Pool
+  /** Hears of a folder that could not be deleted; the next start tries again. */
+  readonly report: (error: unknown, path: string) => void
+}
+
+/**
+ * The folders of a driver that keeps snapshots in folders:
+ *
+ *   <root>/<id>/fs      the tree
+ *   <root>/new-<id>     being made        <root>/rm-<id>     being deleted: neither is ever named by a record
+ */
+export interface Folders {
+  /** The tree of a snapshot. */
+  fs(id: number): string
+  /** Makes a folder with an empty tree, and lets `fill` do the rest before it gets its name. It is on disk then. */
+  make(id: number, fill: (folder: string) => void | Promise<void>): Promise<void>
+  /** The same at once, and with nothing on disk yet. */
+  stage(id: number): string
+  usage(id: number, signal: AbortSignal): Promise<Usage>
+  discard(id: number): Promise<void>
+  cleanup(signal: AbortSignal): Promise<void>
+  owns(path: string): boolean
+  recover(known: ReadonlySet<number>): Promise<number>
+}
+
+export function createFolders({ root, pool, report }: FoldersParts): Folders {
+  mkdirSync(root, { recursive: true, mode: 0o700 })
+  const fs = (id: number): string => join(root, String(id), 'fs')
+
+  let deleting = Promise.resolve() // one after the other: a mass removal leaves the threads to those who wait
+
+  function remove(path: string): void {
+    deleting = deleting.then(() => removeNow(path))
+  }
+
+  async function removeNow(path: string): Promise<void> {
+    try {
+      await pool.run({ kind: 'empty', root: path }, AbortSignal.timeout(DELETE_MS))
+      await rmdir(path)
+    } catch (error) {
+      report(error, path)
+    }
+  }
+
+  return {
+    fs,
+
+    async make(id, fill) {
+      const fresh = join(root, `${NEW}${id}`)
+      try {
+        mkdirSync(fresh, { mode: 0o700 })
+        makeTree(fresh)
+        await fill(fresh)
+        await sync(fresh)
+        renameSync(fresh, join(root, String(id)))
+        await sync(root)
+      } catch (error) {
+        await rm(fresh, { recursive: true, force: true })
+        if (isSystemError(error, 'ENOSPC', 'EDQUOT'))
+          throw new Fault('resource-exhausted', 'Cannot make the snapshot: the disk is full', { cause: error })
+        throw error
+      }
+    },
+
+    stage(id) {
+      mkdirSync(join(root, String(id)), { mode: 0o700 })
+      makeTree(join(root, String(id)))
+      return fs(id)
+    },
+
+    usage: (id, signal) => pool.run({ kind: 'usage', root: fs(id) }, signal),
+
+    async discard(id) {
+      const gone = join(root, `${GONE}${id}`)
+      try {
+        renameSync(join(root, String(id)), gone)
+      } catch (error) {
+        if (isSystemError(error, 'ENOENT')) return
+        throw error
+      }
+      remove(gone)
+    },
+
+    cleanup: () => deleting,
+
+    owns: (path) => basename(path) === 'fs' && dirname(dirname(path)) === root && isId(basename(dirname(path))),
+
+    async recover(known) {
+      const names = readdirSync(root)
+      for (const name of names) {
+        if (isId(name) && known.has(Number(name))) continue
+        const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
+        if (gone !== name) renameSync(join(root, name), join(root, gone))
+        remove(join(root, gone))
+      }
+      return Math.max(0, ...names.filter(isId).map(Number))
+    },
+  }
+}
+
+function makeTree(folder: string): void {
+  mkdirSync(join(folder, 'fs'))
+  chmodSync(join(folder, 'fs'), 0o755) // whatever our umask is
+}
+
+async function sync(folder: string): Promise<void> {
+  await using handle = await open(folder)
+  await handle.sync()
+}
+
+function isId(name: string): boolean {
+  return /^[1-9][0-9]{0,15}$/.test(name)
+}

@@ -1,0 +1,82 @@
+import { Fault, ignoring } from '@gantry/model/fault'
+import type { Apply } from './diff/apply.ts'
+import type { Leased, LeaseHolder } from './leases.ts'
+import { parseKey } from './snapshot.ts'
+import { isThere, type Snapshots } from './snapshots.ts'
+import { claim, extractionKey, flightOf, labelsOf, type Step, settled, stepsOf, type Unpack } from './unpack.ts'
+
+const UNDO_MS = 60_000
+
+interface StepwiseParts {
+  readonly snapshots: Snapshots
+  readonly apply: Apply
+  readonly leases: LeaseHolder
+}
+
+/** Layers side by side where the driver can, otherwise one upon the other. */
+export function chooseUnpack(snapshots: Snapshots, ways: { sideBySide: Unpack; stepwise: Unpack }): Unpack {
+  return (scope, layers, call) => (snapshots.canStage(scope) ? ways.sideBySide : ways.stepwise)(scope, layers, call)
+}
+
+/**
+ * Unpacks layer upon layer, as clients do by themselves: a snapshot on the one below, the layer applied to its mounts, the
+ * commit. For drivers that cannot lay layers out side by side. As with `createUnpack`, it is safe to repeat and to race.
+ *
+ * A driver that fetches layers by itself is asked first, by the target label: when it has one nothing is extracted.
+ *
+ * @throws {Fault} `failed-precondition` when a layer's bytes do not hash to the diff ID the image config promises
+ */
+export function createStepwise(parts: StepwiseParts): Unpack {
+  const flights = new Map<string, Promise<unknown>>()
+
+  /** Waits for whoever is at the same layer; answers whether it is there. */
+  async function isDone(step: Step, call: Leased): Promise<boolean> {
+    for (;;) {
+      if (await claim(parts, step, call)) return true
+      const other = flights.get(flightOf(step))
+      if (!other) return false
+      await settled(other, call.signal)
+    }
+  }
+
+  return async function* (scope, layers, call) {
+    for (const [layer, step] of stepsOf(scope, layers).entries()) {
+      if (await isDone(step, call)) {
+        yield { layer, phase: 'exists', chainId: step.name }
+        continue
+      }
+      const flight = bring(parts, step, call)
+      flights.set(flightOf(step), flight)
+      const ended = flight.finally(() => flights.delete(flightOf(step)))
+      ended.catch(() => undefined) // heard below, unless the caller has gone
+      yield { layer, phase: 'extracting', chainId: step.name }
+      yield { layer, phase: await ended, chainId: step.name }
+    }
+  }
+}
+
+async function bring({ snapshots, apply }: StepwiseParts, step: Step, call: Leased): Promise<'extracted' | 'exists'> {
+  const { scope, layer, name } = step
+  const { namespace } = scope
+  const key = extractionKey(name)
+  const parent = step.parent === '' ? undefined : parseKey(step.parent, 'parent')
+  const labels = labelsOf(step)
+  let opened = false
+  try {
+    const mounts = await snapshots.open(scope, { kind: 'active', key, parent, labels }, call)
+    opened = true
+    const { digest } = await apply({ namespace, blob: layer.blob, mounts, sync: true, measure: false }, call.signal)
+    if (digest !== layer.diffId)
+      throw new Fault(
+        'failed-precondition',
+        `Cannot unpack ${layer.blob.digest}: its diff ID is ${digest} and the image promises ${layer.diffId}`,
+      )
+    await snapshots.commit(scope, { key, name: parseKey(name, 'name'), parent: undefined, labels }, call)
+    return 'extracted'
+  } catch (error) {
+    const undo = { lease: call.lease, signal: AbortSignal.timeout(UNDO_MS) }
+    if (opened) await ignoring('not-found', snapshots.remove(scope, key, undo))
+    if (isThere(error) && snapshots.has(scope, parseKey(name, 'name'))) return 'exists'
+    throw error
+  }
+}
