@@ -2,6 +2,9 @@ import { lstatSync, readdirSync, renameSync, rmdirSync, type Stats, unlinkSync }
 import { isSystemError } from '@gantry/linux/system'
 import type { ByteString } from './tar-header.ts'
 
+/** Says that nothing of the layers below is seen in a folder. */
+export const OPAQUE = 'trusted.overlay.opaque'
+
 /** What a folder tree takes on disk. */
 export interface Usage {
   /** Bytes of allocated blocks. */
