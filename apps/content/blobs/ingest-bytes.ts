@@ -68,6 +68,7 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
       return actual
     },
     async adopt(digest) {
+      await file?.settled()
       if (file) await folder.adopt(ingest.id, file.handle, digest)
     },
     [Symbol.asyncDispose]: async () => await file?.[Symbol.asyncDispose](),

@@ -5,6 +5,7 @@ import { type Digest, type DigestAlgorithm, parseDigest } from '@gantry/model/di
 import { Fault } from '@gantry/model/fault'
 import { type Folder, onDisk } from './folder.ts'
 import type { Follower, Hashers } from './hashers.ts'
+import { createWriteback } from './writeback.ts'
 
 const CHUNK = 1024 * 1024 // bytes read at once when hashing again
 const INLINE = 256 * 1024 // bytes; what is smaller is hashed at once, what is larger by a thread
@@ -13,6 +14,8 @@ const STEP = 4 * 1024 * 1024 // bytes that a thread is told of together: waking 
 /** The bytes of one ingest with their running hash: whatever `offset` says is in the file, and `digest` is of all of it. */
 export interface IngestFile extends AsyncDisposable {
   readonly handle: FileHandle
+  /** Waits for what is on its way to disk; the rest is left to a sync. @throws when something did not get there */
+  settled(): Promise<void>
   offset(): bigint
   /** Digest of the bytes so far; reads them all again for an algorithm that is not sha256. */
   digest(algorithm?: DigestAlgorithm): Promise<Digest>
@@ -48,6 +51,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
   let { size } = opened
   const running = createRunningHash(hashers, handle.fd)
   running.grown(size)
+  const writeback = createWriteback(handle)
   const write = async (data: readonly Uint8Array[], total: number): Promise<void> => {
     let done = (await handle.writev([...data], size)).bytesWritten
     if (done === total) return
@@ -59,6 +63,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
   }
   return {
     handle,
+    settled: writeback.settled,
     offset: () => BigInt(size),
     async digest(algorithm = 'sha256') {
       const hex = algorithm === 'sha256' ? await running.digest() : await hashFile(folder.ingestPath(id), algorithm)
@@ -75,6 +80,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
       }
       size += total
       running.grown(size, data)
+      writeback.grown(size)
     },
     async truncate() {
       await running.reset()
@@ -83,6 +89,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
     },
     async [Symbol.asyncDispose]() {
       await running.reset()
+      await writeback.settled().catch(() => undefined) // nobody wants these bytes on disk any more
       await handle.close()
     },
   }

@@ -11,8 +11,6 @@ import type { Flights } from './flights.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
-const BATCH = 1024 * 1024 // bytes written at once
-
 export interface Download extends Holder {
   readonly source: Source
   readonly blobs: Blobs
@@ -102,35 +100,15 @@ async function commit(writer: Writer, { digest: expected, size: total }: Descrip
   }
 }
 
-/** Writes one batch while the next one arrives. */
 async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
   const { offset } = writer.status()
   to.grower.grown(writer.path(), offset)
   if (offset === descriptor.size) return
   to.progress.set(descriptor, 'downloading')
-  let writing = Promise.resolve()
-  try {
-    for await (const batch of batched(to.registry.fetch(to.source, descriptor, offset, to.signal))) {
-      await writing
-      to.progress.at(descriptor, writer.status().offset)
-      writing = writer.append(...batch).then(() => to.grower.grown(writer.path(), writer.status().offset))
-      writing.catch(() => undefined) // seen in the next round, or at the end
-    }
-  } finally {
-    await writing
+  for await (const piece of to.registry.fetch(to.source, descriptor, offset, to.signal)) {
+    await writer.append(piece) // the next one arrives meanwhile
+    const { offset: now } = writer.status()
+    to.progress.at(descriptor, now)
+    to.grower.grown(writer.path(), now)
   }
-}
-
-async function* batched(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array[]> {
-  let batch: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of chunks) {
-    batch.push(chunk)
-    size += chunk.length
-    if (size < BATCH) continue
-    yield batch
-    batch = []
-    size = 0
-  }
-  if (size > 0) yield batch
 }

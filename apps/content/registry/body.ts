@@ -16,7 +16,7 @@ export async function readBounded(answer: Answer, limit: number, what: string): 
   for await (const chunk of answer.body) {
     size += chunk.length
     if (size > limit) throw new Fault('failed-precondition', `Cannot read ${what}: more than ${limit} bytes`)
-    chunks.push(chunk)
+    chunks.push(Buffer.from(chunk)) // its memory is used again
   }
   return Buffer.concat(chunks)
 }
@@ -55,7 +55,7 @@ export async function errorText(answer: Answer, secrets: readonly string[] = [])
   let size = 0
   try {
     for await (const chunk of answer.body) {
-      chunks.push(chunk)
+      chunks.push(Buffer.from(chunk))
       size += chunk.length
       if (size >= MAX_ERROR_BYTES) break
     }

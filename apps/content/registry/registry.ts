@@ -28,7 +28,7 @@ export interface Registry {
   /**
    * The bytes of a manifest or blob from `range` on (to its end when that is a number), never more than the descriptor
    * says. A connection that breaks is taken up again where it broke. The bytes are not proven: whoever stores them checks
-   * the digest.
+   * the digest. A piece is good until the next one is asked for: its memory is used again.
    *
    * @throws {Fault} as `resolve`; `unimplemented` when a part is wanted and the registry does not send parts
    */

@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { Fault } from '@gantry/model/fault'
-import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
+import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici'
+import { ask } from './ask.ts'
 import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
+import { connector } from './socket.ts'
 
 const CONNECT_MS = 30_000
 const KEEP_ALIVE_MS = 30_000
@@ -19,6 +21,7 @@ export interface Answer extends AsyncDisposable {
   header(name: string): string
   /** All values of a header. */
   headers(name: string): readonly string[]
+  /** A piece is good until the next one is asked for: its memory is used again. */
   readonly body: AsyncIterable<Uint8Array>
 }
 
@@ -64,11 +67,11 @@ export function createTransport({ proxy, stallMs }: { proxy: ProxySettings; stal
 
   return {
     async exchange({ method, url, headers, body, dial = PLAIN_DIAL }, signal) {
-      const answer = await request(url, {
-        ...{ method, headers: { ...headers }, signal, dispatcher: dispatcherFor(url, dial) },
+      const request = {
+        ...{ origin: url.origin, path: `${url.pathname}${url.search}`, method, headers: { ...headers } },
         ...(body && { body: Readable.from(body(), { objectMode: false }), headersTimeout: stallMs * PATIENCE }),
-      })
-      return toAnswer(url, answer)
+      }
+      return await ask(dispatcherFor(url, dial), { url, request }, signal)
     },
     async [Symbol.asyncDispose]() {
       const all = [...dials.values()].flatMap(({ direct, outside }) => [direct, outside])
@@ -93,32 +96,16 @@ function createDispatchers(dial: Dial, { proxy, stallMs }: { proxy: ProxySetting
     ...(dial.skipVerify && { rejectUnauthorized: false }),
   }
   const options = {
-    connect: { timeout, ...tls },
+    connect: connector({ timeout, allowH2: false, ...tls }), // one connection a blob is faster than many blobs on one
     headersTimeout: stallMs,
     bodyTimeout: stallMs,
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
-    allowH2: false, // one connection a blob is faster than many blobs on one
+    allowH2: false,
   }
   return {
     direct: new Agent(options),
     outside: new EnvHttpProxyAgent({ ...options, ...proxy, ...(Object.keys(tls).length > 0 && { requestTls: tls }) }),
-  }
-}
-
-function toAnswer(url: URL, { statusCode, headers, body }: Dispatcher.ResponseData): Answer {
-  body.on('error', () => undefined) // whoever reads the body sees it; dropping the rest is no error
-  const valuesOf = (name: string): readonly string[] => {
-    const value = headers[name.toLowerCase()]
-    return value === undefined ? [] : Array.isArray(value) ? value : [value]
-  }
-  return {
-    url,
-    status: statusCode,
-    header: (name) => valuesOf(name)[0] ?? '',
-    headers: valuesOf,
-    body,
-    [Symbol.asyncDispose]: async () => void body.destroy(),
   }
 }
 
