@@ -1,4 +1,5 @@
 import { Fault } from '@gantry/model/fault'
+import { show } from './layer-path.ts'
 import type { Limits } from './limits.ts'
 import { boundTime, type PaxRecords, parsePax, paxName, paxNumber, paxTime, paxXattrs } from './pax.ts'
 import {
@@ -106,7 +107,7 @@ export function createEntryReader(handler: TarHandler, limits: Limits): EntryRea
     if (raw.flag === PAX || raw.flag === LONG_NAME || raw.flag === LONG_LINK) return extensionOf(raw, limits)
     if (raw.flag === OLD_SPARSE)
       return oldMap({ raw, size: oldSize(block), fragments: [] }, oldFragments(block, 'header'))
-    const entry = merge(raw, extensions)
+    const entry = merge(raw, extensions, limits)
     const { pax } = extensions
     extensions = none()
     const stored = entry.type === 'file' ? (paxNumber(pax, 'size') ?? raw.size) : 0
@@ -133,7 +134,7 @@ export function createEntryReader(handler: TarHandler, limits: Limits): EntryRea
     file.fragments.push(...fragments)
     boundMap(file.fragments.length * FRAGMENT_BYTES, limits)
     if (goesOn) return { wants: 'old-holes', file }
-    const entry = merge(file.raw, extensions)
+    const entry = merge(file.raw, extensions, limits)
     extensions = none()
     return beginSparse({ ...entry, size: file.size }, file.fragments, file.raw.size)
   }
@@ -186,7 +187,7 @@ export function paddingOf(size: number): Next {
 }
 
 /** All but the size, which depends on holes. */
-function merge(raw: RawHeader, { pax, name, linkName }: Extensions): Entry {
+function merge(raw: RawHeader, { pax, name, linkName }: Extensions, limits: Limits): Entry {
   const type = raw.flag === '\0' && raw.name.endsWith('/') ? 'folder' : TYPES[raw.flag]
   if (!type) throw malformed(`"${raw.name}" is of the unknown type ${JSON.stringify(raw.flag)}`)
   const atime = paxTime(pax, 'atime')
@@ -202,8 +203,18 @@ function merge(raw: RawHeader, { pax, name, linkName }: Extensions): Entry {
     atime: atime === undefined ? undefined : boundTime(atime),
     major: raw.major,
     minor: raw.minor,
-    xattrs: paxXattrs(pax),
+    xattrs: bounded(paxXattrs(pax), limits),
   }
+}
+
+function bounded(xattrs: Entry['xattrs'], { xattrBytes }: Limits): Entry['xattrs'] {
+  for (const [name, { length }] of xattrs)
+    if (length > xattrBytes)
+      throw new Fault(
+        'resource-exhausted',
+        `Cannot extract the layer: an attribute ${show(name)} takes ${length} bytes and ${xattrBytes} is the most`,
+      )
+  return xattrs
 }
 
 function idOf(id: number): number {

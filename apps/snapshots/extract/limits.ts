@@ -8,6 +8,8 @@ export interface Limits {
   readonly depth: number
   /** Bytes of one extended header (long names, attributes). */
   readonly extendedBytes: number
+  /** Bytes of the value of one extended attribute. */
+  readonly xattrBytes: number
   /** Bytes after decompression, those behind the end of the archive included. */
   readonly plainBytes: number
   /** Bytes out for one byte in, asked only of layers beyond `ratioFromBytes`: short zeros compress well in honest layers too. */
@@ -20,6 +22,7 @@ export const DEFAULT_LIMITS: Limits = {
   pathBytes: 4000, // below PATH_MAX, which counts the NUL and our leading slash
   depth: 256,
   extendedBytes: 1024 * 1024,
+  xattrBytes: 64 * 1024, // the kernel's bound
   plainBytes: 64 * 1024 ** 3,
   ratio: 250,
   ratioFromBytes: 1024 ** 3,
