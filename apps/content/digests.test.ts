@@ -35,7 +35,10 @@ beforeEach(async () => {
   stack = new AsyncDisposableStack()
   parts = stack.use(await openTestParts())
   const address = join(parts.root, 's')
-  const bindings = [bind(Content, contentService(parts)), bind(Blobs, blobsService(parts.blobs, createScrub(parts)))]
+  const bindings = [
+    bind(Content, contentService(parts)),
+    bind(Blobs, blobsService(parts.blobs, parts.growing, createScrub(parts))),
+  ]
   stack.use(await listen({ address, bindings, log: silent }))
   const channel = stack.use(connect(address))
   content = clientOf(Content, channel)

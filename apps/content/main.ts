@@ -110,7 +110,7 @@ await using _server = await listen({
     bind(Content, contentService({ blobs, ingests, leases })),
     bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet })),
     bind(Streaming, streamingService(streams)),
-    bind(Blobs, blobsService(blobs, scrub)),
+    bind(Blobs, blobsService(blobs, growing, scrub)),
     bind(Registries, registriesService({ registry, wallet })),
     bind(Owner, ownerService(blobs)),
     introspection(plugins(root)),

@@ -5,6 +5,7 @@ import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import { detectsCodec } from './diff/media-type.ts'
 import { mergeLayers } from './diff/target.ts'
+import { type Laying, layOutEarly } from './early.ts'
 import type { Applied } from './extract/job.ts'
 import type { Limits } from './extract/limits.ts'
 import type { Loose } from './extract/loose.ts'
@@ -16,6 +17,8 @@ const SYNC_MS = 600_000 // it cannot be stopped, and belongs to several callers
 export interface LayingOut {
   readonly namespace: Namespace
   readonly blob: { readonly digest: Digest; readonly mediaType: string }
+  /** What its plain bytes should be. */
+  readonly diffId: Digest
   readonly root: string
   /** Is there nothing below it? Its whiteouts then leave no marks. */
   readonly isBase: boolean
@@ -23,7 +26,10 @@ export interface LayingOut {
 
 /** Lays layers out, each apart from those below, and joins them to those later. */
 export interface Layers {
-  /** @throws {Fault} as `Apply` */
+  /**
+   * Begins while the blob is still on its way into content, and answers when that is whole and proven.
+   * @throws {Fault} as `Apply`; `aborted` when nobody brings the blob any more
+   */
   layOut(what: LayingOut, signal: AbortSignal): Promise<Applied>
   /**
    * Once more, for a layer that links to files of the layers below.
@@ -44,6 +50,8 @@ interface LayersParts {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
+  /** For layers whose blobs are on their way: they wait for the network, and would keep a thread from work. */
+  readonly followers: Pool
   /** For syncs: they wait for the disk, and would keep a thread from work. */
   readonly syncs: Pool
   readonly limits: Limits
@@ -51,14 +59,17 @@ interface LayersParts {
   readonly mountRoot: string
 }
 
-export function createLayers({ content, pool, syncs, limits, mountRoot }: LayersParts): Layers {
+export function createLayers({ content, pool, followers, syncs, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
   return {
-    async layOut({ namespace, blob, root, isBase }, signal) {
+    async layOut({ namespace, blob, diffId, root, isBase }, signal) {
       const detect = detectsCodec(blob.mediaType)
-      const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
-      const flags = { detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
-      return await pool.run({ kind: 'apply', blob: path, root, ...flags }, signal)
+      const job: Laying = { root, detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
+      const follow = blobs.follow({ digest: blob.digest }, { signal, namespace })
+      const { path, early } = await layOutEarly(job, follow, { pool: followers, signal })
+      if (typeof early === 'object' && early.digest === diffId) return early
+      if (early !== 'not tried') await pool.run({ kind: 'empty', root }, signal)
+      return await pool.run({ kind: 'apply', ...job, blob: path }, signal)
     },
 
     async layOutOn(lowers, { namespace, blob, root }, signal) {

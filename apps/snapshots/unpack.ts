@@ -155,7 +155,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
   const staged = snapshots.stage(scope)
   try {
     const { root } = staged
-    const what = { namespace: scope.namespace, blob: layer.blob, root, isBase: below === undefined }
+    const what = { namespace: scope.namespace, ...layer, root, isBase: below === undefined }
     const first = await layers.layOut(what, call.signal)
     if (first.digest !== layer.diffId)
       throw new Fault(

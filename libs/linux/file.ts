@@ -13,6 +13,7 @@ const sysMknod = declare('int mknod(const void *path, unsigned int mode, uint64_
 const sysLsetxattr = declare(
   'int lsetxattr(const void *path, const char *name, const void *value, size_t size, int flags)',
 )
+const sysLremovexattr = declare('int lremovexattr(const void *path, const char *name)')
 const sysLgetxattr = declare('long lgetxattr(const void *path, const char *name, void *value, size_t size)')
 const sysLlistxattr = declare('long llistxattr(const void *path, void *list, size_t size)')
 const sysFgetxattr = declare('long fgetxattr(int fd, const char *name, void *value, size_t size)')
@@ -49,6 +50,15 @@ export function isCharDevice00(stat: Stats | BigIntStats): boolean {
  */
 export function lsetxattr(path: Path, name: string, value: Uint8Array): void {
   sysLsetxattr(path, cString(path), name, value, value.length, 0)
+}
+
+/** Takes an extended attribute away from `path` itself, link or not; one that is not set is well. */
+export function lremovexattr(path: Path, name: string): void {
+  try {
+    sysLremovexattr(path, cString(path), name)
+  } catch (error) {
+    if (!isSystemError(error, 'ENODATA', 'ENOTSUP')) throw error
+  }
 }
 
 /** The value of an extended attribute, or undefined when it is not set. A descriptor may stand for the path. */

@@ -14,20 +14,12 @@ const BLOCK_HEADER: State = { part: 'block-header', size: 3 }
 /**
  * Passes the frames of a zstd stream on, no piece reaching over the end of a frame, and leaves skippable frames out. Node's
  * decoder forgets what follows the end of a frame in one write, stops for good at a skippable frame, and takes a second frame
- * that is cut off for the end: following the frame borders here mends all three.
+ * that is cut off for the end: following the frame borders here mends all three. The stream arrives piece by piece: `push`
+ * answers what to pass on, `end` proves that it was whole.
  *
  * @throws {Fault} `invalid-argument` when the stream is cut off, or goes on with something else
  * @see https://www.rfc-editor.org/rfc/rfc8878 sections 3.1.1 and 3.1.2
  */
-export function* zstdFrames(source: Iterable<Buffer>): Generator<Buffer> {
-  const filter = createFrameFilter()
-  for (const chunk of source) {
-    yield* filter.push(chunk)
-  }
-  filter.end()
-}
-
-/** The same for a stream that arrives piece by piece: `push` answers what to pass on, `end` proves that it was whole. */
 export function createFrameFilter() {
   let state = MAGIC
   let held = Buffer.alloc(0) // the beginning of a part that is read as a whole

@@ -23,7 +23,7 @@ export interface Opened extends Disposable {
 export function openAll(job: ApplyJob): Opened {
   const undo = new DisposableStack()
   try {
-    const blob = opened(job.blob, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK, undo)
+    const blob = opened(job.blob, constants.O_RDONLY | constants.O_NONBLOCK, undo)
     if (!fstatSync(blob).isFile())
       throw new Fault('failed-precondition', `Cannot extract "${job.blob}": it is no regular file`)
     const root = opened(job.root, FOLDER, undo)
@@ -71,7 +71,7 @@ export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, 
     },
     job.limits,
   )
-  for await (const chunk of plainStream(blob, job.detect, job.limits)) {
+  for await (const chunk of plainStream({ fd: blob, arriving: job.arriving }, job)) {
     check()
     hash.update(chunk)
     size += BigInt(chunk.length)

@@ -4,6 +4,7 @@ import type { Packed } from '../diff/archive-writer.ts'
 import type { Packing } from '../diff/pack.ts'
 import type { Limits } from './limits.ts'
 import type { Loose } from './loose.ts'
+import type { Mark } from './mark.ts'
 import type { Usage } from './tree.ts'
 
 /** What a worker can be asked to do, each in a jail of its own. */
@@ -14,6 +15,8 @@ export interface ApplyJob {
   readonly kind: 'apply'
   /** Absolute path of the blob. */
   readonly blob: string
+  /** How much of it is there, when it is still being written. */
+  readonly arriving?: Mark
   /** Follow the magic bytes of the blob; otherwise it is taken as a plain archive. */
   readonly detect: boolean
   readonly root: string

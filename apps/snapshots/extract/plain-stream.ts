@@ -3,29 +3,41 @@ import { pipeline, Readable, type Transform } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
 import { codecOf } from '@gantry/model/codec'
 import { Fault } from '@gantry/model/fault'
-import { zstdFrames } from '@gantry/model/zstd-frames'
+import { createFrameFilter } from '@gantry/model/zstd-frames'
 import type { Limits } from './limits.ts'
+import { type Mark, readable } from './mark.ts'
 
 const READ_BYTES = 256 * 1024
 const PLAIN_BYTES = 256 * 1024 // of one chunk that a decoder puts out
+const MAGIC_BYTES = 4
 const MAX_WINDOW_LOG = 27 // 128 MiB, what zstd itself accepts unless told: more is memory the archive takes from us
 
+/** A blob to read. The descriptor stays open. */
+interface Source {
+  readonly fd: number
+  /** How much of it is there, when it is still being written: the thread waits for more. */
+  readonly arriving: Mark | undefined
+}
+
 /**
- * The plain bytes of the blob open at `fd`, while decoding goes on in the background. The descriptor stays open.
+ * The plain bytes of a blob, while decoding goes on in the background.
  *
  * @param detect follow the magic bytes; otherwise the blob is taken as it is
  * @throws {Fault} `invalid-argument` for a stream that is cut off or corrupt, `resource-exhausted` beyond the limits
  */
-export async function* plainStream(fd: number, detect: boolean, limits: Limits): AsyncGenerator<Buffer> {
+export async function* plainStream(
+  blob: Source,
+  { detect, limits }: { detect: boolean; limits: Limits },
+): AsyncGenerator<Buffer> {
   let read = 0
   let written = 0
-  const source = function* () {
-    for (const chunk of chunksOf(fd)) {
+  const source = async function* () {
+    for await (const chunk of chunksOf(blob)) {
       read += chunk.length
       yield chunk
     }
   }
-  const codec = detect ? codecOf(startOf(fd)) : 'none'
+  const codec = detect ? codecOf(await startOf(blob)) : 'none'
   const plain = codec === 'none' ? source() : decoded(codec, source())
   for await (const chunk of plain) {
     written += chunk.length
@@ -43,7 +55,7 @@ export async function* plainStream(fd: number, detect: boolean, limits: Limits):
   }
 }
 
-async function* decoded(codec: 'gzip' | 'zstd', source: Iterable<Buffer>): AsyncGenerator<Buffer> {
+async function* decoded(codec: 'gzip' | 'zstd', source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const decoder: Transform =
     codec === 'gzip'
       ? createGunzip({ chunkSize: PLAIN_BYTES })
@@ -51,7 +63,7 @@ async function* decoded(codec: 'gzip' | 'zstd', source: Iterable<Buffer>): Async
           chunkSize: PLAIN_BYTES,
           params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
         })
-  const pieces = codec === 'zstd' ? zstdFrames(source) : source
+  const pieces = codec === 'zstd' ? framesIn(source) : source
   const input = Readable.from(pieces, { highWaterMark: 2 }) // counted in pieces, which keep their borders
   pipeline(input, decoder, () => {}) // a failure comes out of the iteration below
   try {
@@ -63,18 +75,28 @@ async function* decoded(codec: 'gzip' | 'zstd', source: Iterable<Buffer>): Async
   }
 }
 
+/** No piece reaches over the end of a frame. */
+async function* framesIn(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const filter = createFrameFilter()
+  for await (const chunk of source) yield* filter.push(chunk)
+  filter.end()
+}
+
 /** Reads by position, so that several may read one descriptor. */
-function* chunksOf(fd: number): Generator<Buffer> {
+async function* chunksOf({ fd, arriving }: Source): AsyncGenerator<Buffer> {
   for (let position = 0; ; ) {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
-    const length = readSync(fd, buffer, 0, READ_BYTES, position)
+    const size = arriving ? Math.min(await readable(arriving, position), READ_BYTES) : READ_BYTES
+    const buffer = Buffer.allocUnsafeSlow(size)
+    const length = readSync(fd, buffer, 0, size, position)
     if (length === 0) return
     position += length
     yield buffer.subarray(0, length)
   }
 }
 
-function startOf(fd: number): Buffer {
-  const start = Buffer.alloc(4)
-  return start.subarray(0, readSync(fd, start, 0, 4, 0))
+async function startOf({ fd, arriving }: Source): Promise<Buffer> {
+  for (let there = 0, more = 1; arriving && there < MAGIC_BYTES && more > 0; there += more)
+    more = await readable(arriving, there)
+  const start = Buffer.alloc(MAGIC_BYTES)
+  return start.subarray(0, readSync(fd, start, 0, MAGIC_BYTES, 0))
 }

@@ -14,6 +14,8 @@ export interface Pool extends AsyncDisposable {
    * @throws {Fault} what the job found wrong; `cancelled` when `signal` aborts; `resource-exhausted` when too many wait
    */
   run<K extends Job['kind']>(job: Extract<Job, { kind: K }>, signal: AbortSignal): Promise<Results[K]>
+  /** Would a job begin at once? */
+  hasRoom(): boolean
 }
 
 interface Thread {
@@ -85,6 +87,7 @@ export function createPool(size: number): Pool {
       if ('crash' in reply) throw new Error(reply.crash)
       return reply.result as Results[typeof job.kind]
     },
+    hasRoom: () => idle.length > 0 || threads.size < most,
     async [Symbol.asyncDispose]() {
       most = 0
       await Promise.all([...threads].map(({ worker }) => worker.terminate()))

@@ -1,4 +1,5 @@
 import { lstatSync, readdirSync, renameSync, rmdirSync, type Stats, unlinkSync } from 'node:fs'
+import { lremovexattr } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import type { ByteString } from './tar-header.ts'
 
@@ -46,8 +47,8 @@ export function removeTree(path: ByteString, gone: (path: ByteString) => void): 
 }
 
 /**
- * Empties the folder that is this thread's root. A container may have made trees too deep to name: their lower parts are
- * moved up to the root first.
+ * Empties the folder that is this thread's root, and takes the mark away that a layer may have put on it. A container may
+ * have made trees too deep to name: their lower parts are moved up to the root first.
  */
 export function emptyRoot(): void {
   let moved = 0
@@ -62,6 +63,7 @@ export function emptyRoot(): void {
   }
   for (let names = namesIn('/'); names.length > 0; names = namesIn('/'))
     for (const name of names) remove(join('', name))
+  lremovexattr('/', OPAQUE)
 }
 
 /** Measures the folder that is this thread's root, itself included; a file with several names counts once. */

@@ -4,6 +4,7 @@ import { Content, WriteAction, type WriteContentRequest } from '@gantry/api/cont
 import { type Digest, sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { bind, unimplemented } from '@gantry/rpc/service'
+import { playGrowing } from './growing.ts'
 
 export interface PlayedBlob {
   readonly path: string
@@ -58,5 +59,5 @@ export function playContent(folder: string) {
     status: no,
     listStatuses: no,
   })
-  return { binding, blob, addBlob }
+  return { binding, blob, addBlob, ...playGrowing({ folder, blob, addBlob }) }
 }

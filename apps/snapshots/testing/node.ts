@@ -32,14 +32,17 @@ import { snapshotsService } from '../snapshots-service.ts'
 import { chooseUnpack, createStepwise } from '../stepwise.ts'
 import { createUnpack } from '../unpack.ts'
 import { unpackService } from '../unpack-service.ts'
-import { scopeParser } from '../wire.ts'
+import { addressOf } from '../wire.ts'
 import { type PlayedBlob, playContent } from './content.ts'
+import type { GrowingBlob } from './growing.ts'
 
 const log = { error() {}, debug() {} }
 
 /** This process on real sockets, folders and records; metadata and content are played. Disposing checks for leaked mounts. */
 export interface TestNode extends AsyncDisposable {
   readonly root: string
+  /** Its socket. */
+  readonly address: string
   readonly snapshots: Client<typeof Snapshots>
   readonly diff: Client<typeof Diff>
   readonly unpack: Client<typeof Unpack>
@@ -48,6 +51,8 @@ export interface TestNode extends AsyncDisposable {
   readonly heard: string[]
   /** Puts bytes where content keeps a blob. */
   addBlob(bytes: Buffer): Digest
+  /** Puts bytes where content keeps a blob that it has only begun to bring. */
+  growBlob(bytes: Buffer): GrowingBlob
   /** What Diff has stored: bytes, and labels. */
   blob(digest: string): PlayedBlob
 }
@@ -65,6 +70,7 @@ export async function startNode(at?: string): Promise<TestNode> {
   const others = stack.use(await playOthers(base, heard))
   const store = stack.use(openStore(join(base, 'records')))
   const pool = stack.use(createPool(2))
+  const followers = stack.use(createPool(2))
   const syncs = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], report() {} })
@@ -83,29 +89,31 @@ export async function startNode(at?: string): Promise<TestNode> {
     owns: (path) => drivers.some(({ owns }) => owns(path)),
   })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
-  const layers = createLayers({ content: others.channel, pool, syncs, limits: DEFAULT_LIMITS, mountRoot })
-  const parseScope = scopeParser(drivers.map(({ name }) => name))
+  const layers = createLayers({ content: others.channel, pool, followers, syncs, limits: DEFAULT_LIMITS, mountRoot })
+  const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {
     sideBySide: createUnpack({ snapshots, layers, leases }),
     stepwise: createStepwise({ snapshots, apply, leases }),
   })
   const address = join(base, 'snapshots.sock')
   const bindings = [
-    bind(Snapshots, snapshotsService(snapshots, parseScope)),
+    bind(Snapshots, snapshotsService(snapshots, addressing)),
     bind(Diff, diffService({ apply, diff })),
-    bind(Unpack, unpackService(unpack, parseScope)),
+    bind(Unpack, unpackService(unpack, addressing)),
     bind(Owner, ownerService(snapshots)),
   ]
   stack.use(await listen({ address, bindings, log }))
   const channel = stack.use(connect(address))
   return {
     root,
+    address,
     snapshots: clientOf(Snapshots, channel),
     diff: clientOf(Diff, channel),
     unpack: clientOf(Unpack, channel),
     owner: clientOf(Owner, channel),
     heard,
     addBlob: others.addBlob,
+    growBlob: others.growBlob,
     blob: others.blob,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
@@ -151,6 +159,10 @@ async function playOthers(base: string, heard: string[]) {
       if (namespace !== 'test') throw new Fault('not-found', `content ${digest}: not found`)
       const { path, bytes } = played.blob(digest)
       return { path, size: BigInt(bytes.length) }
+    },
+    async *follow({ digest }, { namespace }) {
+      if (namespace !== 'test') throw new Fault('not-found', `content ${digest}: not found`)
+      yield* played.follow(digest)
     },
     verify: no,
   })

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gantry/content/v1/blobs.proto.
  */
 export const file_gantry_content_v1_blobs: GenFile = /*@__PURE__*/
-  fileDesc("Ch1nYW50cnkvY29udGVudC92MS9ibG9icy5wcm90bxIRZ2FudHJ5LmNvbnRlbnQudjEiHwoNTG9jYXRlUmVxdWVzdBIOCgZkaWdlc3QYASABKAkiLAoOTG9jYXRlUmVzcG9uc2USDAoEcGF0aBgBIAEoCRIMCgRzaXplGAIgASgEIjoKDVZlcmlmeVJlcXVlc3QSDwoHZGlnZXN0cxgBIAMoCRIYChBieXRlc19wZXJfc2Vjb25kGAIgASgEIpwCCg5WZXJpZnlSZXNwb25zZRIOCgZkaWdlc3QYASABKAkSOgoHb3V0Y29tZRgCIAEoDjIpLmdhbnRyeS5jb250ZW50LnYxLlZlcmlmeVJlc3BvbnNlLk91dGNvbWUSDgoGcmVhc29uGAMgASgJEgwKBHBhdGgYBCABKAkSEgoKbmFtZXNwYWNlcxgFIAMoCRISCgpieXRlc19kb25lGAYgASgEEhMKC2J5dGVzX3RvdGFsGAcgASgEImMKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhEKDU9VVENPTUVfU09VTkQQARIXChNPVVRDT01FX1FVQVJBTlRJTkVEEAISEwoPT1VUQ09NRV9NSVNTSU5HEAMypwEKBUJsb2JzEk0KBkxvY2F0ZRIgLmdhbnRyeS5jb250ZW50LnYxLkxvY2F0ZVJlcXVlc3QaIS5nYW50cnkuY29udGVudC52MS5Mb2NhdGVSZXNwb25zZRJPCgZWZXJpZnkSIC5nYW50cnkuY29udGVudC52MS5WZXJpZnlSZXF1ZXN0GiEuZ2FudHJ5LmNvbnRlbnQudjEuVmVyaWZ5UmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("Ch1nYW50cnkvY29udGVudC92MS9ibG9icy5wcm90bxIRZ2FudHJ5LmNvbnRlbnQudjEiHwoNTG9jYXRlUmVxdWVzdBIOCgZkaWdlc3QYASABKAkiLAoOTG9jYXRlUmVzcG9uc2USDAoEcGF0aBgBIAEoCRIMCgRzaXplGAIgASgEIh8KDUZvbGxvd1JlcXVlc3QSDgoGZGlnZXN0GAEgASgJIjsKDkZvbGxvd1Jlc3BvbnNlEgwKBHBhdGgYASABKAkSDQoFYnl0ZXMYAiABKAQSDAoEZG9uZRgDIAEoCCI6Cg1WZXJpZnlSZXF1ZXN0Eg8KB2RpZ2VzdHMYASADKAkSGAoQYnl0ZXNfcGVyX3NlY29uZBgCIAEoBCKcAgoOVmVyaWZ5UmVzcG9uc2USDgoGZGlnZXN0GAEgASgJEjoKB291dGNvbWUYAiABKA4yKS5nYW50cnkuY29udGVudC52MS5WZXJpZnlSZXNwb25zZS5PdXRjb21lEg4KBnJlYXNvbhgDIAEoCRIMCgRwYXRoGAQgASgJEhIKCm5hbWVzcGFjZXMYBSADKAkSEgoKYnl0ZXNfZG9uZRgGIAEoBBITCgtieXRlc190b3RhbBgHIAEoBCJjCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIRCg1PVVRDT01FX1NPVU5EEAESFwoTT1VUQ09NRV9RVUFSQU5USU5FRBACEhMKD09VVENPTUVfTUlTU0lORxADMvgBCgVCbG9icxJNCgZMb2NhdGUSIC5nYW50cnkuY29udGVudC52MS5Mb2NhdGVSZXF1ZXN0GiEuZ2FudHJ5LmNvbnRlbnQudjEuTG9jYXRlUmVzcG9uc2USTwoGRm9sbG93EiAuZ2FudHJ5LmNvbnRlbnQudjEuRm9sbG93UmVxdWVzdBohLmdhbnRyeS5jb250ZW50LnYxLkZvbGxvd1Jlc3BvbnNlMAESTwoGVmVyaWZ5EiAuZ2FudHJ5LmNvbnRlbnQudjEuVmVyaWZ5UmVxdWVzdBohLmdhbnRyeS5jb250ZW50LnYxLlZlcmlmeVJlc3BvbnNlMAFiBnByb3RvMw");
 
 /**
  * @generated from message gantry.content.v1.LocateRequest
@@ -56,6 +56,56 @@ export const LocateResponseSchema: GenMessage<LocateResponse> = /*@__PURE__*/
   messageDesc(file_gantry_content_v1_blobs, 1);
 
 /**
+ * @generated from message gantry.content.v1.FollowRequest
+ */
+export type FollowRequest = Message<"gantry.content.v1.FollowRequest"> & {
+  /**
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message gantry.content.v1.FollowRequest.
+ * Use `create(FollowRequestSchema)` to create a new message.
+ */
+export const FollowRequestSchema: GenMessage<FollowRequest> = /*@__PURE__*/
+  messageDesc(file_gantry_content_v1_blobs, 2);
+
+/**
+ * @generated from message gantry.content.v1.FollowResponse
+ */
+export type FollowResponse = Message<"gantry.content.v1.FollowResponse"> & {
+  /**
+   * Absolute path of the file. It goes when the blob is complete: open it at once, and read on what you have opened.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Bytes that are in the file from its start on. They are not proven before `done`, and may turn out to be others.
+   *
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+
+  /**
+   * All bytes are here, and they are what the digest says. The last message.
+   *
+   * @generated from field: bool done = 3;
+   */
+  done: boolean;
+};
+
+/**
+ * Describes the message gantry.content.v1.FollowResponse.
+ * Use `create(FollowResponseSchema)` to create a new message.
+ */
+export const FollowResponseSchema: GenMessage<FollowResponse> = /*@__PURE__*/
+  messageDesc(file_gantry_content_v1_blobs, 3);
+
+/**
  * @generated from message gantry.content.v1.VerifyRequest
  */
 export type VerifyRequest = Message<"gantry.content.v1.VerifyRequest"> & {
@@ -79,7 +129,7 @@ export type VerifyRequest = Message<"gantry.content.v1.VerifyRequest"> & {
  * Use `create(VerifyRequestSchema)` to create a new message.
  */
 export const VerifyRequestSchema: GenMessage<VerifyRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_content_v1_blobs, 2);
+  messageDesc(file_gantry_content_v1_blobs, 4);
 
 /**
  * Sent when a blob is done, and now and then while a large one is not.
@@ -136,7 +186,7 @@ export type VerifyResponse = Message<"gantry.content.v1.VerifyResponse"> & {
  * Use `create(VerifyResponseSchema)` to create a new message.
  */
 export const VerifyResponseSchema: GenMessage<VerifyResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_content_v1_blobs, 3);
+  messageDesc(file_gantry_content_v1_blobs, 5);
 
 /**
  * @generated from enum gantry.content.v1.VerifyResponse.Outcome
@@ -178,7 +228,7 @@ export type VerifyResponse_Outcome = (typeof VerifyResponse_Outcome)[keyof typeo
  * Describes the enum gantry.content.v1.VerifyResponse.Outcome.
  */
 export const VerifyResponse_OutcomeSchema: GenEnum<VerifyResponse_Outcome> = /*@__PURE__*/
-  enumDesc(file_gantry_content_v1_blobs, 3, 0);
+  enumDesc(file_gantry_content_v1_blobs, 5, 0);
 
 /**
  * Where blobs lie on disk. The namespace header says whose blob is meant.
@@ -195,6 +245,17 @@ export const Blobs: GenService<{
     methodKind: "unary";
     input: typeof LocateRequestSchema;
     output: typeof LocateResponseSchema;
+  },
+  /**
+   * Tells how much of a blob can be read while it is still being brought; at once that it is done when it is there. Ends
+   * after `done`; with NOT_FOUND when nobody has or brings it, with ABORTED when nobody brings it any more.
+   *
+   * @generated from rpc gantry.content.v1.Blobs.Follow
+   */
+  follow: {
+    methodKind: "server_streaming";
+    input: typeof FollowRequestSchema;
+    output: typeof FollowResponseSchema;
   },
   /**
    * Hashes blobs of all namespaces again, one after the other. What is not what its digest says is moved aside and taken
