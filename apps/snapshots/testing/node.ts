@@ -32,7 +32,7 @@ import { snapshotsService } from '../snapshots-service.ts'
 import { chooseUnpack, createStepwise } from '../stepwise.ts'
 import { createUnpack } from '../unpack.ts'
 import { unpackService } from '../unpack-service.ts'
-import { addressOf } from '../wire.ts'
+import { scopeParser } from '../wire.ts'
 import { type PlayedBlob, playContent } from './content.ts'
 import type { GrowingBlob } from './growing.ts'
 
@@ -41,8 +41,6 @@ const log = { error() {}, debug() {} }
 /** This process on real sockets, folders and records; metadata and content are played. Disposing checks for leaked mounts. */
 export interface TestNode extends AsyncDisposable {
   readonly root: string
-  /** Its socket. */
-  readonly address: string
   readonly snapshots: Client<typeof Snapshots>
   readonly diff: Client<typeof Diff>
   readonly unpack: Client<typeof Unpack>
@@ -90,23 +88,22 @@ export async function startNode(at?: string): Promise<TestNode> {
   })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
   const layers = createLayers({ content: others.channel, pool, followers, syncs, limits: DEFAULT_LIMITS, mountRoot })
-  const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
+  const parseScope = scopeParser(drivers.map(({ name }) => name))
   const unpack = chooseUnpack(snapshots, {
     sideBySide: createUnpack({ snapshots, layers, leases }),
     stepwise: createStepwise({ snapshots, apply, leases }),
   })
   const address = join(base, 'snapshots.sock')
   const bindings = [
-    bind(Snapshots, snapshotsService(snapshots, addressing)),
+    bind(Snapshots, snapshotsService(snapshots, parseScope)),
     bind(Diff, diffService({ apply, diff })),
-    bind(Unpack, unpackService(unpack, addressing)),
+    bind(Unpack, unpackService(unpack, parseScope)),
     bind(Owner, ownerService(snapshots)),
   ]
   stack.use(await listen({ address, bindings, log }))
   const channel = stack.use(connect(address))
   return {
     root,
-    address,
     snapshots: clientOf(Snapshots, channel),
     diff: clientOf(Diff, channel),
     unpack: clientOf(Unpack, channel),
