@@ -113,8 +113,10 @@ export function unmountRootfs(bundle: Bundle): void {
 export function removeBundle(bundles: string, namespace: string, id: string): void {
   const bundle = bundleOf(bundles, namespace, id)
   if (!existsSync(bundle.dir)) return
-  unmountRootfs(bundle)
-  if (mountsUnder(bundle.dir).length > 0) throw new Error(`Cannot remove ${bundle.dir}: something is mounted in it`)
+  const points = mountsUnder(bundle.dir) // read once: the table of a busy host is long
+  const inRootfs = points.filter((point) => `${point}/`.startsWith(`${bundle.rootfs}/`))
+  if (inRootfs.length < points.length) throw new Error(`Cannot remove ${bundle.dir}: something is mounted in it`)
+  for (const point of inRootfs) unmountAll(point, { detach: true })
   const leaving = join(bundles, namespace, `.${id}`)
   rmSync(leaving, { recursive: true, force: true })
   renameSync(bundle.dir, leaving)

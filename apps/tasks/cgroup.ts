@@ -2,13 +2,14 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
 
-const MOUNT = '/sys/fs/cgroup'
+/** Where the hierarchies are: the unified one itself, or one folder a controller. */
+export const CGROUPS = '/sys/fs/cgroup'
 /** The controllers that tell most reliably which group a process is in, on a host with cgroup v1. */
 const TELLING = ['freezer', 'pids', 'devices', 'memory', 'cpu,cpuacct', 'cpu', 'name=systemd']
 
 /** Does this host have the unified hierarchy alone? */
 export function isUnified(): boolean {
-  return existsSync(join(MOUNT, 'cgroup.controllers'))
+  return existsSync(join(CGROUPS, 'cgroup.controllers'))
 }
 
 /**
@@ -40,13 +41,13 @@ export function pidsOf(cgroup: string): number[] {
 
 /** Are the processes of a cgroup stopped by the freezer? */
 export function isFrozen(cgroup: string): boolean {
-  if (isUnified()) return readText(join(MOUNT, cgroup, 'cgroup.freeze')).trim() === '1'
-  return readText(join(MOUNT, 'freezer', cgroup, 'freezer.state')).trim() !== 'THAWED' && hasFreezer(cgroup)
+  if (isUnified()) return readText(join(CGROUPS, cgroup, 'cgroup.freeze')).trim() === '1'
+  return readText(join(CGROUPS, 'freezer', cgroup, 'freezer.state')).trim() !== 'THAWED' && hasFreezer(cgroup)
 }
 
 /** The folder of one controller of a cgroup; on a unified host that is the same for all. */
 export function controllerFolder(cgroup: string, controller: string): string {
-  return isUnified() ? join(MOUNT, cgroup) : join(MOUNT, controller, cgroup)
+  return isUnified() ? join(CGROUPS, cgroup) : join(CGROUPS, controller, cgroup)
 }
 
 /** Controller to path, from the text of /proc/<pid>/cgroup; the unified hierarchy has the empty name. */
@@ -70,12 +71,12 @@ export function readText(path: string): string {
 }
 
 function hasFreezer(cgroup: string): boolean {
-  return existsSync(join(MOUNT, 'freezer', cgroup, 'freezer.state'))
+  return existsSync(join(CGROUPS, 'freezer', cgroup, 'freezer.state'))
 }
 
 function folderOf(cgroup: string): string | undefined {
-  if (isUnified()) return join(MOUNT, cgroup)
-  return TELLING.map((controller) => join(MOUNT, controller.replace('name=', ''), cgroup)).find((path) =>
+  if (isUnified()) return join(CGROUPS, cgroup)
+  return TELLING.map((controller) => join(CGROUPS, controller.replace('name=', ''), cgroup)).find((path) =>
     existsSync(path),
   )
 }

@@ -20,10 +20,15 @@ const SIGKILL = 9
  * runtime sends us its end and two copiers take it; holder and copiers outlive us, as the monitor does.
  * @throws {Fault} `unknown` with the runtime's words in containerd's wrapping, which clients match
  */
-export async function launch(parts: OciParts, process: RuntimeProcess, processFile: string | undefined): Promise<Live> {
+export async function launch(
+  parts: OciParts & { readonly hurry: () => void },
+  process: RuntimeProcess,
+  processFile: string | undefined,
+): Promise<Live> {
   const { task, execId, stdio } = process
   const folder = task.bundle.processDir(execId)
   mkdirSync(task.runtime.root, { recursive: true, mode: 0o700 })
+  parts.hurry()
   try {
     const start = stdio.terminal ? launchOnTerminal : launchPlain
     const [report, helpers] = await start(parts, process, processFile)

@@ -7,6 +7,7 @@ import { Fault } from '@gantry/model/fault'
 import { makeExecFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
 import type { Exits } from './exits.ts'
+import { createHurry } from './hurry.ts'
 import { discard, launch } from './launch.ts'
 import { stopLogger } from './logger.ts'
 import { type ChildEnvironment, runRuntime } from './runc.ts'
@@ -29,11 +30,12 @@ export interface OciParts {
 /** Containers by an OCI runtime, each process under a conmon of its own. */
 export function createOciRuntime(parts: OciParts): Runtime {
   const { env, exits } = parts
+  const starting = { ...parts, hurry: createHurry() }
   const command = (task: RuntimeTask, ...args: [string, ...string[]]) => runRuntime(task.runtime, args, env)
   return {
-    create: (process) => launch(parts, process, undefined),
+    create: (process) => launch(starting, process, undefined),
     exec: (process, spec) =>
-      launch(parts, process, makeExecFolder(process.task.bundle.processDir(process.execId), spec)),
+      launch(starting, process, makeExecFolder(process.task.bundle.processDir(process.execId), spec)),
     async start(task) {
       if (!(await startDirectly(task))) await command(task, 'start', task.id)
     },
