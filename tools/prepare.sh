@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 RUNNING='runc crun conmon nats-server'                       # what a node needs
 FIXTURE='docker-registry busybox-static'                     # what the demo's image is made of and pulled from
-TESTING='containerd docker.io skopeo umoci iproute2 zstd python3-minimal' # what Gantry is compared with and looked at with
+TESTING='containerd docker.io skopeo umoci iproute2 containernetworking-plugins iptables zstd python3-minimal' # what Gantry is compared with and looked at with
 
 POLICY=/usr/sbin/policy-rc.d
 

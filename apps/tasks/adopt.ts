@@ -26,6 +26,11 @@ export async function adopt(parts: TasksParts): Promise<void> {
   for (const { namespace, id } of listBundles(bundles))
     if (!registry.has(namespace, id)) await clean(parts, namespace, id)
 
+  // those of containers that end from now on are freed with their end; nobody has to wait for the others
+  void parts.networks.sweep(
+    (namespace, id) => registry.has(namespace, id) && registry.find(namespace, id).init.life.status !== 'stopped',
+  )
+
   const tasks = registry.all()
   const take = async (task: Task): Promise<void> => {
     await catchUp(parts, task).catch((err) => log.warn({ err, task: task.id }, 'Cannot ask the runtime for the state'))

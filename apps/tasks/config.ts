@@ -11,6 +11,19 @@ export const Config = z.strictObject({
     .string()
     .regex(/^(\/.*|[^/]+)$/)
     .default('conmon'),
+  /** Folders of CNI plugins, parted by colons. */
+  cni_path: z
+    .string()
+    .regex(/^\/[^:]*(:\/[^:]*)*$/)
+    .default('/usr/lib/cni:/opt/cni/bin'),
+  /** Folder of the operator's own networks, `*.conflist`. */
+  cni_config: Path.default('/etc/cni/net.d'),
+  /** The network `bridge`: its device and its addresses. */
+  bridge: z
+    .string()
+    .regex(/^[a-zA-Z0-9_.-]{1,15}$/)
+    .default('gantry0'),
+  bridge_subnet: z.cidrv4().default('10.63.0.0/16'),
   /** Socket of the process that keeps container records, when it is not the one in the state folder. */
   metadata: Path.optional(),
 })

@@ -2,6 +2,7 @@ import { parseIdentifier } from '@gantry/model/identifier'
 import { bundleOf, makeBundle, removeBundle } from './bundle.ts'
 import { cgroupOf, sharesPids } from './cgroup.ts'
 import { events } from './events.ts'
+import { hostnameOf, joinNetwork } from './network/join.ts'
 import { buildTask, putProcess, putTask, type Task } from './registry.ts'
 import type { RuntimeTask } from './runtime/runtime.ts'
 import { checkStdio } from './runtime/stdio.ts'
@@ -27,7 +28,8 @@ export async function createTask(
   const bundle = bundleOf(bundles, namespace, id)
   try {
     removeBundle(bundles, namespace, id) // a crash may have left one
-    makeBundle(bundle, { config: spec.text, runtime: options.runtime }, shim ? [] : options.rootfs)
+    const config = await withNetwork(parts, namespace, id, { spec: spec.text, network: options.network })
+    makeBundle(bundle, { config, runtime: options.runtime }, shim ? [] : options.rootfs)
     const unborn: RuntimeTask = { namespace, id, bundle, runtime: options.runtime, cgroup: null }
     const live = await runtime.create({ task: unborn, execId: '', stdio }, options.rootfs)
     const task = await store(parts, unborn, options, live).catch(async (error) => {
@@ -40,8 +42,20 @@ export async function createTask(
   } catch (error) {
     runtime.discard(bundle.processDir(''))
     removeBundle(bundles, namespace, id)
+    if (options.network) await parts.networks.detach(namespace, id)
     throw error
   }
+}
+
+/** The specification, joined to the network that is made for it, if there is one. */
+async function withNetwork(
+  { networks }: TasksParts,
+  namespace: string,
+  id: string,
+  { spec, network }: { readonly spec: string; readonly network: CreateOptions['network'] },
+): Promise<string> {
+  if (!network) return spec
+  return joinNetwork(spec, await networks.attach(namespace, id, network, hostnameOf(spec)))
 }
 
 async function store(

@@ -1,5 +1,6 @@
 import type { Process as Service } from '@gantry/service/process'
 import { events } from './events.ts'
+import type { Networks } from './network/networks.ts'
 import { type Process, putProcess, putTask, type Task, type Write } from './registry.ts'
 import type { Rows } from './rows.ts'
 import type { Runtime } from './runtime/runtime.ts'
@@ -14,6 +15,7 @@ export interface EndingParts {
   readonly rows: Rows
   readonly write: Write
   readonly runtime: Runtime
+  readonly networks: Pick<Networks, 'detach'>
   readonly boot: string
   readonly now: () => number
   readonly log: Service['log']
@@ -57,7 +59,7 @@ async function end(parts: EndingParts, process: Process, exit: Exit): Promise<vo
   await process.exclusive(() => record(parts, process, exit))
 }
 
-async function record({ rows, write, runtime }: EndingParts, process: Process, exit: Exit): Promise<void> {
+async function record({ rows, write, runtime, networks }: EndingParts, process: Process, exit: Exit): Promise<void> {
   const { life } = process
   if (!isAliveLife(life)) return // told already
   const stopped = stop(life, exit)
@@ -69,6 +71,7 @@ async function record({ rows, write, runtime }: EndingParts, process: Process, e
   process.watch = undefined
   process.ended.resolve()
   runtime.endInput(life.live)
+  if (process.execId === '') void networks.detach(process.task.namespace, process.task.id) // nobody has to delete it for that
 }
 
 /**

@@ -17,6 +17,7 @@ import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
 import { Config } from './config.ts'
 import { createEndings } from './ending.ts'
+import { createNetworks } from './network/networks.ts'
 import { tasksPlugins } from './plugins.ts'
 import { createRegistry } from './registry.ts'
 import { openRows } from './rows.ts'
@@ -51,7 +52,19 @@ const runtime = routeRuntime(
   createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) }),
   createShimRuntime({ ...{ links, env, ttrpcAddress, log }, grpcAddress: socketOf(config, 'gantry'), now: Date.now }),
 )
-const shared = { rows: openRows(store), write: changes.write, runtime, boot, now: Date.now, log }
+const networks = createNetworks({
+  ...{ state: config.state, plugins: config.cni_path, env, log },
+  config: {
+    ...{
+      plugins: config.cni_path,
+      definitions: config.cni_config,
+      bridge: config.bridge,
+      subnet: config.bridge_subnet,
+    },
+    leases: `${config.state}/leases`,
+  },
+})
+const shared = { rows: openRows(store), write: changes.write, runtime, networks, boot, now: Date.now, log }
 const parts = {
   ...shared,
   ...{ registry: createRegistry(), endings: createEndings(shared) },

@@ -23,7 +23,7 @@ export interface Fitted {
 }
 
 type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json }
-type JsonObject = { [key: string]: Json }
+export type JsonObject = { [key: string]: Json }
 
 /**
  * Checks that `bytes` are a container specification and lowers what this host cannot give. Without CAP_SYS_RESOURCE a
@@ -40,6 +40,13 @@ export function fitSpec(bytes: Uint8Array, limits: HostLimits): Fitted {
 export function fitProcess(text: string, limits: HostLimits): Fitted {
   const process = parseObject(text, 'process')
   return fit(text, process, process, limits)
+}
+
+/** The specification with a change made to it; numbers too large for JavaScript stay exact. */
+export function editSpec(text: string, edit: (spec: JsonObject) => void): string {
+  const spec = parseObject(text, 'specification')
+  edit(spec)
+  return stringify(spec)
 }
 
 /** Reads what this process has. */
@@ -142,6 +149,6 @@ function isInteger(value: Json | undefined): value is number | bigint {
   return typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value))
 }
 
-function isObject(value: unknown): value is JsonObject {
+export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -8,6 +8,7 @@ import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
+import { NETWORK_LABEL, parseNetworkLabel } from '@gantry/model/network'
 import type { Client } from '@gantry/rpc/client'
 import { type Implementation, unimplemented } from '@gantry/rpc/service'
 import { readMetrics } from './metrics.ts'
@@ -135,11 +136,13 @@ const createTask = async (
     ...{ namespace, name: container.runtime?.name ?? '', path: request.runtimePath },
     ...{ options: request.options, containerOptions: container.runtime?.options },
   })
+  const network = container.labels[NETWORK_LABEL]
   const pid = await tasks.create(namespace, containerId, {
     spec: container.spec?.value ?? new Uint8Array(),
     rootfs: rootfs.map(({ type, source, target, options }) => ({ type, source, target, options })),
     stdio: { stdin, stdout, stderr, terminal },
     runtime,
+    ...(network !== undefined && { network: parseNetworkLabel(network) }),
   })
   return { containerId, pid }
 }

@@ -94,6 +94,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
     write: <T>(change: (e: typeof emit) => T) =>
       crash ? new Promise<T>(() => undefined) : store.write(() => change(emit)),
     runtime,
+    networks: { attach: vi.fn(), detach: async () => undefined, sweep: async () => undefined },
     boot,
     now: Date.now,
     log: { info: quiet, warn: quiet, error: console.error } as unknown as TasksParts['log'],

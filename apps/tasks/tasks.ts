@@ -1,9 +1,11 @@
 import { Fault } from '@gantry/model/fault'
 import { parseIdentifier } from '@gantry/model/identifier'
+import type { NetworkRequest } from '@gantry/model/network'
 import { removeBundle, removeFolder, unmountRootfs } from './bundle.ts'
 import { createTask } from './create.ts'
 import type { EndingParts, Endings } from './ending.ts'
 import { events } from './events.ts'
+import type { Networks } from './network/networks.ts'
 import { createProcess, notFound, type Process, putProcess, type Registry, removeTask, type Task } from './registry.ts'
 import { processKey } from './rows.ts'
 import type { RuntimeChoice } from './runtime/runtime.ts'
@@ -27,11 +29,14 @@ export interface CreateOptions {
   readonly rootfs: readonly RootfsMount[]
   readonly stdio: Stdio
   readonly runtime: RuntimeChoice
+  /** A network to make for it, when it asks for one. */
+  readonly network?: NetworkRequest | undefined
 }
 
 export interface TasksParts extends EndingParts {
   readonly registry: Registry
   readonly endings: Endings
+  readonly networks: Networks
   /** Folder of all bundles. */
   readonly bundles: string
   readonly limits: HostLimits
@@ -222,6 +227,7 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
     const all = [init, ...task.execs.values()]
     await Promise.all(all.map((each) => isStopped(each.life) && runtime.release(each, each.life.live)))
     await runtime.delete(task)
+    await parts.networks.detach(task.namespace, task.id)
     unmountRootfs(task.bundle)
     await write((emit) => {
       removeTask(rows, task.namespace, task.id)

@@ -9,10 +9,19 @@ import type { Running } from './running.ts'
 export const WORKSPACE = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const GANTRY = join(WORKSPACE, 'apps', 'cli', 'gantry')
 
-/** Starts a node and waits until it says that it is ready. Options as of `gantry up`. */
-export async function startGantry(root: string, state: string, options: readonly string[] = []): Promise<Running> {
+/**
+ * Starts a node and waits until it says that it is ready. Options as of `gantry up`.
+ *
+ * @param by a program that runs it, with its arguments
+ */
+export async function startGantry(
+  root: string,
+  state: string,
+  options: readonly string[] = [],
+  by: readonly string[] = [],
+): Promise<Running> {
   const address = join(state, 'gantry.sock')
-  const daemon = startDaemon([GANTRY, 'up', '--root', root, '--state', state, ...options])
+  const daemon = startDaemon([...by, GANTRY, 'up', '--root', root, '--state', state, ...options])
   const isReady = () => {
     if (!daemon.running()) throw new Error('gantry up ended')
     return daemon.log().includes(`gantry is ready on ${address}`)

@@ -1,6 +1,7 @@
 import type { Container as WireContainer } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { clearReserved } from '@gantry/model/labels'
+import { formatNetwork, NETWORK_LABEL, type NetworkRequest } from '@gantry/model/network'
 import { packJson } from './any.ts'
 import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
@@ -39,6 +40,8 @@ export interface CreateContainer {
   readonly runtime?: string
   readonly labels?: Readonly<Record<string, string>>
   readonly spec: SpecOptions
+  /** A network that the node makes for it while it runs; `spec.network` is left out then. Gantry only, not containerd. */
+  readonly network?: NetworkRequest
 }
 
 export interface Containers {
@@ -112,7 +115,11 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
     const container = {
       id,
       image: options.image,
-      labels: { ...labelsOf(image), ...options.labels },
+      labels: {
+        ...labelsOf(image),
+        ...options.labels,
+        ...(options.network && { [NETWORK_LABEL]: formatNetwork(options.network) }),
+      },
       runtime: { name: options.runtime ?? wire.runtime },
       spec: packJson('Spec', spec),
       snapshotter,

@@ -1,7 +1,7 @@
 import { Fault } from './fault.ts'
 
 const MAX_BYTES = 4096 // of one key and its value together
-const RESERVED_PREFIXES = ['containerd.io/', 'io.cri-containerd']
+const RESERVED_PREFIXES = ['containerd.io/', 'io.cri-containerd', 'gantry/']
 
 export type Labels = Readonly<Record<string, string>>
 

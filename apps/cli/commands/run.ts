@@ -13,7 +13,7 @@ import { Exit } from '../report.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
-import { addRunOptions, type RunOptions, specOf } from '../run/options.ts'
+import { addRunOptions, networkOf, type RunOptions, specOf } from '../run/options.ts'
 import { streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
 import { parseLabel } from './namespaces.ts'
@@ -53,12 +53,13 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   const streams = options.detach ? undefined : streamsOf(attachment, session)
   const id = options.name ?? randomBytes(32).toString('hex')
   const spec = specOf(options, { id, args }, session.env)
+  const network = networkOf(options)
   const labels = Object.fromEntries(options.label.map(parseLabel))
   const { platform } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
 
   // from here on each step is done or undone as a whole: an interruption counts between two of them
-  const wanted = { id, image, spec, labels, ...(platform !== undefined && { platform }) }
+  const wanted = { id, image, spec, labels, ...(platform !== undefined && { platform }), ...(network && { network }) }
   const container = await create(client, wanted)
   let started = false
   try {

@@ -2,17 +2,22 @@ import { readFileSync } from 'node:fs'
 import type { DeviceOption, IdRange, NamespacePath, Rights, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
 
-export type NetworkChoice = 'host' | 'none' | NamespacePath
+/** Another network than these two and one that is there is made by the node, and known by its name. */
+export type NetworkChoice = 'host' | 'none' | NamespacePath | { readonly name: string }
 
 const MAX_PROFILE = 4 * 1024 * 1024 // bytes
 const SECURITY_FORMS =
   'seccomp=FILE, seccomp=unconfined, no-new-privileges[=false], systempaths=unconfined, mask=/a:/b, unmask=ALL or unmask=/a:/b'
 
-/** `host`, `none`, or `ns:/path/of/a/namespace`. @throws {Fault} `invalid-argument` */
+/** `host`, `none`, `ns:/path/of/a/namespace` or the name of a network. @throws {Fault} `invalid-argument` */
 export function parseNetwork(text: string): NetworkChoice {
   if (text === 'host' || text === 'none') return text
   if (text.startsWith('ns:/')) return { path: text.slice(3) }
-  throw new Fault('invalid-argument', `There is no network ${JSON.stringify(text)}: choose host, none or ns:/path`)
+  if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text)) return { name: text }
+  throw new Fault(
+    'invalid-argument',
+    `There is no network ${JSON.stringify(text)}: choose bridge, host, none, ns:/path, or the name of a CNI network`,
+  )
 }
 
 /** For `--ipc`, `--pid` and `--uts`: `host`, `ns:/path`, or `private`. @throws {Fault} `invalid-argument` */

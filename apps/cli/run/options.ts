@@ -3,6 +3,7 @@ import { parseMount, parseTmpfs } from '@gantry/client/mount-option'
 import type { SpecMount } from '@gantry/client/spec'
 import type { DeviceOption, IdRange, NamespacePath, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
+import { type NetworkRequest, type PublishedPort, parsePorts } from '@gantry/model/network'
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
@@ -54,6 +55,10 @@ export interface RunOptions {
   readonly sysctl: readonly (readonly [string, string])[]
   readonly hostname?: string
   readonly network?: NetworkChoice
+  readonly publish: readonly (readonly PublishedPort[])[]
+  readonly dns: readonly string[]
+  readonly dnsSearch: readonly string[]
+  readonly addHost: readonly string[]
   readonly ipc?: 'host' | 'private' | NamespacePath
   readonly pid?: 'host' | 'private' | NamespacePath
   readonly uts?: 'host' | 'private' | NamespacePath
@@ -123,7 +128,16 @@ function addSurroundings(command: Command): Command {
     .option('--device <device>', '/dev/from[:/dev/to][:rwm] (repeatable)', collecting(parseDevice), [])
     .option('--sysctl <setting>', 'name=value (repeatable)', collecting(parseSysctl), [])
     .option('-h, --hostname <name>', 'default: the beginning of the id')
-    .option('--net, --network <mode>', 'host, none, or ns:/path', parsing(parseNetwork))
+    .option('--net, --network <mode>', 'bridge, host, none, ns:/path, or a CNI network by name', parsing(parseNetwork))
+    .option(
+      '-p, --publish <ports>',
+      '[address:]port:port[/udp], a port of the node that leads to the container (repeatable)',
+      collecting(parsePorts),
+      [],
+    )
+    .option('--dns <address>', 'name server (repeatable)', collect, [])
+    .option('--dns-search <domain>', 'where short names are looked up (repeatable)', collect, [])
+    .option('--add-host <host>', 'name:address for /etc/hosts (repeatable)', collect, [])
     .option('--ipc <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
     .option('--pid <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
     .option('--uts <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
@@ -184,11 +198,26 @@ function surroundingsOf(options: RunOptions, id: string): SpecOptions {
     ...(hostname !== undefined && { hostname }),
     ...(device.length > 0 && { devices: device }),
     ...(sysctl.length > 0 && { sysctls: Object.fromEntries(sysctl) }),
-    ...(network !== undefined && { network }),
+    ...(network !== undefined && !isMade(network) && { network }),
     ...(ipc !== undefined && ipc !== 'private' && { ipc }),
     ...(pid !== undefined && pid !== 'private' && { pid }),
     ...(uts !== undefined && uts !== 'private' && { uts }),
   }
+}
+
+/** The network that the node is to make. @throws {Fault} `invalid-argument` for what only such a network has */
+export function networkOf({ network, publish, dns, dnsSearch, addHost }: RunOptions): NetworkRequest | undefined {
+  const ports = publish.flat()
+  if (network !== undefined && isMade(network))
+    return { name: network.name, ports, dns, search: dnsSearch, hosts: addHost }
+  const given = Object.entries({ '-p': ports, '--dns': dns, '--dns-search': dnsSearch, '--add-host': addHost })
+  const odd = given.find(([, values]) => values.length > 0)?.[0]
+  if (odd === undefined) return undefined
+  throw new Fault('invalid-argument', `Cannot use ${odd}: the container has no network of its own; add --net bridge`)
+}
+
+function isMade(network: NetworkChoice): network is { readonly name: string } {
+  return typeof network === 'object' && 'name' in network
 }
 
 /** `/src:/dst[:options]` @throws {Fault} `invalid-argument` */

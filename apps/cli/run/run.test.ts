@@ -6,7 +6,7 @@ import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import { startFailureCode } from './failure.ts'
-import { addRunOptions, parseVolume, type RunOptions, specOf } from './options.ts'
+import { addRunOptions, networkOf, parseVolume, type RunOptions, specOf } from './options.ts'
 
 const ID = '0123456789abcdef'.repeat(4)
 
@@ -55,9 +55,24 @@ test('a container is called by its short id inside, or by its name', () => {
   expect(specOf(options, { id: 'web', args: [] }, {}).hostname).toBe('web')
 })
 
+test('a network that the node makes has ports and names, no other', () => {
+  const argv = '--net bridge -p 8080:80 -p 127.0.0.1:53:53/udp --dns 1.1.1.1 --add-host db:10.0.0.2 x'.split(' ')
+
+  expect(networkOf(parse(...argv).options)).toEqual({
+    ...{ name: 'bridge', dns: ['1.1.1.1'], search: [], hosts: ['db:10.0.0.2'] },
+    ports: [
+      { hostIp: '', hostPort: 8080, containerPort: 80, protocol: 'tcp' },
+      { hostIp: '127.0.0.1', hostPort: 53, containerPort: 53, protocol: 'udp' },
+    ],
+  })
+  expect(networkOf(parse('--net', 'host', 'x').options)).toBeUndefined()
+  expect(() => networkOf(parse('-p', '80:80', 'x').options)).toThrow('add --net bridge')
+  expect(() => parse('-p', '80', 'x')).toThrow('write it as [address:]port:port')
+})
+
 test('--net none is the default, and other networks are refused', () => {
   expect(specOf(parse('--net', 'none', 'x').options, { id: ID, args: [] }, {}).network).toBe('none')
-  expect(() => parse('--net', 'bridge', 'x')).toThrow('There is no network "bridge"')
+  expect(() => parse('--net', 'a/b', 'x')).toThrow('There is no network "a/b"')
   expect(() => parse('-m', 'lots', 'x')).toThrow('write it like 64m')
   expect(() => parse('--mount', 'src=a,dst=/b', 'x')).toThrow('src must be an absolute path')
 })
