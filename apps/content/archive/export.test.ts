@@ -8,6 +8,7 @@ import type { ImageRecord, Images } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import { createLayout, inPieces, type TestEntry, tarOf } from '../testing/archive.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
+import { noUnpacker } from '../testing/unpacker.ts'
 import { readEntries } from './entries.ts'
 import { createExport, type ExportRequest } from './export.ts'
 import { createImport } from './import.ts'
@@ -36,12 +37,11 @@ afterEach(() => parts[Symbol.asyncDispose]())
 
 async function load(entries: readonly TestEntry[] | Buffer, platforms: Platform[] = []) {
   const bytes = inPieces(Buffer.isBuffer(entries) ? entries : await tarOf(entries))
-  const unpacker = { plan: () => [], unpack: async () => undefined }
   const extraReferences = [{ name: 'x.io/app', isPrefix: true, allowOverwrite: true }]
   const store = create(ImageStoreSchema, { extraReferences })
   await using progress = createProgress(undefined)
   const request = { bytes, mediaType: '', compress: false, store, platforms }
-  await createImport({ ...parts, images, unpacker, verify: async () => undefined })(request, HOLDER, {
+  await createImport({ ...parts, images, unpacker: noUnpacker, verify: async () => undefined })(request, HOLDER, {
     progress,
     signal,
   })

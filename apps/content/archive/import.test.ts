@@ -12,6 +12,7 @@ import type { ImageRecord } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import { createLayout, inPieces, type TestEntry, tarOf } from '../testing/archive.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
+import { noUnpacker } from '../testing/unpacker.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
 import { createImport } from './import.ts'
 import { readStored } from './walk-stored.ts'
@@ -39,7 +40,7 @@ async function load(
       target: async () => Promise.reject(new Error('unused')),
       put: async (_, record) => void records.push(record),
     },
-    unpacker: { plan: () => [], unpack: async () => undefined },
+    unpacker: noUnpacker,
     verify: more.verify ?? (async () => undefined),
   })
   await using progress = createProgress(undefined)

@@ -74,7 +74,9 @@ export function createImport(parts: ImportParts): Import {
     for (const { name, target } of records) await parts.verify(name, target, signal)
 
     if (plans.length > 0) announce(manifests, progress)
-    await parts.unpacker.unpack(plans, manifests, { holder, progress, signal })
+    const unpacking = parts.unpacker.begin(plans, { holder, progress, signal })
+    for (const manifest of manifests) await unpacking.add(manifest)
+    await unpacking.finish()
 
     for (const record of records) {
       await parts.images.put(holder, record, signal)

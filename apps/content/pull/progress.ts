@@ -17,6 +17,7 @@ export interface Progress extends AsyncDisposable {
   say(event: string, name?: string): void
   /** An object that will be fetched, below `parents`: names of other objects, or of the root line. */
   add(descriptor: Descriptor, parents: readonly string[]): void
+  /** Unpacking begins before a layer is here; clients are told of it afterwards. */
   set(descriptor: Descriptor, phase: Phase): void
   /** Bytes of the object that are here. */
   at(descriptor: Descriptor, offset: bigint): void
@@ -26,6 +27,8 @@ interface Line {
   readonly descriptor: Descriptor
   readonly parents: Set<string>
   phase: Phase
+  /** How far it is unpacked, while it is not here. */
+  next: Phase | undefined
   offset: bigint
   changed: boolean
 }
@@ -63,11 +66,12 @@ export function createProgress(send: ((message: AnyInit) => Promise<void>) | und
           descriptor,
           parents: new Set(parents),
           phase: 'waiting',
+          next: undefined,
           offset: 0n,
           changed: true,
         })
     },
-    set: (descriptor, phase) => change(descriptor, (line) => Object.assign(line, { phase })),
+    set: (descriptor, phase) => change(descriptor, (line) => enter(line, phase)),
     at: (descriptor, offset) => change(descriptor, (line) => Object.assign(line, { offset })),
     async [Symbol.asyncDispose]() {
       stop.abort()
@@ -76,6 +80,14 @@ export function createProgress(send: ((message: AnyInit) => Promise<void>) | und
       await Promise.race([sending, sleep(FLUSH_MS, undefined, { ref: false })])
     },
   }
+}
+
+function enter(line: Line, phase: Phase): void {
+  const isUnpacking = phase === 'extracting' || phase === 'extracted'
+  const isHere = line.phase !== 'waiting' && line.phase !== 'downloading'
+  const comes = phase === 'complete' || phase === 'already exists'
+  if (isUnpacking && !isHere) line.next = phase
+  else line.phase = comes ? (line.next ?? phase) : phase
 }
 
 /** Never more than one round waits for a slow client: what changes meanwhile is told in the next one. */

@@ -17,6 +17,7 @@ import { createRegistry } from '../registry/registry.ts'
 import { createTransport, type Transport } from '../registry/transport.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { startRegistry, type TestRegistry } from '../testing/registry.ts'
+import { noUnpacker } from '../testing/unpacker.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
 import { createProgress } from './progress.ts'
 import { createPull } from './pull.ts'
@@ -55,10 +56,8 @@ interface Options {
   readonly signal?: AbortSignal
 }
 
-const noUnpack: Unpacker = { plan: () => [], unpack: async () => undefined }
-
 async function pull(options: Options = {}): Promise<void> {
-  const { host = registry.host, object = ':1', platforms = [], lease, send, unpacker = noUnpack } = options
+  const { host = registry.host, object = ':1', platforms = [], lease, send, unpacker = noUnpacker } = options
   const images = { put: async (_: unknown, image: ImageRecord) => void records.set(image.name, image) }
   const run = createPull({
     ...parts,
@@ -447,22 +446,67 @@ test('CVE-2024-3727: a malformed digest in a manifest never reaches a URL', asyn
   expect(registry.requests.filter((line) => line.includes('etc'))).toEqual([])
 })
 
-test('the wanted layers are unpacked after they are here and before the image is named', async () => {
-  const { manifest } = registry.image(['one'])
+test('an image is unpacked while its layers come, and named when it is', async () => {
+  const { manifest, layers } = registry.image(['one'])
   registry.tag('app:1', manifest)
+  const gate = Promise.withResolvers<void>()
+  registry.misbehave(
+    new RegExp(layers[0]?.digest ?? ''),
+    (_, response) => void gate.promise.then(() => response.end('one')),
+    1,
+  )
   const order: string[] = []
+  const tell = (what: string) => {
+    const isHere = layers.every(({ digest }) => parts.blobs.has(NS, digest))
+    order.push(`${what}: layers ${isHere ? 'here' : 'on the way'}, ${records.size} named`)
+  }
   const unpacker: Unpacker = {
     plan: () => [{ platform: AMD64, snapshotter: 'overlayfs' }],
-    unpack: async (_, manifests) => {
-      order.push(
-        `${manifests.length} unpacked, ${records.size} named, layer here: ${parts.blobs.has(NS, sha256Of('one'))}`,
-      )
-    },
+    begin: () => ({
+      async add() {
+        tell('unpacked')
+        gate.resolve()
+      },
+      finish: async () => tell('finished'),
+    }),
   }
 
   await pull({ unpacker })
 
-  expect(order).toEqual(['1 unpacked, 0 named, layer here: true'])
+  expect(order).toEqual(['unpacked: layers on the way, 0 named', 'finished: layers here, 0 named'])
+  expect(records.size).toBe(1)
+})
+
+test.each(['the layer', 'the unpacking'])('what fails first is what a pull fails with: %s', async (what) => {
+  const { manifest, layers } = registry.image(['one'])
+  registry.tag('app:1', manifest)
+  const begun = Promise.withResolvers<void>()
+  registry.misbehave(
+    new RegExp(layers[0]?.digest ?? ''),
+    (_, response) => void (what === 'the layer' && begun.promise.then(() => response.writeHead(403).end())),
+    1,
+  )
+  let stopped = false
+  const unpacker: Unpacker = {
+    plan: () => [{ platform: AMD64, snapshotter: 'overlayfs' }],
+    begin: (_, { signal }) => ({
+      async add() {
+        begun.resolve()
+        if (what === 'the unpacking') throw new Fault('invalid-argument', 'it is no archive')
+        await new Promise((resolve) => signal.addEventListener('abort', resolve))
+        stopped = true
+        throw new Fault('cancelled', 'The call was cancelled')
+      },
+      finish: async () => undefined,
+    }),
+  }
+
+  await expect(pull({ unpacker })).rejects.toMatchObject({
+    code: what === 'the layer' ? 'permission-denied' : 'invalid-argument',
+  })
+
+  expect(stopped).toBe(what === 'the layer')
+  expect(records.size).toBe(0)
 })
 
 test('the bytes of a blob can be read while it is still on its way', async () => {

@@ -3,7 +3,7 @@ import type { ImageStore } from '@gantry/api/containerd/types/transfer/imagestor
 import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
 import type { Labels } from '@gantry/model/labels'
-import { MAX_MANIFEST_BYTES, type Manifest, parseIndex, parseManifest } from '@gantry/model/manifest'
+import { MAX_MANIFEST_BYTES, parseIndex, parseManifest } from '@gantry/model/manifest'
 import type { Platform } from '@gantry/model/platform'
 import { refKey } from '@gantry/model/refkey'
 import type { Blobs } from '../blobs/blobs.ts'
@@ -21,7 +21,7 @@ import { recordsFor } from './image-names.ts'
 import { createJobs, type Jobs, together } from './jobs.ts'
 import { childLabels } from './labels.ts'
 import type { Progress } from './progress.ts'
-import type { Unpacker } from './unpacker.ts'
+import type { Unpacker, Unpacking } from './unpacker.ts'
 
 const MAX_DEPTH = 4 // of an index inside an index
 const MAX_OBJECTS = 4096 // manifests, configs and layers of one pull together
@@ -58,7 +58,8 @@ export type Pull = (
 /**
  * Brings an image from a registry into a namespace:
  *
- *   lease -> resolve -> verify -> manifests, then their configs and layers side by side -> unpack -> image record -> lease released
+ *   lease -> resolve -> verify -> manifests, then their configs and layers side by side, which are
+ *   unpacked while they come -> image record -> lease released
  *
  * Everything is held by the call's lease, or by one of its own, until the image record holds it. A pull that fails leaves
  * no image and no ingest; blobs that were proven stay until they are collected.
@@ -85,10 +86,10 @@ export function createPull(parts: PullParts): Pull {
     progress.say(`Pulling from ${reference.text}`)
     progress.say('fetching image content', reference.text)
     const jobs = createJobs(parts.downloads, signal)
-    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs, flights })
-    const manifests = await walk(target, [reference.text], 0)
-
-    await parts.unpacker.unpack(plans, manifests, { holder, progress, signal })
+    const unpacking = parts.unpacker.begin(plans, { holder, progress, signal: jobs.signal })
+    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs, flights, unpacking })
+    await walk(target, [reference.text], 0)
+    await unpacking.finish()
 
     for (const record of records) {
       await parts.images.put(holder, record, signal)
@@ -102,13 +103,14 @@ interface Walking extends PullParts, Holder, PullRequest {
   readonly progress: Progress
   readonly jobs: Jobs
   readonly flights: Flights
+  readonly unpacking: Unpacking
 }
 
-/** Fetches what hangs below a descriptor and returns the manifests whose layers are here. */
-type Walk = (descriptor: Descriptor, parents: readonly string[], depth: number) => Promise<Manifest[]>
+/** Fetches what hangs below a descriptor, and has images unpacked meanwhile. */
+type Walk = (descriptor: Descriptor, parents: readonly string[], depth: number) => Promise<void>
 
 function createWalk(walking: Walking): Walk {
-  const { namespace, blobs, growing, progress, jobs, source, store, platforms } = walking
+  const { namespace, blobs, growing, progress, jobs, source, store, platforms, unpacking } = walking
   const fetched = new Map<string, Promise<void>>()
   let objects = 0
   let documentBytes = 0n
@@ -153,29 +155,29 @@ function createWalk(walking: Walking): Walk {
     }
   }
 
-  async function visit(descriptor: Descriptor, parents: readonly string[], depth: number): Promise<Manifest[]> {
-    if (isManifest(descriptor)) return [await image(descriptor, parents, 'with layers')]
-    if (!isIndex(descriptor)) return await fetch(descriptor, parents).then(() => [])
+  async function visit(descriptor: Descriptor, parents: readonly string[], depth: number): Promise<void> {
+    if (isManifest(descriptor)) return await image(descriptor, parents, 'with layers')
+    if (!isIndex(descriptor)) return await fetch(descriptor, parents)
     if (depth >= MAX_DEPTH) throw refuse(`its indexes are nested more than ${MAX_DEPTH} deep`)
     const { manifests } = await document(descriptor, parents, parseIndex)
     const wanted = choose(manifests, { platforms, limit: store.manifestLimit }, source.reference.text)
     const others = store.allMetadata ? manifests.filter((manifest) => !wanted.includes(manifest)) : []
     const below = [refKey(descriptor)]
-    const found = await together([
+    await together([
       ...wanted.map((child) => walk(child, below, depth + 1)),
-      ...others.filter(isManifest).map((child) => image(child, below, 'no layers').then(() => [])),
+      ...others.filter(isManifest).map((child) => image(child, below, 'no layers')),
     ])
     await relabel(descriptor, childLabels(manifests))
-    return found.flat()
   }
 
   async function image(descriptor: Descriptor, parents: readonly string[], extent: 'with layers' | 'no layers') {
     const manifest = await document(descriptor, parents, parseManifest)
     const { config, layers } = manifest
-    const children = extent === 'with layers' ? [config, ...layers] : [config]
-    await together(children.map((child) => fetch(child, [refKey(descriptor)])))
+    const bring = (child: Descriptor): Promise<void> => fetch(child, [refKey(descriptor)])
+    const here = bring(config)
+    const unpacked = (): Promise<void> => here.then(() => unpacking.add(manifest)).catch(jobs.fail)
+    await together([here, ...(extent === 'no layers' ? [] : [...layers.map(bring), unpacked()])])
     await relabel(descriptor, childLabels([config, ...layers]))
-    return manifest
   }
 
   async function relabel({ digest }: Descriptor, labels: Labels): Promise<void> {

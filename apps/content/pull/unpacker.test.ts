@@ -86,7 +86,9 @@ test('layers are handed over with their diff IDs, and what they became is writte
   await using progress = createProgress(undefined)
 
   const call = { holder: { namespace: NS, lease: 'held' }, progress, signal }
-  await unpacker.unpack(unpacker.plan([wish(HOST, '')]), [manifest], call)
+  const unpacking = unpacker.begin(unpacker.plan([wish(HOST, '')]), call)
+  await unpacking.add(manifest)
+  await unpacking.finish()
 
   expect(asked.map(({ lease }) => lease)).toEqual(['held'])
   expect(asked[0]?.request).toMatchObject({
@@ -111,8 +113,11 @@ test.each([
   await using progress = createProgress(undefined)
 
   const call = { holder: { namespace: NS, lease: undefined }, progress, signal }
-  const unpacking = unpacker.unpack(unpacker.plan([wish(HOST, '')]), [manifest], call)
+  const unpacking = unpacker.begin(unpacker.plan([wish(HOST, '')]), call)
 
-  await expect(unpacking).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+  await expect(unpacking.add(manifest).then(unpacking.finish)).rejects.toMatchObject({
+    code,
+    message: expect.stringMatching(message),
+  })
   expect(asked).toEqual([])
 })

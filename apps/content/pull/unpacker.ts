@@ -27,12 +27,23 @@ interface Call {
 export interface Unpacker {
   /** What of the wishes can be done here. @throws {Fault} `invalid-argument` when there are wishes and none can */
   plan(wishes: readonly UnpackConfiguration[]): Plan[]
+  begin(plans: readonly Plan[], call: Call): Unpacking
+}
+
+/** The images of one call. */
+export interface Unpacking {
   /**
-   * Unpacks the manifests that fit the plans, and ties the snapshots to their image configs.
+   * Unpacks an image once for each plan that it fits. Its config is here; its layers are, or are on their way.
    *
-   * @throws {Fault} `not-found` when no manifest fits, `failed-precondition` when config and layers disagree
+   * @throws {Fault} `failed-precondition` when config and layers disagree
    */
-  unpack(plans: readonly Plan[], manifests: readonly Manifest[], call: Call): Promise<void>
+  add(manifest: Manifest): Promise<void>
+  /**
+   * All that was added is unpacked, and its layers are here: ties the snapshots to the image configs.
+   *
+   * @throws {Fault} `not-found` when no image fits a plan
+   */
+  finish(): Promise<void>
 }
 
 interface UnpackerParts {
@@ -51,8 +62,9 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
     return parseImageConfig(await readFile(blobs.locate(holder.namespace, config.digest).path))
   }
 
-  async function unpackImage({ snapshotter }: Plan, image: Image, { holder, progress, signal }: Call): Promise<void> {
-    const { layers, diffIds, config } = image
+  /** @returns the name of the top snapshot */
+  async function unpackImage({ snapshotter }: Plan, image: Image, { holder, progress, signal }: Call): Promise<string> {
+    const { layers, diffIds } = image
     const request = {
       snapshotter,
       layers: layers.map((blob, at) => ({ blob: toWire(blob), diffId: diffIds[at] ?? '' })),
@@ -63,6 +75,12 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
       if (layer) progress.set(layer, phaseOf(step))
       top = step.chainId || top
     }
+    return top
+  }
+
+  async function tie({ plan, image, top }: Unpacked, { holder }: Call): Promise<void> {
+    const { layers, diffIds, config } = image
+    const { snapshotter } = plan
     if (top !== '')
       await blobs.relabel(holder.namespace, config.digest, (old) => ({ ...old, ...snapshotLabel(snapshotter, top) }))
     for (const [at, { digest }] of layers.entries()) {
@@ -88,17 +106,22 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
       return possible
     },
 
-    async unpack(plans, manifests, call) {
-      if (plans.length === 0) return
-      const images = await Promise.all(
-        manifests
-          .filter(({ config }) => isConfig(config))
-          .map(async (manifest) => imageOf(manifest, await readConfig(call.holder, manifest))),
-      )
-      for (const plan of plans) {
-        const fitting = images.filter(({ platform }) => matcher(plan.platform).match(platform))
-        if (fitting.length === 0) throw nothingFits(plan, images)
-        for (const image of fitting) await unpackImage(plan, image, call)
+    begin(plans, call) {
+      const images: Image[] = []
+      const unpacked: Unpacked[] = []
+      return {
+        async add(manifest) {
+          if (plans.length === 0 || !isConfig(manifest.config)) return
+          const image = imageOf(manifest, await readConfig(call.holder, manifest))
+          images.push(image)
+          for (const plan of plans.filter(({ platform }) => matcher(platform).match(image.platform)))
+            unpacked.push({ plan, image, top: await unpackImage(plan, image, call) })
+        },
+        async finish() {
+          const unmet = plans.find((wanted) => !unpacked.some(({ plan }) => plan === wanted))
+          if (unmet) throw nothingFits(unmet, images)
+          for (const each of unpacked) await tie(each, call)
+        },
       }
     },
   }
@@ -107,6 +130,13 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
 interface Image extends Pick<ImageConfig, 'platform' | 'diffIds'> {
   readonly config: Descriptor
   readonly layers: readonly Descriptor[]
+}
+
+interface Unpacked {
+  readonly plan: Plan
+  readonly image: Image
+  /** Name of the top snapshot; '' when there are no layers. */
+  readonly top: string
 }
 
 function imageOf({ config, layers }: Manifest, { platform, diffIds }: ImageConfig): Image {

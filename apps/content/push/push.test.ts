@@ -12,6 +12,7 @@ import { createProgress } from '../pull/progress.ts'
 import type { BlobUpload, ManifestUpload, Pusher } from '../registry/push.ts'
 import { createLayout, inPieces, tarOf } from '../testing/archive.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
+import { noUnpacker } from '../testing/unpacker.ts'
 import { createPush } from './push.ts'
 
 const NS = parseNamespace('default')
@@ -36,13 +37,12 @@ beforeEach(async () => {
 afterEach(() => parts[Symbol.asyncDispose]())
 
 async function load(layout: ReturnType<typeof createLayout>, image: Descriptor) {
-  const unpacker = { plan: () => [], unpack: async () => undefined }
   const store = create(ImageStoreSchema, { name: 'all', extraReferences: [{ name: 'app', isPrefix: true }] })
   await using progress = createProgress(undefined)
   const annotations = { 'org.opencontainers.image.ref.name': '1' }
   const bytes = inPieces(await tarOf(layout.entries([{ ...image, annotations }])))
   const request = { bytes, mediaType: '', compress: false, store, platforms: [] }
-  await createImport({ ...parts, images, unpacker, verify: async () => undefined })(request, HOLDER, {
+  await createImport({ ...parts, images, unpacker: noUnpacker, verify: async () => undefined })(request, HOLDER, {
     progress,
     signal,
   })

@@ -12,6 +12,7 @@ import { createRegistry } from '../registry/registry.ts'
 import { createTransport } from '../registry/transport.ts'
 import { openTestParts } from './parts.ts'
 import { startRegistry } from './registry.ts'
+import { noUnpacker } from './unpacker.ts'
 
 /** A registry may be silent for this long, in ms. */
 export const STALL_MS = 300
@@ -32,7 +33,7 @@ export async function openPuller() {
       put: async (_, image) => void records.set(image.name, image),
       target: () => Promise.reject(new Error('not asked for')),
     },
-    unpacker: { plan: () => [], unpack: async () => undefined },
+    unpacker: noUnpacker,
     verify: async () => undefined,
     downloads: 4,
   })
