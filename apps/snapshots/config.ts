@@ -4,6 +4,19 @@ import { DEFAULT_LIMITS } from './extract/limits.ts'
 
 const count = (standard: number) => z.number().int().min(1).default(standard)
 
+/** Snapshotters are named in labels and lease resources. */
+const Name = z.string().regex(/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/, 'must be letters, digits and single . _ -')
+
+/** A snapshotter that another process keeps. */
+const Remote = z.strictObject({
+  /** Its socket. */
+  address: z.string().startsWith('/'),
+  /** What it is asked for, when that is not the name it has here. */
+  snapshotter: z.string().min(1).optional(),
+  /** What Introspection tells clients of it. */
+  capabilities: z.array(z.string().min(1)).default([]),
+})
+
 /** The `[snapshots]` table. */
 export const Config = z.strictObject({
   /** Sockets of the processes asked, when they are not in the state folder. */
@@ -11,6 +24,10 @@ export const Config = z.strictObject({
   content: z.string().startsWith('/').optional(),
   /** Put on every overlay mount, such as `["volatile"]`. */
   mount_options: z.array(z.string().min(1)).default([]),
+  /** Snapshotters of other processes, by the name that clients use: `[snapshots.proxy.stargz]`. */
+  proxy: z.record(Name, Remote).default({}),
+  /** Names under which another daemon has a snapshotter of ours as its proxy plugin, and which one that is. */
+  exports: z.record(Name, z.string().min(1)).default({ gantry: 'overlayfs' }),
   /** Threads that extract, measure and delete: one for each core, unless told. */
   threads: z
     .number()

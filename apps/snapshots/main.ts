@@ -12,6 +12,7 @@ import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
+import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
 import { Config } from './config.ts'
 import { createApply } from './diff/apply.ts'
@@ -20,6 +21,7 @@ import { clearTargets } from './diff/target.ts'
 import { diffService } from './diff-service.ts'
 import { createNative } from './drivers/native.ts'
 import { createOverlayfs } from './drivers/overlayfs.ts'
+import { createProxy, type RemoteRow } from './drivers/proxy.ts'
 import { DEFAULT_LIMITS } from './extract/limits.ts'
 import { createPool } from './extract/pool.ts'
 import { createLayers } from './layers.ts'
@@ -33,7 +35,7 @@ import { snapshotsService } from './snapshots-service.ts'
 import { chooseUnpack, createStepwise } from './stepwise.ts'
 import { createUnpack } from './unpack.ts'
 import { unpackService } from './unpack-service.ts'
-import { scopeParser } from './wire.ts'
+import { addressOf } from './wire.ts'
 
 const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
 const config = loadConfig('snapshots', Config, options)
@@ -52,9 +54,17 @@ await using syncs = createPool(1)
 
 const report = (err: unknown, path: string): void =>
   log.warn({ err, path }, 'A folder could not be deleted: the next start tries again')
+await using proxies = new AsyncDisposableStack()
+const remotes = { table: store.table('remotes', jsonCodec<RemoteRow>()), write: store.write }
 const drivers = [
   createOverlayfs({ root: join(folder, 'overlayfs'), pool, report, mountOptions: config.mount_options }),
   createNative({ root: join(folder, 'native'), pool, report }),
+  ...Object.entries(config.proxy).map(([name, { address, snapshotter: remoteName = name, capabilities }]) => {
+    const channel = proxies.use(connect(address))
+    const report = (err: unknown, key: string): void =>
+      log.warn({ err, name, key }, 'A snapshot could not be removed from its remote: it is tried again')
+    return proxies.use(createProxy({ name, address, remoteName, capabilities, channel, report, ...remotes }))
+  }),
 ]
 const owns = (path: string): boolean => drivers.some((driver) => driver.owns(path))
 const limits = {
@@ -71,15 +81,15 @@ const layers = createLayers({ content, pool, followers, syncs, limits, mountRoot
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
-const parseScope = scopeParser(drivers.map(({ name }) => name))
+const address = addressOf({ drivers: drivers.map(({ name }) => name), exported: config.exports })
 
 await using _server = await listen({
   address: socketOf(config, 'snapshots'),
   bindings: [
-    bind(Snapshots, snapshotsService(snapshots, parseScope)),
+    bind(Snapshots, snapshotsService(snapshots, address)),
     bind(Diff, diffService({ apply, diff })),
     bind(Mounts, mountsService()),
-    bind(Unpack, unpackService(unpack, parseScope)),
+    bind(Unpack, unpackService(unpack, address)),
     bind(Owner, ownerService(snapshots)),
     introspection(pluginsOf(drivers)),
   ],

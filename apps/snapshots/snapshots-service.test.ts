@@ -101,7 +101,26 @@ describe.skipIf(process.getuid?.() !== 0)(
       ])
     })
 
-    test.each(['', 'native', '../x'])('snapshotter %j is not here', async (other) => {
+    test('another daemon has snapshots of its own: it names no namespace, its leases are its own, and it may clean up', async () => {
+      await using node = await startNode()
+      const { snapshots } = node
+      const daemon = { signal: call.signal, lease: 'of its own' }
+
+      await snapshots.prepare({ snapshotter: 'gantry', key: 'default/1/box' }, daemon)
+      await snapshots.commit(
+        { snapshotter: 'gantry', key: 'default/1/box', name: 'default/2/done' },
+        { ...daemon, namespace: 'default' },
+      )
+
+      const { info } = await snapshots.stat({ snapshotter: 'gantry', key: 'default/2/done' }, daemon)
+      expect(info?.labels).toEqual({ 'containerd.io/gc.root': 'exported' })
+      expect(await listed(node)).toEqual([])
+      await snapshots.remove({ snapshotter: 'gantry', key: 'default/2/done' }, daemon)
+      await snapshots.cleanup({ snapshotter: 'gantry' }, daemon)
+      expect(readdirSync(node.root)).toEqual([])
+    })
+
+    test.each(['', 'zfs', '../x'])('snapshotter %j is not here', async (other) => {
       await using node = await startNode()
 
       await expect(node.snapshots.stat({ snapshotter: other, key: 'a' }, call)).rejects.toThrow(

@@ -3,10 +3,10 @@ import type { InfoSchema, Snapshots as SnapshotsProto } from '@gantry/api/contai
 import { Fault } from '@gantry/model/fault'
 import { parseFilters } from '@gantry/model/filter'
 import type { CallContext } from '@gantry/rpc/context'
-import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import type { Implementation } from '@gantry/rpc/service'
 import { type Open, parseKey } from './snapshot.ts'
 import type { Snapshots } from './snapshots.ts'
-import { adaptorOf, type ParseScope, toInfo } from './wire.ts'
+import { type Address, adaptorOf, isExported, toInfo } from './wire.ts'
 
 const LIST_BATCH = 100 // snapshots a message, as containerd does
 
@@ -18,66 +18,76 @@ interface OpenRequest {
 }
 
 /** containerd.services.snapshots.v1.Snapshots: parse the request, ask `snapshots`, shape the reply. */
-export function snapshotsService(snapshots: Snapshots, parseScope: ParseScope): Implementation<typeof SnapshotsProto> {
+export function snapshotsService(snapshots: Snapshots, address: Address): Implementation<typeof SnapshotsProto> {
   const opener = (kind: Open['kind']) => async (request: OpenRequest, context: CallContext) => {
-    const scope = parseScope(context.namespace, request.snapshotter)
+    const { scope, call, labels } = address(context, request.snapshotter)
     const key = parseKey(request.key, 'key')
     const parent = request.parent === '' ? undefined : parseKey(request.parent, 'parent')
-    return { mounts: [...(await snapshots.open(scope, { kind, key, parent, labels: request.labels }, context))] }
+    const opening = { kind, key, parent, labels: { ...request.labels, ...labels } }
+    return { mounts: [...(await snapshots.open(scope, opening, call))] }
   }
   return {
     prepare: opener('active'),
     view: opener('view'),
 
-    async mounts({ snapshotter, key }, { namespace, signal }) {
-      return { mounts: await snapshots.mounts(parseScope(namespace, snapshotter), parseKey(key, 'key'), signal) }
+    async mounts({ snapshotter, key }, context) {
+      const { scope } = address(context, snapshotter)
+      return { mounts: await snapshots.mounts(scope, parseKey(key, 'key'), context.signal) }
     },
 
     async commit({ snapshotter, key, name, parent, labels }, context) {
+      const addressed = address(context, snapshotter)
       const committing = {
         key: parseKey(key, 'key'),
         name: parseKey(name, 'name'),
         parent: parent === '' ? undefined : parseKey(parent, 'parent'),
-        labels,
+        labels: { ...labels, ...addressed.labels },
       }
-      await snapshots.commit(parseScope(context.namespace, snapshotter), committing, context)
+      await snapshots.commit(addressed.scope, committing, addressed.call)
       return {}
     },
 
     async remove({ snapshotter, key }, context) {
-      await snapshots.remove(parseScope(context.namespace, snapshotter), parseKey(key, 'key'), context)
+      const { scope, call } = address(context, snapshotter)
+      await snapshots.remove(scope, parseKey(key, 'key'), call)
       return {}
     },
 
-    async stat({ snapshotter, key }, { namespace }) {
-      return { info: toInfo(snapshots.stat(parseScope(namespace, snapshotter), parseKey(key, 'key'))) }
+    async stat({ snapshotter, key }, context) {
+      return { info: toInfo(snapshots.stat(address(context, snapshotter).scope, parseKey(key, 'key'))) }
     },
 
-    async update({ snapshotter, info, updateMask }, { namespace, signal }) {
+    async update({ snapshotter, info, updateMask }, context) {
       if (!info) throw new Fault('invalid-argument', 'Cannot update a snapshot: none is named')
-      const change = { labels: info.labels, paths: updateMask?.paths ?? [] }
-      const scope = parseScope(namespace, snapshotter)
-      return { info: toInfo(await snapshots.relabel(scope, parseKey(info.name, 'name'), change, signal)) }
+      const { scope, labels } = address(context, snapshotter)
+      const change = { labels: { ...info.labels, ...labels }, paths: updateMask?.paths ?? [] }
+      return { info: toInfo(await snapshots.relabel(scope, parseKey(info.name, 'name'), change, context.signal)) }
     },
 
-    async *list({ snapshotter, filters }, { namespace, signal }) {
-      const scope = parseScope(namespace, snapshotter)
+    async *list({ snapshotter, filters }, context) {
+      const { scope } = address(context, snapshotter)
       const matches = parseFilters(filters)
       let batch: MessageInitShape<typeof InfoSchema>[] = []
       for (const snapshot of snapshots.list(scope)) {
         if (matches(adaptorOf(snapshot))) batch.push(toInfo(snapshot))
         if (batch.length < LIST_BATCH) continue
         yield { info: batch }
-        signal.throwIfAborted()
+        context.signal.throwIfAborted()
         batch = []
       }
       if (batch.length > 0) yield { info: batch }
     },
 
-    async usage({ snapshotter, key }, { namespace, signal }) {
-      return snapshots.usage(parseScope(namespace, snapshotter), parseKey(key, 'key'), signal)
+    async usage({ snapshotter, key }, context) {
+      return snapshots.usage(address(context, snapshotter).scope, parseKey(key, 'key'), context.signal)
     },
 
-    cleanup: unimplemented('Cleanup of a snapshotter'),
+    /** As with containerd, only another daemon may ask for it. */
+    async cleanup({ snapshotter }, context) {
+      const addressed = address(context, snapshotter)
+      if (!isExported(addressed)) throw new Fault('unimplemented', 'Cleanup of a snapshotter is not implemented')
+      await snapshots.cleanup(addressed.scope, context.signal)
+      return {}
+    },
   }
 }

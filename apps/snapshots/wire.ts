@@ -3,7 +3,10 @@ import { type InfoSchema, Kind } from '@gantry/api/containerd/services/snapshots
 import { toTimestamp } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { type Adaptor, fieldsOf } from '@gantry/model/filter'
-import type { Namespace } from '@gantry/model/namespace'
+import type { Labels } from '@gantry/model/labels'
+import { parseNamespace } from '@gantry/model/namespace'
+import type { CallContext } from '@gantry/rpc/context'
+import type { Leased } from './leases.ts'
 import type { Scope } from './rows.ts'
 import type { Snapshot } from './snapshot.ts'
 
@@ -11,6 +14,9 @@ const KINDS = { active: Kind.ACTIVE, view: Kind.VIEW, committed: Kind.COMMITTED 
   Snapshot['kind'],
   Kind
 >
+
+/** The other daemon decides what goes. */
+const EXPORTED: Labels = { 'containerd.io/gc.root': 'exported' }
 
 /** A snapshot as clients see it. */
 export function toInfo({
@@ -36,15 +42,48 @@ export function adaptorOf({ kind, key, parent, labels }: Snapshot): Adaptor {
   return fieldsOf({ kind, name: key, parent, labels })
 }
 
-/** Whose snapshots a call means. @throws {Fault} `invalid-argument` for a driver that is not here */
-export type ParseScope = (namespace: Namespace, snapshotter: string) => Scope
+/** What a call is about, and how it is to be done. */
+export interface Addressed {
+  readonly scope: Scope
+  readonly call: Leased
+  /** Put on whatever the call makes. */
+  readonly labels: Labels
+}
 
-/** @param drivers names of those that are here */
-export function scopeParser(drivers: readonly string[]): ParseScope {
-  return (namespace, snapshotter) => {
-    if (drivers.includes(snapshotter)) return { namespace, snapshotter }
+/**
+ * Whose snapshots a call means.
+ * @throws {Fault} `invalid-argument` for a snapshotter that is not here, `failed-precondition` without a namespace
+ */
+export type Address = (context: CallContext, snapshotter: string) => Addressed
+
+interface AddressParts {
+  /** Names of those that are here. */
+  readonly drivers: readonly string[]
+  /** Names that stand for one of them, for another daemon that has us as its proxy plugin. */
+  readonly exported: Readonly<Record<string, string>>
+}
+
+/**
+ * Another daemon keeps its own namespaces and leases and tells them apart in its keys; it calls without namespace when it
+ * collects. So all it has lies in one namespace of ours, which no lease of ours is about and no collection touches.
+ */
+export function addressOf({ drivers, exported }: AddressParts): Address {
+  const foreign = new Map(Object.entries(exported))
+  return (context, snapshotter) => {
+    const driver = foreign.get(snapshotter)
+    if (driver !== undefined && drivers.includes(driver)) {
+      const scope = { namespace: parseNamespace(`exported.${snapshotter}`), snapshotter: driver }
+      return { scope, call: { lease: undefined, signal: context.signal }, labels: EXPORTED }
+    }
+    if (drivers.includes(snapshotter))
+      return { scope: { namespace: context.namespace, snapshotter }, call: context, labels: {} }
     const state =
       snapshotter === '' ? 'no snapshotter is named' : `snapshotter ${JSON.stringify(snapshotter)} is not loaded`
     throw new Fault('invalid-argument', `Cannot find the snapshots: ${state}`)
   }
+}
+
+/** Does the call come from another daemon? */
+export function isExported({ labels }: Addressed): boolean {
+  return labels === EXPORTED
 }

@@ -5,7 +5,8 @@ import { run } from './command.ts'
 import { startDaemon, until } from './daemon.ts'
 import type { Running } from './running.ts'
 
-export async function startContainerd(root: string, state: string): Promise<Running> {
+/** @param extra lines at the end of its configuration */
+export async function startContainerd(root: string, state: string, extra: readonly string[] = []): Promise<Running> {
   const address = join(state, 'containerd.sock')
   const config = [
     'version = 2',
@@ -18,6 +19,7 @@ export async function startContainerd(root: string, state: string): Promise<Runn
     `address = "${address}.ttrpc"`,
     '[plugins."io.containerd.internal.v1.opt"]',
     `path = "${root}/opt"`,
+    ...extra,
   ]
   writeFileSync(join(root, 'config.toml'), config.join('\n'))
   const daemon = startDaemon(['containerd', '--config', join(root, 'config.toml')])

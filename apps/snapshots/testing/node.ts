@@ -32,7 +32,7 @@ import { snapshotsService } from '../snapshots-service.ts'
 import { chooseUnpack, createStepwise } from '../stepwise.ts'
 import { createUnpack } from '../unpack.ts'
 import { unpackService } from '../unpack-service.ts'
-import { scopeParser } from '../wire.ts'
+import { addressOf } from '../wire.ts'
 import { type PlayedBlob, playContent } from './content.ts'
 import type { GrowingBlob } from './growing.ts'
 
@@ -41,6 +41,8 @@ const log = { error() {}, debug() {} }
 /** This process on real sockets, folders and records; metadata and content are played. Disposing checks for leaked mounts. */
 export interface TestNode extends AsyncDisposable {
   readonly root: string
+  /** Its socket. */
+  readonly address: string
   readonly snapshots: Client<typeof Snapshots>
   readonly diff: Client<typeof Diff>
   readonly unpack: Client<typeof Unpack>
@@ -88,22 +90,23 @@ export async function startNode(at?: string): Promise<TestNode> {
   })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
   const layers = createLayers({ content: others.channel, pool, followers, syncs, limits: DEFAULT_LIMITS, mountRoot })
-  const parseScope = scopeParser(drivers.map(({ name }) => name))
+  const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {
     sideBySide: createUnpack({ snapshots, layers, leases }),
     stepwise: createStepwise({ snapshots, apply, leases }),
   })
   const address = join(base, 'snapshots.sock')
   const bindings = [
-    bind(Snapshots, snapshotsService(snapshots, parseScope)),
+    bind(Snapshots, snapshotsService(snapshots, addressing)),
     bind(Diff, diffService({ apply, diff })),
-    bind(Unpack, unpackService(unpack, parseScope)),
+    bind(Unpack, unpackService(unpack, addressing)),
     bind(Owner, ownerService(snapshots)),
   ]
   stack.use(await listen({ address, bindings, log }))
   const channel = stack.use(connect(address))
   return {
     root,
+    address,
     snapshots: clientOf(Snapshots, channel),
     diff: clientOf(Diff, channel),
     unpack: clientOf(Unpack, channel),
