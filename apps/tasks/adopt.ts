@@ -58,7 +58,7 @@ function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly st
 }
 
 /** What the runtime did for a call that was cut short before it was recorded. */
-async function catchUp(parts: TasksParts, task: Task): Promise<void> {
+export async function catchUp(parts: TasksParts, task: Task): Promise<void> {
   const { init } = task
   const { status } = init.life
   if (status === 'created') {
@@ -86,7 +86,7 @@ async function become(
 }
 
 /** A bundle that no record knows: a Create or a Delete was cut short. */
-async function clean({ runtime, bundles, log }: TasksParts, namespace: string, id: string): Promise<void> {
+export async function clean({ runtime, bundles, log }: TasksParts, namespace: string, id: string): Promise<void> {
   const bundle = bundleOf(bundles, namespace, id)
   log.info({ namespace, task: id }, 'Removing what a crash left of a task')
   for (const folder of processFolders(bundle)) runtime.discard(folder)

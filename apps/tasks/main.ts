@@ -19,6 +19,7 @@ import { Config } from './config.ts'
 import { createEndings } from './ending.ts'
 import { createNetworks } from './network/networks.ts'
 import { tasksPlugins } from './plugins.ts'
+import { keepReconciled } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { openRows } from './rows.ts'
 import { createHost, findConmon } from './runtime/choose.ts'
@@ -77,6 +78,7 @@ await using _intake = await listenTtrpc({
 })
 await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, env, log })
 await adopt(parts)
+using _reconciled = await keepReconciled({ ...parts, state: config.state, host })
 
 const runtimes = { configured: config.runtime, host, state: config.state }
 const service = tasksService({ tasks: createTasks(parts), containers: clientOf(Containers, metadata), runtimes })

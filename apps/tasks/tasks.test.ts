@@ -9,10 +9,12 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmdirSync,
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { Socket } from 'node:net'
@@ -21,7 +23,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf'
 import { mkfifo } from '@gantry/linux/file'
-import { mountsUnder } from '@gantry/linux/mount'
+import { mountsUnder, unmountAll } from '@gantry/linux/mount'
 import { identify, isAlive, processesIn } from '@gantry/linux/process'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -29,6 +31,7 @@ import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
 import { createEndings } from './ending.ts'
 import { readMetrics } from './metrics.ts'
+import { reconcile } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { openRows } from './rows.ts'
 import { chooseRuntime, createHost } from './runtime/choose.ts'
@@ -95,6 +98,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
       crash ? new Promise<T>(() => undefined) : store.write(() => change(emit)),
     runtime,
     networks: { attach: vi.fn(), detach: async () => undefined, sweep: async () => undefined },
+    onEnd: () => undefined,
     boot,
     now: Date.now,
     log: { info: quiet, warn: quiet, error: console.error } as unknown as TasksParts['log'],
@@ -108,6 +112,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
   return {
     tasks: createTasks(parts),
     runtime,
+    reconcile: () => reconcile({ ...parts, state: folder, host }),
     async [Symbol.asyncDispose]() {
       for (const task of registry.all())
         for (const each of [task.init, ...task.execs.values()]) each.watch?.[Symbol.dispose]()
@@ -529,6 +534,70 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(node.tasks.list(NS)).toEqual([])
     expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
     expect(told).toEqual([])
+  })
+
+  test('what no record knows is found and removed, what records know is left alone', async () => {
+    await run('box', ['sleep', '60'])
+    const stray = join(bundlesIn(folder), NS, 'stray')
+    mkdirSync(join(stray, 'init'), { recursive: true })
+    const worker = spawn('sleep', ['60'], { cwd: join(stray, 'init'), stdio: 'ignore' })
+    const gone = new Promise((resolve) => worker.on('exit', resolve))
+    const late = join(folder, 'late')
+    mkdirSync(late)
+    renameSync(late, join(bundlesIn(folder), NS, 'late'))
+    const lost = spawn('sleep', ['60'], { cwd: join(bundlesIn(folder), NS, 'late'), stdio: 'ignore' })
+    const goneToo = new Promise((resolve) => lost.on('exit', resolve))
+    rmSync(join(bundlesIn(folder), NS, 'late'), { recursive: true })
+    mkdirSync(join(folder, 'fifo', 'old'), { recursive: true })
+    mkdirSync(join(folder, 'fifo', 'new'))
+    utimesSync(join(folder, 'fifo', 'old'), 1, 1)
+
+    const found = await node.reconcile()
+
+    await Promise.all([gone, goneToo])
+    expect(found).toEqual([
+      { what: 'A bundle without a record', of: stray, repaired: true },
+      {
+        what: 'A process without a record',
+        of: `${lost.pid} in ${join(bundlesIn(folder), NS, 'late')}`,
+        repaired: true,
+      },
+      { what: 'FIFOs of a client that is gone', of: join(folder, 'fifo', 'old'), repaired: true },
+    ])
+    expect(existsSync(stray)).toBe(false)
+    expect(readdirSync(join(folder, 'fifo'))).toEqual(['new'])
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
+    expect(await node.reconcile()).toEqual([])
+  })
+
+  test('a container that the runtime knows and no record does is ended', async () => {
+    await run('box', ['sleep', '60'])
+    const { life } = node.tasks.find(NS, 'box', '')
+    await node[Symbol.asyncDispose]()
+    rmSync(join(folder, 'records'), { recursive: true })
+    renameSync(join(bundlesIn(folder), NS, 'box'), join(folder, 'elsewhere')) // nor does a bundle tell of it
+    node = await startNode()
+
+    const found = await node.reconcile()
+
+    expect(found.map(({ what, repaired }) => [what, repaired])).toContainEqual(['A container without a record', true])
+    expect(isAliveLife(life) && isAlive(life.live.process)).toBe(false)
+    expect(await node.reconcile()).toEqual([])
+    for (const point of mountsUnder(folder)) unmountAll(point)
+  })
+
+  test('a container that somebody froze and thawed behind our back is told of', async () => {
+    await run('box', ['sleep', '60'])
+    told = []
+    const { task } = node.tasks.find(NS, 'box', '')
+
+    await node.runtime.pause(task)
+    const frozen = await node.reconcile()
+    await node.runtime.resume(task)
+    const thawed = await node.reconcile()
+
+    expect([...frozen, ...thawed].map(({ what }) => what)).toEqual(['A task that is paused', 'A task that is running'])
+    expect(told).toEqual(['paused box', 'resumed box'])
   })
 
   test('a start that was cut short is told after the next start', async () => {
