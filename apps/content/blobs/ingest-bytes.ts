@@ -14,6 +14,8 @@ export interface IngestBytes extends AsyncDisposable {
   digest(): Promise<Digest>
   /** A shared blob is copied first. */
   append(...data: readonly Uint8Array[]): Promise<void>
+  /** Starts to bring what is there to disk. */
+  flush(): void
   truncate(): Promise<void>
   /** The digest, in the algorithm of `expected`. @throws {Fault} `failed-precondition` when size or digest are not as promised */
   prove(promised: { total: bigint; expected: Digest | undefined }): Promise<Digest>
@@ -56,6 +58,7 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
     path: () => (file || !ingest.shared ? folder.ingestPath(ingest.id) : folder.blobPath(ingest.shared)),
     digest: () => digestAs(undefined),
     append: async (...data) => await (await own(ingest.shared)).append(...data),
+    flush: () => file?.flush(),
     truncate: async () => await (await own(undefined)).truncate(),
     async prove({ total, expected }) {
       if (total > 0n && total !== offset())

@@ -9,11 +9,13 @@ import { createWriteback } from './writeback.ts'
 
 const CHUNK = 1024 * 1024 // bytes read at once when hashing again
 const INLINE = 256 * 1024 // bytes; what is smaller is hashed at once, what is larger by a thread
-const STEP = 4 * 1024 * 1024 // bytes that a thread is told of together: waking it costs more than a message should
+const STEP = 1024 * 1024 // bytes that a thread is told of together: waking it costs more than a message should
 
 /** The bytes of one ingest with their running hash: whatever `offset` says is in the file, and `digest` is of all of it. */
 export interface IngestFile extends AsyncDisposable {
   readonly handle: FileHandle
+  /** Starts to bring what is there to disk. */
+  flush(): void
   /** Waits for what is on its way to disk; the rest is left to a sync. @throws when something did not get there */
   settled(): Promise<void>
   offset(): bigint
@@ -63,6 +65,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
   }
   return {
     handle,
+    flush: writeback.flush,
     settled: writeback.settled,
     offset: () => BigInt(size),
     async digest(algorithm = 'sha256') {

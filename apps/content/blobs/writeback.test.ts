@@ -17,15 +17,15 @@ function syncing() {
 test('a file goes to disk in steps, one at a time, and a small one is left alone', async () => {
   const { calls, file } = syncing()
   const writeback = createWriteback(file)
-  writeback.grown(15 * MIB)
+  writeback.grown(7 * MIB)
   await writeback.settled()
   expect(calls.length).toBe(0)
-  writeback.grown(16 * MIB)
-  writeback.grown(40 * MIB) // while the first one is on its way
+  writeback.grown(8 * MIB)
+  writeback.grown(30 * MIB) // while the first one is on its way
   expect(calls.length).toBe(1)
   calls[0]?.resolve()
   await writeback.settled()
-  writeback.grown(41 * MIB)
+  writeback.grown(31 * MIB)
   expect(calls.length).toBe(2)
 
   let settled = false
@@ -34,12 +34,16 @@ test('a file goes to disk in steps, one at a time, and a small one is left alone
   expect(settled).toBe(false)
   calls[1]?.resolve()
   await waiting
+  writeback.flush()
+  expect(calls.length).toBe(3)
+  calls[2]?.resolve()
+  await writeback.settled()
 })
 
 test('a failure on the way is not forgotten: the kernel tells it only once', async () => {
   const { calls, file } = syncing()
   const writeback = createWriteback(file)
-  writeback.grown(16 * MIB)
+  writeback.grown(8 * MIB)
   calls[0]?.reject(new Error('EIO'))
   await expect(writeback.settled()).rejects.toThrow('EIO')
   await expect(writeback.settled()).rejects.toThrow('EIO')

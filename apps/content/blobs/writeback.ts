@@ -1,12 +1,14 @@
 import type { FileHandle } from 'node:fs/promises'
 
-const STEP = 16 * 1024 * 1024 // bytes that are written to disk together
+const STEP = 8 * 1024 * 1024 // bytes that are written to disk together
 const SIDE_BY_SIDE = 2 // files: each takes a thread of node's pool, which has four
 
 /** Brings a file to disk while it still grows, so that little is left to wait for when it is complete. */
 export interface Writeback {
   /** There are `size` bytes in the file. */
   grown(size: number): void
+  /** Starts with what is there, be it little. */
+  flush(): void
   /** Waits for what is on its way to disk. @throws what went wrong: the kernel tells it once, and a later sync succeeds */
   settled(): Promise<void>
 }
@@ -26,7 +28,6 @@ export function createWriteback(file: Pick<FileHandle, 'datasync'>): Writeback {
       failed ??= { error }
     } finally {
       running--
-      last = undefined
     }
   }
 
@@ -35,7 +36,12 @@ export function createWriteback(file: Pick<FileHandle, 'datasync'>): Writeback {
       if (size < started) started = 0
       if (last || size - started < STEP || running >= SIDE_BY_SIDE) return
       started = size
-      last = write()
+      last = write().then(() => {
+        last = undefined
+      })
+    },
+    flush() {
+      last = Promise.all([last, write()]).then(() => undefined)
     },
     async settled() {
       await last

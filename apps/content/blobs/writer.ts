@@ -41,6 +41,8 @@ export interface Writer extends AsyncDisposable {
   /** Digest of the bytes so far. */
   digest(): Promise<Digest>
   append(...data: readonly Uint8Array[]): Promise<void>
+  /** Starts to bring what is there to disk; a commit waits for it. */
+  flush(): void
   /** Back to no bytes at all. */
   truncate(): Promise<void>
   /**
@@ -89,9 +91,8 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
 
   /** The name goes first, then the bytes. */
   async function discard(): Promise<void> {
-    await changes.write(() => isMine() && rows.ingests.remove(key))
-    await leases.remove(opening, { ingest: ref })
-    await dispose()
+    if (isMine()) await changes.write(() => isMine() && rows.ingests.remove(key))
+    await Promise.all([leases.remove(opening, { ingest: ref }), dispose()])
     await folder.dropIngest(ingest.id)
   }
 
@@ -109,6 +110,7 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       await bytes.append(...data)
       updatedAtMs = now()
     },
+    flush: () => bytes.flush(),
     async truncate() {
       checkMine()
       await bytes.truncate()

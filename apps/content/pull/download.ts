@@ -20,6 +20,8 @@ export interface Download extends Holder {
   readonly flights: Flights
   /** Told how much of the blob is in its file. */
   readonly grower: Grower
+  /** Called when nothing more has to come: what is left to do takes no connection. */
+  readonly received: () => void
 }
 
 /**
@@ -74,15 +76,20 @@ async function fill(writer: Writer, descriptor: Descriptor, to: Call): Promise<v
   const left = writer.status().offset
   if (left > descriptor.size) await writer.truncate()
   try {
-    await append(writer, descriptor, to)
-    await commit(writer, descriptor, to)
+    await complete(writer, descriptor, to)
   } catch (error) {
     if (left === 0n || !isFault(error, 'failed-precondition')) throw error
     to.grower.restart()
     await writer.truncate()
-    await append(writer, descriptor, to)
-    await commit(writer, descriptor, to)
+    await complete(writer, descriptor, to)
   }
+}
+
+async function complete(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
+  await append(writer, descriptor, to)
+  to.received()
+  writer.flush() // while the last bytes are hashed
+  await commit(writer, descriptor, to)
 }
 
 async function commit(writer: Writer, { digest: expected, size: total }: Descriptor, to: Call): Promise<void> {

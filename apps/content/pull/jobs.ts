@@ -4,8 +4,8 @@ import { setMaxListeners } from 'node:events'
 export interface Jobs {
   /** Aborted when the pull is, or when one of its jobs fails. */
   readonly signal: AbortSignal
-  /** Waits for a slot, then works. */
-  run<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T>
+  /** Waits for a slot, then works. `release` gives the slot to the next one before the work is done. */
+  run<T>(work: (signal: AbortSignal, release: () => void) => Promise<T>): Promise<T>
   /** Stops all jobs because of a failure elsewhere in the pull; throws what failed first. */
   fail(error: unknown): never
 }
@@ -26,15 +26,21 @@ export function createJobs(slots: number, outer: AbortSignal): Jobs {
     async run(work) {
       if (free > 0) free--
       else await new Promise<void>((resolve) => waiting.push(resolve))
-      try {
-        signal.throwIfAborted()
-        return await work(signal)
-      } catch (error) {
-        return fail(error)
-      } finally {
+      let held = true
+      const release = (): void => {
+        if (!held) return
+        held = false
         const next = waiting.shift()
         if (next) next()
         else free++
+      }
+      try {
+        signal.throwIfAborted()
+        return await work(signal, release)
+      } catch (error) {
+        return fail(error)
+      } finally {
+        release()
       }
     },
   }

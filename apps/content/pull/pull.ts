@@ -126,7 +126,7 @@ function createWalk(walking: Walking): Walk {
 
   async function bring(descriptor: Descriptor): Promise<void> {
     using grower = growing.expect(namespace, descriptor.digest)
-    await jobs.run((signal) => download(descriptor, { ...walking, grower }, signal))
+    await jobs.run((signal, received) => download(descriptor, { ...walking, grower, received }, signal))
   }
 
   /** Fetches a manifest or index, reads it strictly, and ties its children to it. */
