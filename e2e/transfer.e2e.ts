@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { peakOf } from './bench/memory.ts'
 import { run } from './harness/command.ts'
 import { startContainerd } from './harness/containerd.ts'
+import { startDocker } from './harness/docker.ts'
 import { GANTRY, gantryEnv } from './harness/gantry.ts'
 import { imageOf, makeImage, sha256 } from './harness/image.ts'
 import { commandOf } from './harness/leaks.ts'
@@ -133,6 +134,32 @@ onGantry((target) => {
     await ok([...ctr, 'pull', '--plain-http', '--snapshotter', 'native', pushed])
     expect(rows(await ok([...ctr, 'ls']))[0]?.slice(0, 3)).toEqual([pushed, fixture.manifest.mediaType, DIGEST])
   }, 60_000)
+
+  test('docker pulls what is pushed, with the same digests; what it saves comes in, and it loads what goes out', async () => {
+    const pushed = `${registry.host}/for-docker/app:1`
+    await gantry('push', '-q', '--plain-http', image, pushed)
+    await using dockerd = await startDocker(target())
+    const docker = async (...args: string[]) => {
+      const { code, stdout, stderr } = await dockerd.docker(args)
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      return stdout.trim()
+    }
+    const known = (name: string) => docker('image', 'inspect', '-f', '{{.Id}} {{json .RepoDigests}}', name)
+
+    await docker('pull', '-q', pushed)
+    expect(await known(pushed)).toBe(`${fixture.config.digest} ["${registry.host}/for-docker/app@${DIGEST}"]`)
+
+    await docker('tag', pushed, 'x.io/docker/saved:1')
+    await docker('save', '-o', file('docker.tar'), 'x.io/docker/saved:1')
+    expect(await gantry('load', '-i', file('docker.tar'))).toEqual(loaded('x.io/docker/saved:1'))
+    expect(await says('x.io/docker/saved:1')).toBe('from the second layer\n')
+
+    await gantry('tag', 'x.io/docker/saved:1', 'x.io/docker/back:1')
+    await gantry('save', '-o', file('back.tar'), 'x.io/docker/back:1', image)
+    await docker('rmi', '-f', fixture.config.digest)
+    await docker('load', '-q', '-i', file('back.tar'))
+    for (const name of ['x.io/docker/back:1', image]) expect(await known(name)).toContain(fixture.config.digest)
+  }, 120_000)
 
   test('pushing again sends nothing again', async () => {
     const pushed = `${registry.host}/twice/app:1`
