@@ -25,8 +25,6 @@ export interface Leases {
   add(holder: Holder, thing: Leased, signal: AbortSignal): Promise<void>
   /** Never fails: a lease that holds what is gone does no harm. */
   remove(holder: Holder, thing: Leased): Promise<void>
-  /** Does any lease of the namespace that has not expired hold on to it? Slow: asks for all of them. */
-  isHeld(namespace: Namespace, thing: Leased, signal: AbortSignal): Promise<boolean>
   /** A lease for a day, for a call that came without one; disposing gives it back. */
   create(namespace: Namespace, signal: AbortSignal): Promise<OwnLease>
   /**
@@ -70,16 +68,6 @@ export function createLeases(metadata: Channel, log: Log): Leases {
       const signal = AbortSignal.timeout(CLEANUP_MS)
       const request = { id: lease, resource: toWire(thing) }
       await quietly('A lease still holds something that is gone', client.deleteResource(request, { namespace, signal }))
-    },
-    async isHeld(namespace, thing, signal) {
-      const wanted = toWire(thing)
-      const { leases } = await client.list({}, { namespace, signal })
-      for (const { id, labels } of leases) {
-        if (Date.parse(labels[EXPIRE] ?? '') <= Date.now()) continue // a malformed time never comes
-        const held = await ignoring('not-found', client.listResources({ id }, { namespace, signal }))
-        if (held?.resources.some(({ type, id }) => type === wanted.type && id === wanted.id)) return true
-      }
-      return false
     },
     async create(namespace, signal) {
       const id = await make(namespace, '', signal)

@@ -21,12 +21,12 @@ import { openStore } from '@gantry/store/store'
 import { createExport } from './archive/export.ts'
 import { createImport } from './archive/import.ts'
 import { createBlobs } from './blobs/blobs.ts'
-import { startExpiry } from './blobs/expire.ts'
 import { openFolder } from './blobs/folder.ts'
 import { createGrowing } from './blobs/growing.ts'
 import { createHashers } from './blobs/hashers.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openRows } from './blobs/rows.ts'
+import { openCollection } from './collect.ts'
 import { Config } from './config.ts'
 import { contentService } from './content-service.ts'
 import { createImages } from './images.ts'
@@ -70,12 +70,13 @@ const proxy = {
 const stallMs = config.stall_timeout_s * 1000
 await using transport = createTransport({ proxy, stallMs })
 
-const rows = openRows(store)
 const folder = openFolder(root)
+const collection = openCollection({ rows: openRows(store), changes, folder })
+const { rows } = collection
 await using hashers = createHashers(HASHING_THREADS)
 const leases = createLeases(metadata, log)
 const mayShare = sharePolicy(config.policy, rows, metadata)
-const parts = { rows, folder, hashers, changes, leases, mayShare, now: Date.now }
+const parts = { rows, folder, hashers, changes: collection.changes, leases, mayShare, now: Date.now }
 const blobs = createBlobs(parts)
 const ingests = createIngests(parts)
 const growing = createGrowing()
@@ -102,7 +103,6 @@ const importArchive = createImport({ blobs, ingests, leases, images, unpacker, v
 const exportArchive = createExport({ blobs, leases, images })
 await folder.sweep(ingests.ids())
 await scrub.resume(stop)
-await using _expiry = startExpiry({ ...parts, isBusy: ingests.isBusy }, log)
 
 await using _server = await listen({
   address: socketOf(config, 'content'),
@@ -113,6 +113,7 @@ await using _server = await listen({
     bind(Blobs, blobsService(blobs, growing, scrub)),
     bind(Registries, registriesService({ registry, wallet })),
     bind(Owner, ownerService(blobs)),
+    collection.binding(ingests.isBusy),
     introspection(plugins(root)),
   ],
   log,

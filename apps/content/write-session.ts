@@ -76,6 +76,7 @@ async function declare(
   declared.expected = expected
   if (!session.blobs.has(namespace, expected)) return
   await session.leases.add({ namespace, lease }, { content: expected }, signal)
+  if (!session.blobs.has(namespace, expected)) return // it was collected just before
   await writer.discard()
   throw new Fault('already-exists', `blob with expected digest ${expected} exists`)
 }

@@ -7,15 +7,21 @@ import { Introspection } from '@gantry/api/containerd/services/introspection/v1/
 import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Collection, Collector } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { toTimestamp } from '@gantry/model/clock'
 import { clientOf, connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
+import { createBarrier } from '@gantry/service/barrier'
 import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
+import { localParty, remoteParty } from '@gantry/service/collection'
 import { startProcess, stopped } from '@gantry/service/process'
 import { openStore } from '@gantry/store/store'
+import { collectorService } from './collect/collector-service.ts'
+import { createRecordsKeeper, watchRows } from './collect/records.ts'
+import { startCollector } from './collect/schedule.ts'
 import { readConfig } from './config.ts'
 import { createContainers } from './containers/containers.ts'
 import { containersService } from './containers/containers-service.ts'
@@ -40,17 +46,30 @@ await using changes = openChanges({ store, bus, log })
 await using content = connect(config.content)
 await using snapshots = connect(config.snapshots)
 
-const rows = rowsOf(store)
-const parts = { rows, changes, now: () => create(TimestampSchema, toTimestamp(new Date())) }
+const recorded = rowsOf(store)
+const barrier = createBarrier(changes)
+const rows = watchRows(recorded, barrier)
+await using collector = startCollector({
+  parties: {
+    metadata: localParty(barrier, createRecordsKeeper({ rows: recorded, changes })),
+    content: remoteParty(clientOf(Collection, content)),
+    snapshots: remoteParty(clientOf(Collection, snapshots)),
+  },
+  thresholds: config.gc,
+  log,
+  now: Date.now,
+})
+const parts = { rows, changes: barrier.changes, now: () => create(TimestampSchema, toTimestamp(new Date())) }
 const owners = createOwners({ content: clientOf(Owner, content), snapshots: clientOf(Owner, snapshots) }, log)
 
 await using _server = await listen({
   address: config.socket,
   bindings: [
-    bind(Namespaces, namespacesService(createNamespaces({ rows, changes, owners }))),
-    bind(Images, imagesService(createImages(parts))),
+    bind(Namespaces, namespacesService(createNamespaces({ rows, changes: barrier.changes, owners }))),
+    bind(Images, imagesService(createImages(parts), collector)),
     bind(Containers, containersService(createContainers(parts))),
-    bind(Leases, leasesService(createLeases(parts))),
+    bind(Collector, collectorService(collector)),
+    bind(Leases, leasesService(createLeases({ ...parts, deleted: barrier.deleted }), collector)),
     bind(Store, sandboxStoreService),
     bind(Controller, sandboxControllerService),
     bind(Introspection, introspectionService(await openIdentity(rows, changes), config.records)),

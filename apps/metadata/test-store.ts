@@ -22,6 +22,7 @@ export interface TestStore extends AsyncDisposable {
   readonly events: Emitted[]
   /** A clock that moves one second at each look, from 1000 s after 1970 on. */
   readonly now: () => ReturnType<typeof timestamp>
+  readonly deleted: () => void
 }
 
 export function openTestStore(): TestStore {
@@ -33,6 +34,7 @@ export function openTestStore(): TestStore {
     rows: rowsOf(store),
     events,
     now: () => timestamp(seconds++),
+    deleted: () => undefined,
     changes: {
       async write(fn) {
         const emitted: Emitted[] = []

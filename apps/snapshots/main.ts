@@ -14,6 +14,7 @@ import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
+import { openCollection } from './collect.ts'
 import { Config } from './config.ts'
 import { createApply } from './diff/apply.ts'
 import { createDiff } from './diff/diff.ts'
@@ -46,6 +47,7 @@ clearTargets(mountRoot)
 await using store = openStore(join(folder, 'records'))
 await using bus = connectBus(config.nats, log)
 await using changes = openChanges({ store, bus, log })
+const collection = openCollection(store, changes)
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using content = connect(config.content ?? socketOf(config, 'content'))
 await using pool = createPool(config.threads)
@@ -74,7 +76,8 @@ const limits = {
   ratio: config.max_layer_ratio,
 }
 const leases = createLeaseHolder(metadata)
-const snapshots = await createSnapshots({ rows: rowsOf(store), changes, drivers, leases, clock: Date.now })
+const rows = rowsOf(collection.store)
+const snapshots = await createSnapshots({ rows, changes: collection.changes, drivers, leases, clock: Date.now })
 const apply = createApply({ content, pool, limits, mountRoot, owns })
 const diff = createDiff({ content, pool, mountRoot })
 const layers = createLayers({ content, pool, followers, syncs, limits, mountRoot })
@@ -91,6 +94,11 @@ await using _server = await listen({
     bind(Mounts, mountsService()),
     bind(Unpack, unpackService(unpack, address)),
     bind(Owner, ownerService(snapshots)),
+    collection.binding({
+      roots: drivers.map(({ name }) => join(folder, name)),
+      rows,
+      discard: async (scope, { id }) => drivers.find(({ name }) => name === scope.snapshotter)?.discard(id),
+    }),
     introspection(pluginsOf(drivers)),
   ],
   log,

@@ -43,7 +43,7 @@ export interface Rows {
   highest(): number
 }
 
-export function rowsOf(store: Store): Rows {
+export function rowsOf(store: Pick<Store, 'table'>): Rows {
   const snapshots = store.table('snapshots', jsonCodec<Row>())
   const children = store.table('children', jsonCodec<true>())
   const counters = store.table('counters', jsonCodec<number>())

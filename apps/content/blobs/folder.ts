@@ -7,7 +7,7 @@
 import { constants, mkdirSync } from 'node:fs'
 import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Digest, digestParts } from '@gantry/model/digest'
+import { type Digest, digestParts, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 
 export interface Folder {
@@ -23,6 +23,11 @@ export interface Folder {
   /** Turns the bytes of an ingest into the blob `digest`, which they must have been proven to be. */
   adopt(id: string, file: FileHandle, digest: Digest): Promise<void>
   dropIngest(id: string): Promise<void>
+  /** All that have bytes, whoever knows them. */
+  blobs(): AsyncIterable<Digest>
+  /** Until it is disposed the bytes of the blob stay, be they there already: somebody is about to have a name for them. */
+  claim(digest: Digest): Disposable
+  isClaimed(digest: Digest): boolean
   /** Removes the ingests that no record names any more. */
   sweep(known: ReadonlySet<string>): Promise<number>
 }
@@ -38,6 +43,7 @@ export function openFolder(root: string): Folder {
   }
   makeFolders([ingests, ...['sha256', 'sha384', 'sha512'].map((algorithm) => join(blobs, algorithm))])
 
+  const claims = new Map<Digest, number>()
   const blobSize = async (digest: Digest): Promise<bigint | undefined> => sizeOf(blobPath(digest))
 
   return {
@@ -61,6 +67,21 @@ export function openFolder(root: string): Folder {
       })
     },
     dropIngest: (id) => rm(join(ingests, id), { recursive: true, force: true }),
+    async *blobs() {
+      for (const algorithm of await readdir(blobs))
+        for (const hex of await readdir(join(blobs, algorithm))) yield parseDigest(`${algorithm}:${hex}`)
+    },
+    claim(digest) {
+      claims.set(digest, (claims.get(digest) ?? 0) + 1)
+      return {
+        [Symbol.dispose]() {
+          const left = (claims.get(digest) ?? 0) - 1
+          if (left > 0) claims.set(digest, left)
+          else claims.delete(digest)
+        },
+      }
+    },
+    isClaimed: (digest) => claims.has(digest),
     async sweep(known) {
       const stray = (await readdir(ingests)).filter((id) => !known.has(id))
       await Promise.all(stray.map((id) => rm(join(ingests, id), { recursive: true, force: true })))

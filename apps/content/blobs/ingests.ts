@@ -79,7 +79,9 @@ export function createIngests(parts: Parts): Ingests {
     const { namespace, ref, expected } = opening
     if (expected !== undefined && rows.blobs.has([namespace, expected])) {
       await leases.add(opening, { content: expected }, signal)
-      throw new Fault('already-exists', `content ${expected}: already exists`)
+      if (rows.blobs.has([namespace, expected]))
+        // it may have been collected just before
+        throw new Fault('already-exists', `content ${expected}: already exists`)
     }
     const lock = claim(locks, [namespace, ref])
     try {
@@ -152,6 +154,7 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
   const { rows, folder, changes, now } = parts
   const key = [opening.namespace, opening.ref]
   const found = rows.ingests.get(key)
+  using _ = opening.expected && folder.claim(opening.expected)
   const shared = await sharedSize(parts, opening, { found, signal })
   const restart =
     found !== undefined && opening.total > 0n && found.total !== '0' && BigInt(found.total) !== opening.total

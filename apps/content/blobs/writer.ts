@@ -120,6 +120,7 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       checkLabels(labels)
       checkMine()
       const digest = await bytes.prove({ total, expected })
+      using _ = folder.claim(digest)
       await leases.add(opening, { content: digest }, signal)
       if (!rows.blobs.has([namespace, digest])) await bytes.adopt(digest)
       const isNew = await changes.write((emit) => {

@@ -73,6 +73,5 @@ function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> 
     async remove({ lease }, thing) {
       held.get(lease ?? '')?.delete(nameOf(thing))
     },
-    isHeld: async (_, thing) => [...held.values()].some((things) => things.has(nameOf(thing))),
   }
 }

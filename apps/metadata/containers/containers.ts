@@ -16,7 +16,15 @@ import { containerFields, newContainer, updatedContainer } from './container.ts'
 export type Containers = ReturnType<typeof createContainers>
 
 /** @param parts.now the time a record is stamped with */
-export function createContainers({ rows, changes, now }: { rows: Rows; changes: Changes; now: () => Timestamp }) {
+export function createContainers({
+  rows,
+  changes,
+  now,
+}: {
+  rows: Rows
+  changes: Pick<Changes, 'write'>
+  now: () => Timestamp
+}) {
   return {
     /** @throws {Fault} `not-found` */
     get(namespace: Namespace, id: string): Container {

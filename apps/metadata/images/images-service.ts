@@ -1,10 +1,14 @@
 import { create } from '@bufbuild/protobuf'
 import { ImageSchema, type Images as ImagesDesc } from '@gantry/api/containerd/services/images/v1/images_pb'
 import type { Implementation } from '@gantry/rpc/service'
+import type { Collector } from '../collect/schedule.ts'
 import type { Images } from './images.ts'
 
-/** containerd.services.images.v1.Images. `sync` of Delete is accepted; nothing is collected yet, so there is nothing to wait for. */
-export function imagesService(images: Images): Implementation<typeof ImagesDesc> {
+/** containerd.services.images.v1.Images */
+export function imagesService(
+  images: Images,
+  collector: Pick<Collector, 'runAfterDelete'>,
+): Implementation<typeof ImagesDesc> {
   return {
     async get({ name }, { namespace }) {
       return { image: images.get(namespace, name) }
@@ -22,8 +26,9 @@ export function imagesService(images: Images): Implementation<typeof ImagesDesc>
       return { image: await images.update(namespace, image, updateMask?.paths ?? [], sourceDateEpoch) }
     },
 
-    async delete({ name, target }, context) {
+    async delete({ name, target, sync }, context) {
       await images.delete(context, name, target?.digest ?? '')
+      if (sync) await collector.runAfterDelete(context.signal)
       return {}
     },
   }

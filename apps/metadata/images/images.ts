@@ -19,7 +19,15 @@ export interface Caller {
 }
 
 /** @param parts.now the time a record is stamped with */
-export function createImages({ rows, changes, now }: { rows: Rows; changes: Changes; now: () => Timestamp }) {
+export function createImages({
+  rows,
+  changes,
+  now,
+}: {
+  rows: Rows
+  changes: Pick<Changes, 'write'>
+  now: () => Timestamp
+}) {
   return {
     /** @throws {Fault} `not-found` */
     get(namespace: Namespace, name: string): Image {

@@ -1,16 +1,21 @@
 import type { Leases as LeasesDesc } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import type { Implementation } from '@gantry/rpc/service'
+import type { Collector } from '../collect/schedule.ts'
 import type { Leases } from './leases.ts'
 
-/** containerd.services.leases.v1.Leases. `sync` of Delete is accepted; nothing is collected yet, so there is nothing to wait for. */
-export function leasesService(leases: Leases): Implementation<typeof LeasesDesc> {
+/** containerd.services.leases.v1.Leases */
+export function leasesService(
+  leases: Leases,
+  collector: Pick<Collector, 'runAfterDelete'>,
+): Implementation<typeof LeasesDesc> {
   return {
     async create({ id, labels }, { namespace }) {
       return { lease: await leases.create(namespace, id, labels) }
     },
 
-    async delete({ id }, { namespace }) {
+    async delete({ id, sync }, { namespace, signal }) {
       await leases.delete(namespace, id)
+      if (sync) await collector.runAfterDelete(signal)
       return {}
     },
 

@@ -13,8 +13,16 @@ import { leaseFields, parseResource, randomLeaseId } from './lease.ts'
 
 export type Leases = ReturnType<typeof createLeases>
 
-/** @param parts.now the time a lease is stamped with */
-export function createLeases({ rows, changes, now }: { rows: Rows; changes: Changes; now: () => Timestamp }) {
+export interface LeasesParts {
+  readonly rows: Rows
+  readonly changes: Pick<Changes, 'write'>
+  /** The time a lease is stamped with. */
+  readonly now: () => Timestamp
+  /** Hears that a lease does not hold something any more. */
+  readonly deleted: () => void
+}
+
+export function createLeases({ rows, changes, now, deleted }: LeasesParts) {
   const check = (namespace: Namespace, id: string): void => {
     if (!rows.leases.has([namespace, id])) throw new Fault('not-found', `lease ${JSON.stringify(id)}: not found`)
   }
@@ -37,6 +45,7 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
         check(namespace, id)
         rows.leases.remove([namespace, id])
         removeUnder(rows.leaseResources, [namespace, id])
+        deleted()
       })
     },
 
@@ -59,6 +68,7 @@ export function createLeases({ rows, changes, now }: { rows: Rows; changes: Chan
       return changes.write(() => {
         check(namespace, id)
         detach(rows, namespace, id, parseResource(resource))
+        deleted()
       })
     },
 

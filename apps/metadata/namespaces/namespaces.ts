@@ -18,7 +18,15 @@ export type Namespaces = ReturnType<typeof createNamespaces>
 
 const ACCEPTED = { plain: [], maps: ['labels'] }
 
-export function createNamespaces({ rows, changes, owners }: { rows: Rows; changes: Changes; owners: Owners }) {
+export function createNamespaces({
+  rows,
+  changes,
+  owners,
+}: {
+  rows: Rows
+  changes: Pick<Changes, 'write'>
+  owners: Owners
+}) {
   return {
     /** One that nobody made has no labels; it is not an error. */
     get(name: string): Tenant {

@@ -1,0 +1,124 @@
+import { existsSync } from 'node:fs'
+import { rename, writeFile } from 'node:fs/promises'
+import { sha256Of } from '@gantry/model/digest'
+import { parseNamespace } from '@gantry/model/namespace'
+import type { Keeper } from '@gantry/service/collection'
+import { expect, test } from 'vitest'
+import { createBlobs } from './blobs/blobs.ts'
+import { createIngests } from './blobs/ingests.ts'
+import { openCollection } from './collect.ts'
+import { openTestParts } from './testing/parts.ts'
+
+const A = parseNamespace('a')
+const B = parseNamespace('b')
+const BYTES = Buffer.from('some bytes')
+const DIGEST = sha256Of(BYTES)
+const signal = AbortSignal.timeout(30_000)
+
+async function open() {
+  const parts = await openTestParts()
+  const kept = openCollection(parts)
+  const watched = { ...parts, rows: kept.rows, changes: kept.changes }
+  const ingests = createIngests(watched)
+  const blobs = createBlobs(watched)
+  const upload = async (namespace = A, ref = 'r') => {
+    const writer = await ingests.open({ namespace, lease: undefined, ref, expected: DIGEST, total: 0n }, signal)
+    if (writer.status().offset === 0n) await writer.append(BYTES)
+    return writer
+  }
+  const commit = async (namespace = A) =>
+    (await upload(namespace)).commit({ total: 0n, expected: DIGEST, labels: { 'containerd.io/gc.root': '1' } }, signal)
+  return { ...parts, ...kept, ingests, blobs, upload, commit, keeper: kept.keeper(ingests.isBusy) }
+}
+
+const named = (keeper: Keeper) => [...keeper.nodes()].map(({ thing }) => `${thing.namespace} ${thing.kind} ${thing.id}`)
+
+test('bytes go when the last namespace has lost the blob, and not before', async () => {
+  await using at = await open()
+  await at.commit(A)
+  await at.commit(B)
+  const thing = { kind: 'content', id: DIGEST }
+  expect(named(at.keeper)).toEqual([`a content ${DIGEST}`, `b content ${DIGEST}`])
+
+  expect(await at.keeper.sweep([{ ...thing, namespace: A }])).toBe(1)
+  await at.keeper.clean()
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(true)
+
+  await at.blobs.remove({ namespace: B, lease: undefined }, DIGEST)
+  await at.keeper.clean()
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(false)
+  expect(await at.keeper.sweep([{ ...thing, namespace: A }])).toBe(0)
+})
+
+test('bytes of what was swept go, too', async () => {
+  await using at = await open()
+  await at.commit(A)
+
+  await at.keeper.sweep([{ namespace: A, kind: 'content', id: DIGEST }])
+  await at.keeper.clean()
+
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(false)
+})
+
+test('the bytes of a blob stay while an upload stands for it', async () => {
+  await using at = await open()
+  await at.commit(A)
+  const writer = await at.upload(B)
+  await at.blobs.remove({ namespace: A, lease: undefined }, DIGEST)
+
+  await at.keeper.clean()
+  await writer.commit({ total: 0n, expected: DIGEST, labels: {} }, signal)
+
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(true)
+  expect(at.blobs.has(B, DIGEST)).toBe(true)
+})
+
+test('bytes that a commit is about to name stay, and are looked at again', async () => {
+  await using at = await open()
+  await at.commit(A)
+  const claim = at.folder.claim(DIGEST)
+  await at.blobs.remove({ namespace: A, lease: undefined }, DIGEST)
+
+  await at.keeper.clean()
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(true)
+
+  claim[Symbol.dispose]()
+  await at.keeper.clean()
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(false)
+})
+
+test('an upload that somebody is at stays; one that nobody goes on with goes with its bytes', async () => {
+  await using at = await open()
+  const writer = await at.upload()
+  await writer.append(BYTES)
+  const [path, thing] = [writer.path(), { namespace: A, kind: 'ingests', id: 'r' }]
+
+  expect(at.keeper.node(thing)?.root).toBe('upload')
+  expect(await at.keeper.sweep([thing])).toBe(0)
+  await writer[Symbol.asyncDispose]()
+  expect(at.keeper.node(thing)).toMatchObject({ root: 'unfinished upload', rootUntilMs: expect.any(Number) })
+
+  expect(await at.keeper.sweep([thing])).toBe(1)
+  await at.keeper.clean()
+  expect(existsSync(path)).toBe(false)
+})
+
+test('bytes that a crash left without a name go, unless an upload may come back for them', async () => {
+  await using before = await openTestParts()
+  const stray = Buffer.from('nobody knows these')
+  await writeFile(before.folder.blobPath(sha256Of(stray)), stray)
+  const writer = await before.ingests.open(
+    { namespace: A, lease: undefined, ref: 'r', expected: undefined, total: BigInt(BYTES.length) },
+    signal,
+  )
+  await writer.append(BYTES)
+  await rename(writer.path(), before.folder.blobPath(DIGEST)) // and killed
+  await writer[Symbol.asyncDispose]()
+
+  await openCollection(before)
+    .keeper(() => false)
+    .clean()
+
+  expect(existsSync(before.folder.blobPath(sha256Of(stray)))).toBe(false)
+  expect(existsSync(before.folder.blobPath(DIGEST))).toBe(true)
+})

@@ -1,0 +1,180 @@
+import { existsSync, renameSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Info } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { Collection } from '@gantry/api/gantry/collection/v1/collection_pb'
+import { type Digest, parseDigest } from '@gantry/model/digest'
+import { parseNamespace } from '@gantry/model/namespace'
+import { type Binding, bind } from '@gantry/rpc/service'
+import { type Barrier, createBarrier } from '@gantry/service/barrier'
+import type { Changes } from '@gantry/service/changes'
+import {
+  collectionService,
+  type Keeper,
+  localParty,
+  type Node,
+  nodeOf,
+  type ThingName,
+} from '@gantry/service/collection'
+import type { Folder } from './blobs/folder.ts'
+import type { Ingests } from './blobs/ingests.ts'
+import { holdersOf, type Ingest, type Rows, removeBlob } from './blobs/rows.ts'
+
+/** What the rest of the process works with, so that a collection sees what it does and can hold it back for a moment. */
+export interface ContentCollection {
+  readonly rows: Rows
+  readonly changes: Pick<Changes, 'write'>
+  /** @param isBusy is a writer at the upload? */
+  keeper(isBusy: Ingests['isBusy']): Keeper
+  /** gantry.collection.v1.Collection */
+  binding(isBusy: Ingests['isBusy']): Binding
+}
+
+/** Also looks for bytes that a crash left without a name: they go with the next collection. */
+export function openCollection(parts: Pick<KeeperParts, 'rows' | 'changes' | 'folder'>): ContentCollection {
+  const barrier = createBarrier(parts.changes)
+  const doomed = new Set<Digest>()
+  const orphans = doomOrphans({ ...parts, doomed })
+  orphans.catch(() => undefined) // heard by the collection
+  const keeper = (isBusy: Ingests['isBusy']): Keeper => createContentKeeper({ ...parts, isBusy, doomed, orphans })
+  return {
+    rows: watchRows(parts.rows, barrier, doomed),
+    changes: barrier.changes,
+    keeper,
+    binding: (isBusy) => bind(Collection, collectionService(localParty(barrier, keeper(isBusy)))),
+  }
+}
+
+/** The rows, with what is written noted for the collection that runs, and blobs that lost a holder for `doomed`. */
+function watchRows(rows: Rows, barrier: Barrier, doomed: Set<Digest>): Rows {
+  const { holders } = rows
+  return {
+    ...rows,
+    blobs: barrier.watch(rows.blobs, ([namespace = '', id = '']) => ({ namespace, kind: 'content', id })),
+    ingests: barrier.watch(rows.ingests, ([namespace = '', id = '']) => ({ namespace, kind: 'ingests', id })),
+    holders: {
+      ...holders,
+      remove(key) {
+        doomed.add(parseDigest(key[0] ?? ''))
+        holders.remove(key)
+      },
+    },
+  }
+}
+
+interface KeeperParts {
+  readonly rows: Rows
+  readonly folder: Folder
+  /** Not those that a pause holds back. */
+  readonly changes: Pick<Changes, 'write'>
+  readonly isBusy: Ingests['isBusy']
+  /** Blobs whose bytes may have lost their last holder. */
+  readonly doomed: Set<Digest>
+  /** Resolves when those that a crash left are among them. */
+  readonly orphans: Promise<void>
+}
+
+/** What content keeps, as the collection sees it: the blobs of each namespace, and uploads that somebody may go on with. */
+function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): Keeper {
+  const { isBusy, doomed, orphans } = parts
+  const gone = new Set<string>() // folders of uploads without a name
+
+  function ingestNode(namespace: string, ref: string, { shared, expiresAtMs }: Ingest): Node {
+    const refs = shared === undefined ? [] : [{ kind: 'content', id: shared }]
+    const thing = { namespace, kind: 'ingests', id: ref }
+    if (isBusy(parseNamespace(namespace), ref)) return nodeOf(thing, { labels: {}, refs, root: 'upload' })
+    const until = expiresAtMs === undefined ? {} : { root: 'unfinished upload', rootUntilMs: expiresAtMs } // else a lease
+    return nodeOf(thing, { labels: {}, refs, ...until })
+  }
+
+  function isKept(digest: Digest): boolean {
+    for (const _ of holdersOf(rows, digest)) return true
+    for (const { value } of rows.ingests.list()) if (value.shared === digest) return true
+    return false
+  }
+
+  return {
+    *nodes() {
+      for (const { key, value } of rows.blobs.list()) yield blobNode(key[0] ?? '', value)
+      for (const { key, value } of rows.ingests.list()) yield ingestNode(key[0] ?? '', key[1] ?? '', value)
+    },
+
+    node({ namespace, kind, id }) {
+      const blob = kind === 'content' ? rows.blobs.get([namespace, id]) : undefined
+      const ingest = kind === 'ingests' ? rows.ingests.get([namespace, id]) : undefined
+      if (blob) return blobNode(namespace, blob)
+      return ingest && ingestNode(namespace, id, ingest)
+    },
+
+    inUse: () => [],
+
+    sweep: (things) =>
+      changes.write(() => {
+        const swept = things.filter((thing) => (thing.kind === 'ingests' ? dropIngest(thing) : dropBlob(thing)))
+        return swept.length
+      }),
+
+    /** A name that is gone on disk comes first: only then do the bytes go. */
+    async clean() {
+      await orphans
+      const digests = [...doomed]
+      const folders = [...gone]
+      await changes.write(() => undefined) // behind all that took them their names
+      for (const digest of digests) await dropBytes(digest)
+      for (const id of folders) {
+        await folder.dropIngest(id)
+        gone.delete(id)
+      }
+    },
+  }
+
+  function dropBlob({ namespace, id }: ThingName): boolean {
+    if (!rows.blobs.has([namespace, id])) return false
+    removeBlob(rows, namespace, parseDigest(id))
+    doomed.add(parseDigest(id))
+    return true
+  }
+
+  function dropIngest({ namespace, id }: ThingName): boolean {
+    const ingest = rows.ingests.get([namespace, id])
+    if (!ingest || isBusy(parseNamespace(namespace), id)) return false
+    rows.ingests.remove([namespace, id])
+    gone.add(ingest.id)
+    if (ingest.shared) doomed.add(ingest.shared)
+    return true
+  }
+
+  async function dropBytes(digest: Digest): Promise<void> {
+    const path = folder.blobPath(digest)
+    const aside = join(folder.root, 'ingest', `gone-${digest.replace(':', '-')}`) // the next start clears it after a crash
+    if (folder.isClaimed(digest)) return // looked at again next time
+    // no pause between look and move: a commit looks for the bytes when it writes the name
+    if (!isKept(digest) && existsSync(path)) renameSync(path, aside)
+    doomed.delete(digest)
+    await rm(aside, { force: true })
+  }
+}
+
+function blobNode(namespace: string, { digest, labels, size }: Info): Node {
+  return nodeOf({ namespace, kind: 'content', id: digest }, { labels, size })
+}
+
+/**
+ * Dooms the bytes that a crash left without a name. Some may be those of an upload that was proven and became a blob just
+ * before it was recorded: its client comes back for them, so bytes of that size stay.
+ */
+async function doomOrphans({ rows, folder, doomed }: Pick<KeeperParts, 'rows' | 'folder' | 'doomed'>): Promise<void> {
+  const awaited = new Set<string>()
+  for (const { value } of rows.ingests.list())
+    if (!value.shared && !(await folder.hasIngest(value.id))) awaited.add(value.total)
+  for await (const digest of folder.blobs()) {
+    if (
+      !rows.holders
+        .list({ prefix: [digest], limit: 1 })
+        [Symbol.iterator]()
+        .next().done
+    )
+      continue
+    if (!awaited.has(String(await folder.blobSize(digest)))) doomed.add(digest)
+  }
+}

@@ -1,0 +1,211 @@
+import type { Node, ThingName } from '@gantry/service/collection'
+import { expiryOf, isFlat, isLabelledRoot, type Reference, referencesOf, usedAtOf } from './labels.ts'
+
+/**
+ * Finds out what has to stay. Pure: a graph and a time in, marks out.
+ *
+ *   roots --refs, labels, back references--> what they hold --> ... ; all the others may go
+ *
+ * A flat lease holds what it names and the layers below, without what labels refer to. Something that is held in both
+ * ways is held fully.
+ */
+export interface Marking {
+  /** Adds what is kept. Before the first `run`. */
+  add(node: Node): void
+  /** A step at a time, so that others get a turn between two. */
+  run(): Iterable<void>
+  /** What has changed since it was added stays, with all it refers to now, until the next collection. Then `run` again. */
+  touch(node: Node): void
+  isMarked(thing: ThingName): boolean
+  /** Does it stay only because something has changed? */
+  isTouched(thing: ThingName): boolean
+  /** What refers comes before what it refers to. */
+  unmarked(): Node[]
+  all(): Iterable<Node>
+  /** From the root to the thing; empty when it is not marked. */
+  chain(thing: ThingName): Link[]
+  /** The thing and all that it leads to. */
+  reach(thing: ThingName): Node[]
+  /** When the next root stops being one, in milliseconds since 1970. */
+  nextExpiry(): number | undefined
+}
+
+/** How a thing is held: as a root, or by the link before it. */
+export interface Link {
+  readonly thing: ThingName
+  readonly how: string
+}
+
+type Depth = 'flat' | 'full'
+
+interface Entry {
+  node: Node
+  marked?: Depth
+  cause?: { readonly from: Entry | undefined; readonly how: string }
+}
+
+interface Edge extends Reference {
+  readonly depth: Depth
+  readonly how: string
+}
+
+const CHANGED = 'changed during the collection'
+const STEP = 2000 // entries visited between two turns of others
+
+/** @param nowMs milliseconds since 1970: what has expired by then is no root */
+export function createMarking(nowMs: number): Marking {
+  const entries = new Map<string, Entry>()
+  const backEdges = new Map<string, Entry[]>()
+  const queue: Entry[] = []
+  let fresh = true
+  let next: number | undefined
+
+  function put(node: Node): Entry {
+    const name = nameOf(node.thing)
+    const entry = entries.get(name) ?? { node }
+    entry.node = node
+    entries.set(name, entry)
+    for (const { kind, id } of referencesOf(node.labels).brefs) {
+      const parent = nameOf({ ...node.thing, kind, id })
+      backEdges.set(parent, [...(backEdges.get(parent) ?? []), entry])
+    }
+    return entry
+  }
+
+  function mark(entry: Entry, depth: Depth, cause: NonNullable<Entry['cause']>): void {
+    if (entry.marked === depth || entry.marked === 'full') return
+    entry.marked = depth
+    entry.cause = cause
+    queue.push(entry)
+  }
+
+  function follow(entry: Entry): void {
+    for (const { depth, how, ...to } of edgesOf(entry.node, entry.marked ?? 'full')) {
+      const found = entries.get(nameOf({ ...entry.node.thing, ...to }))
+      if (found) mark(found, depth, { from: entry, how })
+    }
+    if (entry.marked !== 'full') return
+    for (const child of backEdges.get(nameOf(entry.node.thing)) ?? [])
+      mark(child, 'full', { from: entry, how: 'back reference' })
+    for (const { kind, id, holds } of referencesOf(entry.node.labels).conds) {
+      const found = entries.get(nameOf({ ...entry.node.thing, kind, id }))
+      const usedAt = found && usedAtOf(found.node.labels)
+      if (found && holds(usedAt === undefined ? undefined : nowMs - usedAt))
+        mark(found, 'full', { from: entry, how: 'conditional reference' })
+    }
+  }
+
+  function markRoot(entry: Entry): void {
+    const root = rootOf(entry.node)
+    if (!root || root.untilMs <= nowMs) return
+    if (root.untilMs < (next ?? Number.POSITIVE_INFINITY)) next = root.untilMs
+    mark(entry, 'full', { from: undefined, how: root.how })
+  }
+
+  const chain = (thing: ThingName): Link[] => chainTo(entries.get(nameOf(thing)))
+
+  return {
+    add: put,
+    *run() {
+      let steps = 0
+      for (const entry of fresh ? entries.values() : []) {
+        markRoot(entry)
+        if (++steps % STEP === 0) yield
+      }
+      fresh = false
+      for (let entry = queue.pop(); entry; entry = queue.pop()) {
+        follow(entry)
+        if (++steps % STEP === 0) yield
+      }
+    },
+    touch(node) {
+      const entry = put(node)
+      entry.marked = 'full'
+      entry.cause ??= { from: undefined, how: node.root || CHANGED }
+      queue.push(entry)
+    },
+    isMarked: (thing) => entries.get(nameOf(thing))?.marked !== undefined,
+    unmarked: () => inOrder(entries),
+    *all() {
+      for (const { node } of entries.values()) yield node
+    },
+    chain,
+    reach: (thing) => reachFrom(entries.get(nameOf(thing)), entries),
+    isTouched: (thing) => chain(thing)[0]?.how === CHANGED,
+    nextExpiry: () => next,
+  }
+}
+
+/** Why a thing stays by itself, and until when. */
+function rootOf({ thing, labels, root, rootUntilMs }: Node): { how: string; untilMs: number } | undefined {
+  const forever = Number.POSITIVE_INFINITY
+  const { kind } = thing
+  if (root !== '') return { how: root, untilMs: rootUntilMs === 0 ? forever : rootUntilMs }
+  if (kind === 'leases' || kind === 'images') return { how: kind.slice(0, -1), untilMs: expiryOf(labels) ?? forever }
+  if (kind === 'containers') return { how: 'container', untilMs: forever }
+  if (kind === 'sandboxes') return { how: 'sandbox', untilMs: forever }
+  return isLabelledRoot(labels) ? { how: 'labelled gc.root', untilMs: forever } : undefined
+}
+
+function edgesOf({ thing, labels, refs }: Node, depth: Depth): Edge[] {
+  if (thing.kind === 'leases') {
+    const held = isFlat(labels) ? 'flat' : 'full'
+    return refs.map((ref) => ({ ...ref, depth: held, how: 'held by the lease' }))
+  }
+  const own = refs.map((ref): Edge => ({ ...ref, depth, how: howOf(thing.kind) }))
+  if (depth === 'flat') return own
+  return [...own, ...referencesOf(labels).refs.map((ref): Edge => ({ ...ref, depth, how: 'label' }))]
+}
+
+function howOf(kind: string): string {
+  if (kind === 'images') return 'target of the image'
+  if (kind === 'containers') return 'rootfs of the container'
+  return kind.startsWith('snapshots/') ? 'parent' : 'needed by it'
+}
+
+function chainTo(last: Entry | undefined): Link[] {
+  const links: Link[] = []
+  for (let entry = last; entry?.cause; entry = entry.cause.from)
+    links.unshift({ thing: entry.node.thing, how: entry.cause.how })
+  return links
+}
+
+function reachFrom(start: Entry | undefined, entries: ReadonlyMap<string, Entry>): Node[] {
+  const found = new Set<Entry>()
+  const next = start ? [start] : []
+  for (let entry = next.pop(); entry; entry = next.pop()) {
+    if (found.has(entry)) continue
+    found.add(entry)
+    next.push(...below(entry, entries))
+  }
+  return Array.from(found, ({ node }) => node)
+}
+
+/** What is not marked, so that a part from the front leaves nothing that refers to what is gone. */
+function inOrder(entries: ReadonlyMap<string, Entry>): Node[] {
+  const done = new Set<Entry>()
+  const last: Node[] = []
+  for (const start of entries.values()) {
+    if (start.marked || done.has(start)) continue
+    const stack: { entry: Entry; left: Entry[] }[] = []
+    const enter = (entry: Entry): void => {
+      done.add(entry)
+      stack.push({ entry, left: below(entry, entries) })
+    }
+    enter(start)
+    for (let top = stack.at(-1); top; top = stack.at(-1)) {
+      const child = top.left.pop()
+      if (child === undefined) last.push(...stack.splice(-1).map(({ entry }) => entry.node))
+      else if (!child.marked && !done.has(child)) enter(child)
+    }
+  }
+  return last.reverse()
+}
+
+function below({ node }: Entry, entries: ReadonlyMap<string, Entry>): Entry[] {
+  return edgesOf(node, 'full').flatMap(({ kind, id }) => entries.get(nameOf({ ...node.thing, kind, id })) ?? [])
+}
+
+function nameOf({ namespace, kind, id }: ThingName): string {
+  return `${namespace}\0${kind}\0${id}`
+}

@@ -1,0 +1,165 @@
+import { readFileSync } from 'node:fs'
+import { SnapshotRemoveSchema } from '@gantry/api/containerd/events/snapshot_pb'
+import { Collection } from '@gantry/api/gantry/collection/v1/collection_pb'
+import type { Namespace } from '@gantry/model/namespace'
+import { type Binding, bind } from '@gantry/rpc/service'
+import { type Barrier, createBarrier } from '@gantry/service/barrier'
+import type { Changes } from '@gantry/service/changes'
+import {
+  collectionService,
+  type Keeper,
+  localParty,
+  type Node,
+  nodeOf,
+  type ThingName,
+} from '@gantry/service/collection'
+import type { Store } from '@gantry/store/store'
+import type { Rows, Scope } from './rows.ts'
+import { parseKey, type Snapshot } from './snapshot.ts'
+
+const KIND = 'snapshots/'
+
+/** What the rest of the process works with, so that a collection sees what it does and can hold it back for a moment. */
+export interface SnapshotsCollection {
+  readonly store: Pick<Store, 'table'>
+  readonly changes: Pick<Changes, 'write'>
+  /** gantry.collection.v1.Collection */
+  binding(parts: Pick<KeeperParts, 'rows' | 'discard' | 'roots'>): Binding
+}
+
+export function openCollection(store: Store, changes: Changes): SnapshotsCollection {
+  const barrier = createBarrier(changes)
+  return {
+    store: watchStore(store, barrier),
+    changes: barrier.changes,
+    binding(parts) {
+      const keeper = createSnapshotsKeeper({ ...parts, changes, mountTable })
+      return bind(Collection, collectionService(localParty(barrier, keeper)))
+    },
+  }
+}
+
+/** The store, with what is written to snapshots noted for the collection that runs. */
+function watchStore(store: Store, barrier: Barrier): Pick<Store, 'table'> {
+  return {
+    table(name, codec) {
+      const table = store.table(name, codec)
+      if (name !== 'snapshots') return table
+      return barrier.watch(table, ([namespace = '', snapshotter = '', id = '']) => ({
+        namespace,
+        kind: KIND + snapshotter,
+        id,
+      }))
+    },
+  }
+}
+
+interface KeeperParts {
+  readonly rows: Rows
+  /** Takes the folder of a snapshot that has no name any more away. */
+  readonly discard: (scope: Scope, snapshot: Snapshot) => Promise<void>
+  /** Not those that a pause holds back. */
+  readonly changes: Pick<Changes, 'write'>
+  /** Folders of the drivers, absolute. */
+  readonly roots: readonly string[]
+  /** The mounts of this host, in the kernel's form. */
+  readonly mountTable: () => string
+}
+
+/** What snapshots keeps, as the collection sees it. What is mounted somewhere is in use, whatever the records say. */
+export function createSnapshotsKeeper({ rows, discard, changes, mountTable, roots }: KeeperParts): Keeper {
+  let byNumber = new Map<number, ThingName>()
+  let gone: { scope: Scope; snapshot: Snapshot }[] = []
+  const find = ({ namespace, kind, id }: ThingName): Found | undefined => {
+    const scope = { namespace: namespace as Namespace, snapshotter: kind.slice(KIND.length) }
+    const snapshot = rows.find(scope)(parseKey(id, 'key'))
+    return snapshot && { scope, snapshot }
+  }
+  return {
+    *nodes() {
+      byNumber = new Map()
+      for (const found of rows.list([])) {
+        const node = nodeFor(found)
+        byNumber.set(found.snapshot.id, node.thing)
+        yield node
+      }
+    },
+
+    node(thing) {
+      const found = find(thing)
+      return found && nodeFor(found)
+    },
+
+    inUse: () => mountedNumbers(mountTable(), roots).flatMap((id) => byNumber.get(id) ?? []),
+
+    sweep: (things) =>
+      changes.write((emit) => {
+        const swept = things.flatMap((thing) => {
+          const found = find(thing)
+          if (!found || rows.hasChildren(found.snapshot)) return []
+          const { scope, snapshot } = found
+          rows.remove(scope, snapshot)
+          const { key } = snapshot
+          emit(scope.namespace, '/snapshot/remove', SnapshotRemoveSchema, { key, snapshotter: scope.snapshotter })
+          return [found]
+        })
+        gone.push(...swept)
+        return swept.length
+      }),
+
+    async clean() {
+      const all = gone
+      gone = []
+      await changes.write(() => undefined) // behind all that took them their names
+      for (const { scope, snapshot } of all) await discard(scope, snapshot)
+    },
+  }
+}
+
+interface Found {
+  readonly scope: Scope
+  readonly snapshot: Snapshot
+}
+
+function nodeFor({ scope, snapshot }: Found): Node {
+  const { key, parent, labels } = snapshot
+  const kind = KIND + scope.snapshotter
+  return nodeOf(
+    { namespace: scope.namespace, kind, id: key },
+    {
+      labels,
+      refs: parent === undefined ? [] : [{ kind, id: parent }],
+      size: snapshot.kind === 'committed' ? snapshot.usage.size : 0n,
+    },
+  )
+}
+
+function mountTable(): string {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+}
+
+/**
+ * Numbers of folders `<root>/<number>` that mounts lead to: as the source of a bind mount, or among the folders of an
+ * overlay, which may be named through a descriptor. A file system need not be mounted where its own root is, so for a
+ * bind mount one of the two paths has to end in the other. Too many does no harm.
+ *
+ * @param roots folders of the drivers, absolute
+ */
+export function mountedNumbers(table: string, roots: readonly string[]): number[] {
+  const numbers = new Set<number>()
+  const isOurs = (folder: string): boolean =>
+    /^\/proc\/self\/fd\/\d+$/.test(folder) || roots.some((root) => isEndOf(folder, root) || isEndOf(root, folder))
+  for (const line of table.split('\n')) {
+    const [mount = '', fileSystem = ''] = line.split(' - ')
+    const source = mount.split(' ')[3] ?? ''
+    const layers = fileSystem.startsWith('overlay ') ? fileSystem.split(/[ ,:=]/) : []
+    for (const path of [source, ...layers])
+      for (const { index, 1: number } of path.matchAll(/\/(\d+)(?=\/|$)/g))
+        if (isOurs(path.slice(0, index))) numbers.add(Number(number))
+  }
+  return [...numbers]
+}
+
+function isEndOf(end: string, path: string): boolean {
+  return end !== '' && path.endsWith(end)
+}
