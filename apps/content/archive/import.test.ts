@@ -157,6 +157,40 @@ test.each<[string, Record<string, string>, MessageInitShape<typeof ImageStoreSch
   expect(names()).toEqual(expected.map((text) => text.replace('DIGEST', image.digest)))
 })
 
+test('each image of an archive that can run is wanted, not the one that fits best', async () => {
+  const layout = createLayout()
+  const older = layout.image(['older'], { os: 'linux', architecture: 'arm', variant: 'v6' })
+  const exact = layout.image(['exact'], { os: 'linux', architecture: 'arm', variant: 'v7' })
+  const other = layout.image(['other'], { os: 'linux', architecture: 's390x' })
+  const images = [
+    { ...older, ...tagged('older') },
+    { ...exact, ...tagged('exact') },
+    { ...other, ...tagged('other') },
+  ]
+  const store = { extraReferences: [ANY], platforms: [{ os: 'linux', architecture: 'arm', variant: 'v7' }] }
+  const without = (text: string) => layout.entries(images).filter(([, body]) => String(body) !== text)
+
+  await load(await tarOf(without('other')), store) // records are made of all, as containerd does
+  expect(names()).toEqual(['import:older', 'import:exact', 'import:other'])
+})
+
+test('of each image that can run all parts have to be here', async () => {
+  const layout = createLayout()
+  const older = layout.image(['older'], { os: 'linux', architecture: 'arm', variant: 'v6' })
+  const exact = layout.image(['exact'], { os: 'linux', architecture: 'arm', variant: 'v7' })
+  const platforms = [{ os: 'linux', architecture: 'arm', variant: 'v7' }]
+  const archive = await tarOf(layout.entries([older, exact]).filter(([, body]) => String(body) !== 'older'))
+
+  await expect(load(archive, { name: 'all', platforms })).rejects.toMatchObject({ code: 'not-found' })
+  expect(names()).toEqual([])
+})
+
+test('an archive without any image is an error', async () => {
+  await expect(load(await tarOf(createLayout().entries([])))).rejects.toMatchObject({
+    ...{ code: 'not-found', message: 'Cannot import the archive: it has no image' },
+  })
+})
+
 test('of an index come the platforms that are wanted, and only their parts have to be here', async () => {
   const layout = createLayout()
   const mine = layout.image(['mine'])

@@ -5,7 +5,7 @@ import type { Digest } from '@gantry/model/digest'
 import { Fault, isFault } from '@gantry/model/fault'
 import { MAX_MANIFEST_BYTES, type Manifest, parseIndex, parseManifest } from '@gantry/model/manifest'
 import type { Namespace } from '@gantry/model/namespace'
-import type { Platform } from '@gantry/model/platform'
+import { formatPlatform, matcher, type Platform } from '@gantry/model/platform'
 import type { Blobs } from '../blobs/blobs.ts'
 import { choose } from '../pull/choose.ts'
 import { childLabels } from '../pull/labels.ts'
@@ -40,8 +40,8 @@ export async function tieStored(index: Descriptor, wanted: StoredImages): Promis
     if (depth > 0 && seen.has(descriptor.digest)) return []
     seen.add(descriptor.digest)
     const { manifests } = await readStored(descriptor, wanted, parseIndex)
-    const limit = depth === 0 ? 0 : wish.manifestLimit // the top of an archive lists images, not platforms of one
-    const chosen = manifests.length === 0 ? [] : choose(manifests, { platforms, limit }, descriptor.digest)
+    const best = { platforms, limit: wish.manifestLimit }
+    const chosen = depth === 0 ? everyFitting(manifests, platforms) : choose(manifests, best, descriptor.digest)
     const found: Manifest[] = []
     for (const child of chosen) found.push(...(await visit(child, depth + 1)))
     const others = wish.allMetadata ? manifests.filter((child) => !chosen.includes(child) && isHere(child)) : []
@@ -76,6 +76,17 @@ export async function tieStored(index: Descriptor, wanted: StoredImages): Promis
   }
 
   return await visit(index, 0)
+}
+
+/** The top of an archive lists images, not platforms of one: each that can run is wanted, not the best of them. */
+function everyFitting(manifests: readonly Descriptor[], platforms: readonly Platform[]): readonly Descriptor[] {
+  const matchers = platforms.map(matcher)
+  const fitting = manifests.filter(
+    ({ platform }) => !platform || matchers.length === 0 || matchers.some(({ match }) => match(platform)),
+  )
+  if (fitting.length > 0) return fitting
+  const wish = platforms.length === 0 ? '' : ` for ${platforms.map(formatPlatform).join(', ')}`
+  throw new Fault('not-found', `Cannot import the archive: it has no image${wish}`)
 }
 
 /**
