@@ -1,7 +1,10 @@
-import { closeSync, constants, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Fault } from '@gantry/model/fault'
+import { openLoop } from './loop.ts'
+import { openMountTree } from './mount-tree.ts'
 import { declare, isSystemError } from './system.ts'
+import { openUserNamespace, parseIdRanges } from './user-namespace.ts'
 
 /** What to mount where, in the form containerd's API gives it: `options` are flags (`ro`, `rbind`) and data (`a=b`). */
 export interface Mount {
@@ -16,7 +19,20 @@ const MS_RDONLY = 1
 const MS_REMOUNT = 0x20
 const MS_BIND = 0x1000
 const MS_REC = 0x4000
+const MS_RELATIME = 0x200000
 const MS_PROPAGATION = 0x1e0000 // unbindable, private, slave, shared
+
+/** Flags of mount(2) as attributes of a mount. */
+const ATTRIBUTES = [
+  [MS_RDONLY, 0x1],
+  [0x2, 0x2], // nosuid
+  [0x4, 0x4], // nodev
+  [0x8, 0x8], // noexec
+  [0x400, 0x10], // noatime
+  [0x800, 0x80], // nodiratime
+  [0x1000000, 0x20], // strictatime
+] as const
+const MOUNT_ATTR__ATIME = 0x70 // a field of its own: to set one of its values, all are cleared; 0 is relatime
 
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
@@ -48,7 +64,7 @@ const FLAGS = new Map<string, { readonly on: number; readonly off: number }>(
     { on: 0x80000 | MS_REC, names: ['rslave'], opposite: [] },
     { on: 0x100000, names: ['shared'], opposite: [] },
     { on: 0x100000 | MS_REC, names: ['rshared'], opposite: [] },
-    { on: 0x200000, names: ['relatime'], opposite: ['norelatime'] },
+    { on: MS_RELATIME, names: ['relatime'], opposite: ['norelatime'] },
     { on: 0x1000000, names: ['strictatime'], opposite: ['nostrictatime'] },
     { on: 0x2000000, names: ['lazytime'], opposite: ['nolazytime'] },
     { on: 0, names: ['defaults'], opposite: [] },
@@ -64,26 +80,105 @@ const sysMount = declare(
 const sysUmount = declare('int umount2(const char *target, int flags)')
 
 /**
- * Mounts `what`. A read-only bind takes a second, remounting call, and propagation a third: the kernel ignores them in the
- * first. When a later call fails, the mount is taken away again.
- * @throws {SystemError} `ENOENT`, `EPERM`, `EINVAL`, ... from mount(2)
+ * Mounts `what`. Options that the kernel does not know are done here, as containerd's own mounting does: `loop` makes a block
+ * device of the source, `uidmap=` with `gidmap=` (`<inside>:<outside>:<length>[,...]`) maps the ids of a bind mount, or of the
+ * lower layers of an overlay. When a later call fails, the mount is taken away again.
+ *
+ * @param what.target may be a descriptor of a folder under `/proc/self/fd`
+ * @throws {SystemError} `ENOENT`, `EPERM`, `EINVAL`, ... from mount(2) and its kin
  * @throws {Fault} `invalid-argument` when the options do not fit in the page that the kernel reads
  */
 export function mount(what: Mount): void {
-  const { flags, data } = parseOptions(what.type === 'bind' ? ['bind', ...what.options] : what.options)
+  const { plain, loop, mapping } = takeOwn(what.type === 'bind' ? ['bind', ...what.options] : what.options)
+  const { flags, data } = parseOptions(plain)
+  using users = mapping && openUserNamespace(parseIdRanges(mapping.uids), parseIdRanges(mapping.gids))
+  using device = loop ? openLoop(what.source, { readOnly: (flags & MS_RDONLY) !== 0 }) : undefined
+  const source = device?.path ?? what.source
+  if (isBind(flags)) bind({ ...what, source }, flags, users?.fd)
+  else if (!users) mountNew({ ...what, source }, flags, data)
+  else if (what.type === 'overlay') mountOnMapped({ ...what, options: plain }, users.fd)
+  else throw new Fault('invalid-argument', `Cannot map the ids of a file system of type "${what.type}"`)
+}
+
+function isBind(flags: number): boolean {
+  return (flags & MS_BIND) !== 0 && (flags & MS_REMOUNT) === 0
+}
+
+/** Flags and ids are settled before anybody sees the mount. Propagation is not the parent's only when set after. */
+function bind({ source, target }: Mount, flags: number, userNamespace: number | undefined): void {
+  const recursive = (flags & MS_REC) !== 0
+  using tree = openMountTree(source, recursive)
+  if (userNamespace !== undefined) tree.change({ userNamespace, recursive })
+  const { set, clear } = attributesOf(flags)
+  if (set !== 0 || clear !== 0) tree.change({ set, clear, recursive: false })
+  tree.attach(target)
+  const propagation = flags & MS_PROPAGATION
+  if (propagation !== 0) tree.change({ propagation, recursive })
+}
+
+function attributesOf(flags: number): { readonly set: number; readonly clear: number } {
+  let set = 0
+  for (const [flag, attribute] of ATTRIBUTES) if ((flags & flag) !== 0) set |= attribute
+  const changesAtime = (set & MOUNT_ATTR__ATIME) !== 0 || (flags & MS_RELATIME) !== 0
+  return { set, clear: changesAtime ? MOUNT_ATTR__ATIME : 0 }
+}
+
+/**
+ * An overlay whose lower layers are seen with mapped ids. The folder they share is mounted on the target with its ids mapped,
+ * the overlay over it, and then a copy of the overlay in the place of both: a crash leaves mounts only where the caller looks.
+ */
+function mountOnMapped(what: Mount, userNamespace: number): void {
+  const { flags, data } = parseOptions(what.options)
+  const lower = data.find((option) => option.startsWith('lowerdir='))?.slice('lowerdir='.length)
+  if (lower === undefined) throw new Fault('invalid-argument', 'Cannot map the ids of an overlay: it has no lowerdir')
+  const target = realpathSync(what.target) // a descriptor would not lead to what is mounted on it
+  const shared = commonFolder(lower.split(':'))
+  using below = openMountTree(shared, false)
+  below.change({ userNamespace, recursive: false })
+  below.attach(target)
+  let mounted = 1
+  try {
+    const short = data.map((option) => shorten(option, shared, `/proc/self/fd/${below.fd}`))
+    mountNew({ ...what, target }, flags, short)
+    mounted = 2
+    using tree = openMountTree(target, false)
+    for (; mounted > 0; mounted--) unmount(target, { detach: true })
+    tree.attach(target)
+  } catch (error) {
+    for (; mounted > 0; mounted--) unmount(target, { detach: true })
+    throw error
+  }
+}
+
+/** Propagation takes a call of its own: the kernel ignores it in the first. */
+function mountNew(what: Mount, flags: number, data: readonly string[]): void {
   using text = fitted(data)
   const plain = flags & ~MS_PROPAGATION
   const changesOnly = (flags & MS_PROPAGATION) !== 0 && (plain & ~MS_REC) === 0 && what.type === ''
   if (!changesOnly) sysMount(what.target, what.source, what.target, what.type, plain, text.value)
+  if ((flags & MS_PROPAGATION) === 0) return
   try {
-    if ((plain & MS_BIND) !== 0 && (plain & ~(MS_BIND | MS_REC)) !== 0)
-      sysMount(what.target, '', what.target, '', plain | MS_REMOUNT, null)
-    if ((flags & MS_PROPAGATION) !== 0)
-      sysMount(what.target, '', what.target, '', flags & (MS_PROPAGATION | MS_REC), null)
+    sysMount(what.target, '', what.target, '', flags & (MS_PROPAGATION | MS_REC), null)
   } catch (error) {
     if (!changesOnly) unmount(what.target, { detach: true })
     throw error
   }
+}
+
+interface OwnOptions {
+  readonly plain: readonly string[]
+  readonly loop: boolean
+  readonly mapping: { readonly uids: string; readonly gids: string } | undefined
+}
+
+/** Takes out what is not the kernel's. Ids are mapped only when both kinds are. */
+function takeOwn(options: readonly string[]): OwnOptions {
+  const textOf = (name: string): string | undefined =>
+    options.find((option) => option.startsWith(name))?.slice(name.length)
+  const [uids, gids] = [textOf('uidmap='), textOf('gidmap=')]
+  const plain = options.filter((option) => option !== 'loop' && !/^[ug]idmap=/.test(option))
+  const mapping = uids !== undefined && gids !== undefined ? { uids, gids } : undefined
+  return { plain, loop: options.includes('loop'), mapping }
 }
 
 /**
