@@ -3,7 +3,9 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { run } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
+import { GANTRY, gantryEnv } from './harness/gantry.ts'
 import { makeImage } from './harness/image.ts'
 import { signal } from './harness/kill.ts'
 import { onEveryTarget, onGantry, type Target } from './harness/target.ts'
@@ -105,6 +107,31 @@ onGantry((target) => {
 
     await target().ctr(['-n', other, 'images', 'rm', '--sync', image])
     expect(onDisk()).toBe(0)
+  })
+
+  test('the operator sees what takes room, what keeps it and what would go', async () => {
+    const image = await target().pull()
+    const gantry = (...args: string[]) =>
+      run([GANTRY, ...args], { env: gantryEnv(target().address, target().namespace) })
+    const layer = fixture.layers[0]?.digest ?? ''
+
+    const why = rows((await gantry('why', layer.slice('sha256:'.length, 20))).stdout)
+    expect(why.map(([kind, id, ...how]) => [kind, id, how.join(' ')])).toEqual([
+      ['image', `${image}:`, 'image'],
+      ['blob', `${fixture.manifest.digest}:`, 'target of the image'],
+      ['blob', `${layer}:`, 'label'],
+    ])
+    const used = JSON.parse((await gantry('df', '--json')).stdout)
+    expect(used).toContainEqual(expect.objectContaining({ kind: 'images', id: image, kept: true }))
+    expect((await gantry('gc', '--dry-run')).stdout).toBe('0 things of 0B would go\n')
+
+    await target().ctr(['images', 'rm', image])
+    expect((await gantry('gc')).code).toBe(0)
+    expect(await isBare(target())).toBe(true)
+    expect(await gantry('why', image)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('there is nothing of that name'),
+    })
   })
 
   test(

@@ -32,6 +32,9 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   rm: { summary: 'remove containers', load: () => import('./commands/rm.ts') },
   events: { summary: 'print what happens and what happened', load: () => import('./commands/events.ts') },
   namespaces: { summary: 'list, create and remove namespaces', load: () => import('./commands/namespaces.ts') },
+  gc: { summary: 'remove what nothing refers to', load: () => import('./commands/gc.ts') },
+  why: { summary: 'show what keeps a blob, snapshot or image', load: () => import('./commands/why.ts') },
+  df: { summary: 'show what takes room on disk', load: () => import('./commands/df.ts') },
   version: { summary: 'show versions of client and server', load: () => import('./commands/version.ts') },
 }
 

@@ -5,12 +5,13 @@ import { type Collected, collect, type Parties, survey } from './collect.ts'
 import type { Marking } from './mark.ts'
 
 const MIN_AVERAGE_MS = 5
+const REST = 4 // times as long as a collection took is none: with many records most of it is not a pause, but work
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000, 30_000] // after a collection that failed, before the next try
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** When to collect; the names, meanings and defaults are containerd's (behaviour facts, 12). */
 export interface Thresholds {
-  /** The part of all time that collections may take. */
+  /** The part of all time that writers may have to wait for collections. */
   readonly pause: number
   /** So many deletions bring on a collection after `delayMs`; 0 leaves them to the next turn. */
   readonly deletions: number
@@ -58,7 +59,7 @@ export function startCollector({ parties, thresholds, log, now }: CollectorParts
       const collected = await collect(parties, now(), stop.signal)
       const { removed, left, tookMs, pausedMs } = collected
       failures = 0
-      pending.done(tookMs, left, (collected.marking.nextExpiry() ?? Number.POSITIVE_INFINITY) - now())
+      pending.done({ tookMs, pausedMs, left }, (collected.marking.nextExpiry() ?? Number.POSITIVE_INFINITY) - now())
       if (removed > 0) log.info({ removed, left, tookMs, pausedMs }, 'Collected')
       return collected
     } catch (error) {
@@ -154,10 +155,10 @@ function createPending({ pause, startupMs, ...at }: Thresholds) {
       counts = { deletions: 0, mutations: 0 }
       early = expiryAt = Number.POSITIVE_INFINITY
     },
-    done(tookMs: number, left: number, expiryMs: number) {
-      total = { ms: total.ms + tookMs, runs: total.runs + 1 }
+    done({ tookMs, pausedMs, left }: Pick<Collected, 'tookMs' | 'pausedMs' | 'left'>, expiryMs: number) {
+      total = { ms: total.ms + pausedMs, runs: total.runs + 1 }
       const average = Math.max(total.ms / total.runs, MIN_AVERAGE_MS)
-      notBefore = performance.now() + average / pause - average
+      notBefore = performance.now() + Math.max(average / pause - average, tookMs * REST)
       expiryAt = performance.now() + expiryMs
       if (left > 0) counts = { ...counts, deletions: counts.deletions + 1 }
       change()
