@@ -24,6 +24,8 @@ export const Config = z.strictObject({
   content: z.string().startsWith('/').optional(),
   /** Put on every overlay mount, such as `["volatile"]`. */
   mount_options: z.array(z.string().min(1)).default([]),
+  /** May clients make copies with other owners, file by file, where the kernel cannot map ids? */
+  slow_chown: z.boolean().default(false),
   /** Snapshotters of other processes, by the name that clients use: `[snapshots.proxy.stargz]`. */
   proxy: z.record(Name, Remote).default({}),
   /** Names under which another daemon has a snapshotter of ours as its proxy plugin, and which one that is. */

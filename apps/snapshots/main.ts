@@ -59,7 +59,13 @@ const report = (err: unknown, path: string): void =>
 await using proxies = new AsyncDisposableStack()
 const remotes = { table: store.table('remotes', jsonCodec<RemoteRow>()), write: store.write }
 const drivers = [
-  createOverlayfs({ root: join(folder, 'overlayfs'), pool, report, mountOptions: config.mount_options }),
+  createOverlayfs({
+    root: join(folder, 'overlayfs'),
+    pool,
+    report,
+    mountOptions: config.mount_options,
+    slowChown: config.slow_chown,
+  }),
   createNative({ root: join(folder, 'native'), pool, report }),
   ...Object.entries(config.proxy).map(([name, { address, snapshotter: remoteName = name, capabilities }]) => {
     const channel = proxies.use(connect(address))

@@ -73,7 +73,7 @@ export async function startNode(at?: string): Promise<TestNode> {
   const followers = stack.use(createPool(2))
   const syncs = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
-  const driver = createOverlayfs({ root, pool, mountOptions: [], report() {} })
+  const driver = createOverlayfs({ root, pool, mountOptions: [], slowChown: false, report() {} })
   const native = createNative({ root: join(base, 'native'), pool, report() {} })
   const drivers = [driver, native]
   const leases = createLeaseHolder(others.channel)
