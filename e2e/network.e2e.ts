@@ -63,7 +63,7 @@ beforeAll(async () => {
   ])
   node = await start()
   const loaded = await gantry('load', '-i', archive)
-  expect(loaded).toMatchObject({ code: 0 })
+  expect(loaded).toMatchObject({ code: 0, stderr: '' })
 })
 afterEach(async () => {
   const { stdout } = await gantry('ps', '-aq')

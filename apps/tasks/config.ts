@@ -26,4 +26,6 @@ export const Config = z.strictObject({
   bridge_subnet: z.cidrv4().default('10.63.0.0/16'),
   /** Socket of the process that keeps container records, when it is not the one in the state folder. */
   metadata: Path.optional(),
+  /** The same for the one that keeps snapshots: needed to start containers again. */
+  snapshots: Path.optional(),
 })

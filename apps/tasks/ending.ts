@@ -1,21 +1,22 @@
 import type { Process as Service } from '@gantry/service/process'
 import { events } from './events.ts'
-import type { Networks } from './network/networks.ts'
 import { type Process, putProcess, putTask, type Task, type Write } from './registry.ts'
 import type { Rows } from './rows.ts'
 import type { Runtime } from './runtime/runtime.ts'
-import { type Exit, isAliveLife, stop } from './task.ts'
+import { type Exit, isAliveLife, type Life, pidOf, stop } from './task.ts'
 
 const EXEC_GRACE_MS = 5000 // how long the end of init waits for the ends of its execs
 const RETRY_MS = 1000
 const SIGKILL = 9
-const LOST: number = 128 + SIGKILL
+const SIGNALLED = 128 // exit codes from here on are those of signals
+const LOST: number = SIGNALLED + SIGKILL
 
 export interface EndingParts {
   readonly rows: Rows
   readonly write: Write
   readonly runtime: Runtime
-  readonly networks: Pick<Networks, 'detach'>
+  /** A container has ended: whoever made something for it, or wants it to go on, hears of it. */
+  readonly onEnd: (namespace: string, id: string) => void
   readonly boot: string
   readonly now: () => number
   readonly log: Service['log']
@@ -59,19 +60,25 @@ async function end(parts: EndingParts, process: Process, exit: Exit): Promise<vo
   await process.exclusive(() => record(parts, process, exit))
 }
 
-async function record({ rows, write, runtime, networks }: EndingParts, process: Process, exit: Exit): Promise<void> {
+async function record({ rows, write, runtime, onEnd }: EndingParts, process: Process, exit: Exit): Promise<void> {
   const { life } = process
   if (!isAliveLife(life)) return // told already
   const stopped = stop(life, exit)
   await write((emit) => {
     putProcess(rows, process, stopped)
+    if (wasStarted(life, exit)) events.started(process, emit, pidOf(life))
     events.exited(process, emit, exit)
   })
   process.life = stopped
   process.watch = undefined
   process.ended.resolve()
   runtime.endInput(life.live)
-  if (process.execId === '') void networks.detach(process.task.namespace, process.task.id) // nobody has to delete it for that
+  if (process.execId === '') onEnd(process.task.namespace, process.task.id)
+}
+
+/** A start that we were killed in the middle of may be over before we are back: before it, only a signal ends a process. */
+function wasStarted(life: Life, exit: Exit): boolean {
+  return life.status === 'created' && exit.status < SIGNALLED
 }
 
 /**

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { Controller } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Events } from '@gantry/api/containerd/services/ttrpc/events/v1/events_pb'
 import { clientOf, connect } from '@gantry/rpc/client'
@@ -21,6 +23,7 @@ import { createNetworks } from './network/networks.ts'
 import { tasksPlugins } from './plugins.ts'
 import { keepReconciled } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
+import { createMonitor, type Monitor } from './restart/monitor.ts'
 import { openRows } from './rows.ts'
 import { createHost, findConmon } from './runtime/choose.ts'
 import { createExits } from './runtime/exits.ts'
@@ -45,6 +48,7 @@ await using bus = connectBus(config.nats, log)
 await using store = openStore(`${config.root}/tasks/records`)
 await using changes = openChanges({ store, bus, log })
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
+await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'))
 
 using exits = createExits(Date.now)
 const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`
@@ -65,7 +69,12 @@ const networks = createNetworks({
     leases: `${config.state}/leases`,
   },
 })
-const shared = { rows: openRows(store), write: changes.write, runtime, networks, boot, now: Date.now, log }
+let monitor: Monitor | undefined
+function onEnd(namespace: string, id: string): void {
+  void networks.detach(namespace, id)
+  monitor?.ended(namespace, id)
+}
+const shared = { rows: openRows(store), write: changes.write, runtime, networks, onEnd, boot, now: Date.now, log }
 const parts = {
   ...shared,
   ...{ registry: createRegistry(), endings: createEndings(shared) },
@@ -81,11 +90,18 @@ await adopt(parts)
 using _reconciled = await keepReconciled({ ...parts, state: config.state, host })
 
 const runtimes = { configured: config.runtime, host, state: config.state }
-const service = tasksService({ tasks: createTasks(parts), containers: clientOf(Containers, metadata), runtimes })
+const tasks = createTasks(parts)
+const containers = clientOf(Containers, metadata)
+const service = tasksService({ tasks, containers, runtimes })
 await using _server = await listen({
   address: socketOf(config, 'tasks'),
   bindings: [bind(Tasks, service), bind(Controller, sandboxService()), introspection(tasksPlugins())],
   log,
 })
+using restarts = createMonitor({
+  ...{ tasks, containers, runtimes, now: Date.now, log },
+  ...{ namespaces: clientOf(Namespaces, metadata), snapshots: clientOf(Snapshots, snapshots) },
+})
+monitor = restarts
 log.info('Tasks is ready')
 await stopped(stop)

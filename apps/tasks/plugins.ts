@@ -1,4 +1,5 @@
 import { hostPlatform } from '@gantry/model/platform'
+import { RESTART_POLICIES } from '@gantry/model/restart'
 import type { Plugin } from '@gantry/service/plugins'
 import { LOG_URI_SCHEMES } from './runtime/stdio.ts'
 
@@ -12,6 +13,7 @@ export function tasksPlugins(): Plugin[] {
       platforms: [{ os, architecture, variant }],
       exports: { 'log-uri-schemes': LOG_URI_SCHEMES.join(',') },
     },
+    { type: 'io.containerd.monitor.container.v1', id: 'restart', capabilities: [...RESTART_POLICIES] },
     { type: 'io.containerd.service.v1', id: 'tasks-service' },
     { type: 'io.containerd.grpc.v1', id: 'tasks' },
   ]

@@ -8,12 +8,12 @@ import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
-import { NETWORK_LABEL, parseNetworkLabel } from '@gantry/model/network'
 import type { Client } from '@gantry/rpc/client'
 import { type Implementation, unimplemented } from '@gantry/rpc/service'
 import { readMetrics } from './metrics.ts'
+import { fromRecord } from './record.ts'
 import type { Process } from './registry.ts'
-import { type ResolveParts, resolveRuntime } from './runtime/resolve.ts'
+import type { ResolveParts } from './runtime/resolve.ts'
 import { type Life, pidOf } from './task.ts'
 import type { Tasks } from './tasks.ts'
 
@@ -132,18 +132,9 @@ const createTask = async (
   if (request.taskApiAddress !== '') throw new Fault('unimplemented', 'Joining a running shim is not supported yet')
   const { container } = await containers.get({ id: containerId }, { namespace, signal })
   if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
-  const runtime = resolveRuntime(runtimes, {
-    ...{ namespace, name: container.runtime?.name ?? '', path: request.runtimePath },
-    ...{ options: request.options, containerOptions: container.runtime?.options },
-  })
-  const network = container.labels[NETWORK_LABEL]
-  const pid = await tasks.create(namespace, containerId, {
-    spec: container.spec?.value ?? new Uint8Array(),
-    rootfs: rootfs.map(({ type, source, target, options }) => ({ type, source, target, options })),
-    stdio: { stdin, stdout, stderr, terminal },
-    runtime,
-    ...(network !== undefined && { network: parseNetworkLabel(network) }),
-  })
+  const wish = { namespace, rootfs, stdio: { stdin, stdout, stderr, terminal } }
+  const runtime = { path: request.runtimePath, options: request.options }
+  const pid = await tasks.create(namespace, containerId, fromRecord(runtimes, container, { ...wish, runtime }))
   return { containerId, pid }
 }
 

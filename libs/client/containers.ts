@@ -2,6 +2,7 @@ import type { Container as WireContainer } from '@gantry/api/containerd/services
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { clearReserved } from '@gantry/model/labels'
 import { formatNetwork, NETWORK_LABEL, type NetworkRequest } from '@gantry/model/network'
+import { EXPLICITLY_STOPPED, parseRestartPolicy, RESTART_POLICY, RESTART_STATUS } from '@gantry/model/restart'
 import { packJson } from './any.ts'
 import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
@@ -42,6 +43,8 @@ export interface CreateContainer {
   readonly spec: SpecOptions
   /** A network that the node makes for it while it runs; `spec.network` is left out then. Gantry only, not containerd. */
   readonly network?: NetworkRequest
+  /** `always`, `unless-stopped`, `on-failure[:times]`: counts once `want` is told that it is to run: between the create and the start of its task. */
+  readonly restart?: string
 }
 
 export interface Containers {
@@ -54,6 +57,11 @@ export interface Containers {
   list(filters: readonly string[], signal: AbortSignal): Promise<Container[]>
   /** @throws {Fault} `not-found` */
   get(id: string, signal: AbortSignal): Promise<Container>
+  /**
+   * What a container with a restart policy is to be from now on: the node keeps it running, or leaves it when it ends. Does
+   * not start or stop it by itself.
+   */
+  want(id: string, what: 'running' | 'stopped', signal: AbortSignal): Promise<void>
   /** Deletes the record and its snapshot (kept with `keepSnapshot`). @throws {Fault} `failed-precondition` while it has a task */
   delete(id: string, options: { readonly keepSnapshot?: boolean }, signal: AbortSignal): Promise<void>
 }
@@ -68,6 +76,11 @@ export function createContainers(wire: Wire, images: Images): Containers {
     async list(filters, signal) {
       const reply = await containers.list({ filters: [...filters] }, wire.call(signal))
       return reply.containers.map(toContainer)
+    },
+    async want(id, what, signal) {
+      const labels = { [RESTART_STATUS]: what, [EXPLICITLY_STOPPED]: String(what === 'stopped') }
+      const paths = Object.keys(labels).map((name) => `labels.${name}`)
+      await containers.update({ container: { id, labels }, updateMask: { paths } }, wire.call(signal))
     },
     async delete(id, { keepSnapshot = false }, signal) {
       const task = await ignoring('not-found', tasks.get({ containerId: id }, wire.call(signal)))
@@ -119,6 +132,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
         ...labelsOf(image),
         ...options.labels,
         ...(options.network && { [NETWORK_LABEL]: formatNetwork(options.network) }),
+        ...(options.restart !== undefined && { [RESTART_POLICY]: checkedPolicy(options.restart) }),
       },
       runtime: { name: options.runtime ?? wire.runtime },
       spec: packJson('Spec', spec),
@@ -160,6 +174,11 @@ async function prepare(
 function labelsOf({ config: { config } }: ResolvedImage): Record<string, string> {
   const stop = config.stopSignal === '' ? {} : { [STOP_SIGNAL_LABEL]: config.stopSignal }
   return { ...clearReserved(config.labels), ...stop }
+}
+
+function checkedPolicy(text: string): string {
+  parseRestartPolicy(text)
+  return text
 }
 
 function toContainer(container: WireContainer | undefined): Container {

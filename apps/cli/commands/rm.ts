@@ -5,6 +5,7 @@ import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
 import { endTask, taskOf } from '../run/end-task.ts'
+import { letEnd } from '../run/let-end.ts'
 import { openSession, type Session } from '../session.ts'
 
 /** `gantry rm`: removes containers that have ended; with -f ends them first. */
@@ -21,12 +22,14 @@ export function createCommand(context: Context): Command {
 
 async function remove(session: Session, name: string, force: boolean): Promise<void> {
   const { client, signal } = session
-  const { id } = await findContainer(client, name, signal)
-  const task = await taskOf(client, id, signal)
+  const container = await findContainer(client, name, signal)
+  const { id } = container
+  const status = await (await taskOf(client, id, signal))?.status(signal)
+  if (status && status.status !== 'stopped' && !force)
+    throw new Fault('failed-precondition', `Cannot remove "${name}": it is ${status.status}; stop it first, or use -f`)
+  await letEnd(client, container, signal)
+  const task = await taskOf(client, id, signal) // the node may have started it again
   if (task) {
-    const { status } = await task.status(signal)
-    if (status !== 'stopped' && !force)
-      throw new Fault('failed-precondition', `Cannot remove "${name}": it is ${status}; stop it first, or use -f`)
     await endTask(task, { number: constants.signals.SIGKILL, graceMs: 0 }, signal)
     await ignoring('not-found', task.delete(signal))
   }

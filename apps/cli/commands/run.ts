@@ -33,6 +33,8 @@ export function createCommand(context: Context): Command {
       try {
         if (options.detach && options.rm)
           throw new Fault('invalid-argument', 'Cannot use --rm with --detach: nobody stays to remove it')
+        if (options.restart !== undefined && !options.detach)
+          throw new Fault('invalid-argument', 'Cannot use --restart without --detach: its end would be ours')
         await using session = openSession(command, context)
         process.exitCode = await run(session, { image: normalizeReference(image).text, args, options })
       } catch (error) {
@@ -55,18 +57,23 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   const spec = specOf(options, { id, args }, session.env)
   const network = networkOf(options)
   const labels = Object.fromEntries(options.label.map(parseLabel))
-  const { platform } = options
+  const { platform, restart } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
 
   // from here on each step is done or undone as a whole: an interruption counts between two of them
-  const wanted = { id, image, spec, labels, ...(platform !== undefined && { platform }), ...(network && { network }) }
+  const wanted = {
+    ...{ id, image, spec, labels },
+    ...(platform !== undefined && { platform }),
+    ...(network && { network }),
+    ...(restart !== undefined && { restart }),
+  }
   const container = await create(client, wanted)
   let started = false
   try {
     signal.throwIfAborted()
     const task = await createTask(session, container, streams?.stdio ?? {})
     session.releaseSignals()
-    if (options.detach) return await startDetached(session, task)
+    if (options.detach) return await startDetached(session, task, restart !== undefined)
     const exit = await runInForeground(task, attachment, session, () => {
       started = true
       streams?.gate.open()
@@ -109,7 +116,9 @@ function createTask({ client }: Session, container: Container, stdio: StdioOptio
   return client.tasks.create(container, { stdio }, AbortSignal.timeout(CREATE_MS))
 }
 
-async function startDetached(session: Session, task: Task): Promise<number> {
+async function startDetached(session: Session, task: Task, keep: boolean): Promise<number> {
+  // before the start, so that not even a short life is missed; what was only created is left alone
+  if (keep) await session.client.containers.want(task.containerId, 'running', AbortSignal.timeout(CREATE_MS))
   const pid = await task.start(AbortSignal.timeout(CREATE_MS))
   if (session.json) printJson(session, { id: task.containerId, pid })
   else session.stdout.write(`${task.containerId}\n`)

@@ -3,6 +3,7 @@ import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
 import { endTask, taskOf } from '../run/end-task.ts'
+import { letEnd } from '../run/let-end.ts'
 import { openSession } from '../session.ts'
 import { parseSignal } from '../signal.ts'
 
@@ -22,7 +23,9 @@ export function createCommand(context: Context): Command {
       await using session = openSession(command, context)
       const { client, signal } = session
       await each(names, session, async (name) => {
-        const { id, labels } = await findContainer(client, name, signal)
+        const container = await findContainer(client, name, signal)
+        const { id, labels } = container
+        await letEnd(client, container, signal)
         const task = await taskOf(client, id, signal)
         const number = parseSignal(labels[STOP_SIGNAL_LABEL] ?? 'SIGTERM')
         if (task) await endTask(task, { number, graceMs: time * 1000 }, signal)

@@ -4,6 +4,7 @@ import type { SpecMount } from '@gantry/client/spec'
 import type { DeviceOption, IdRange, NamespacePath, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
 import { type NetworkRequest, type PublishedPort, parsePorts } from '@gantry/model/network'
+import { parseRestartPolicy } from '@gantry/model/restart'
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
@@ -26,6 +27,7 @@ const VOLUME_OPTIONS = 'ro rw bind rbind private rprivate shared rshared slave r
 export interface RunOptions {
   readonly rm?: boolean
   readonly detach?: boolean
+  readonly restart?: string
   readonly tty?: boolean
   readonly interactive?: boolean
   readonly env: readonly string[]
@@ -72,6 +74,7 @@ export function addRunOptions(command: Command): Command {
   command
     .option('--rm', 'remove the container when it ends')
     .option('-d, --detach', 'print its id and leave it running')
+    .option('--restart <policy>', 'no, always, unless-stopped, on-failure[:times]; with -d', parsing(parseRestart))
     .option('-t, --tty', 'give it a terminal')
     .option('-i, --interactive', 'pass our input on')
     .option('-e, --env <entry>', 'KEY=value, or KEY for the value it has here (repeatable)', collect, [])
@@ -237,6 +240,11 @@ export function parseVolume(text: string): SpecMount {
   return parseMount(
     `type=bind,src=${source},dst=${destination},options=${['rbind', ...(options?.split(',') ?? [])].join(':')}`,
   )
+}
+
+/** As it was written, but for `no`. */
+function parseRestart(text: string): string | undefined {
+  return parseRestartPolicy(text).name === 'no' ? undefined : text
 }
 
 function parseNumber(text: string): number {
