@@ -1,6 +1,6 @@
 import { fromBinary } from '@bufbuild/protobuf'
 import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
-import { Fault } from '@gantry/model/fault'
+import { Fault, isFault } from '@gantry/model/fault'
 import { type Packed, packJson, typeNameOf } from './any.ts'
 import { type Container, type Containers, findUser } from './containers.ts'
 import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
@@ -30,6 +30,12 @@ export interface ExecOptions {
 }
 
 export interface Tasks {
+  /**
+   * Registers a further process in the task of a container; nothing runs before its start.
+   *
+   * @throws {Fault} `failed-precondition` for a container without a task
+   */
+  exec(container: string | Container, options: ExecOptions, signal: AbortSignal): Promise<Process>
   /** Creates the task of a container; its terminal flag follows the container's spec. Nothing runs before `start`. */
   create(container: string | Container, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
   /** The task that a container has, without its stdio. @throws {Fault} `not-found` */
@@ -40,6 +46,7 @@ export interface Tasks {
 export function createTasks(wire: Wire, containers: Containers): Tasks {
   const { tasks } = wire.services
   return {
+    exec: (container, options, signal) => createExec(wire, containers, { container, ...options }, signal),
     create: (container, { stdio }, signal) => createTask(wire, containers, { container, stdio }, signal),
     async get(containerId, signal) {
       await tasks.get({ containerId }, wire.call(signal))
@@ -75,7 +82,7 @@ function taskOf(wire: Wire, containers: Containers, containerId: string, io: Std
   const { tasks } = wire.services
   return {
     ...createProcess(wire, { containerId, execId: '' }, io),
-    exec: (options, signal) => createExec(wire, containers, { containerId, ...options }, signal),
+    exec: (options, signal) => createExec(wire, containers, { container: containerId, ...options }, signal),
     async pause(signal) {
       await tasks.pause({ containerId }, wire.call(signal))
     },
@@ -92,11 +99,15 @@ function taskOf(wire: Wire, containers: Containers, containerId: string, io: Std
 async function createExec(
   wire: Wire,
   containers: Containers,
-  { containerId, execId, stdio, user, ...options }: ExecOptions & { containerId: string },
+  { container, execId, stdio, user, ...options }: ExecOptions & { container: string | Container },
   signal: AbortSignal,
 ): Promise<Process> {
   // system calls take a while to load: that may pass while the server answers
-  const [record, { openStdio }] = await Promise.all([containers.get(containerId, signal), import('./stdio.ts')])
+  const [record, { openStdio }] = await Promise.all([
+    typeof container === 'string' ? containers.get(container, signal) : container,
+    import('./stdio.ts'),
+  ])
+  const containerId = record.id
   if (!record.spec) throw new Fault('failed-precondition', `Cannot run in "${containerId}": its spec cannot be read`)
   const found = user === undefined ? {} : { user: await findUser(user, () => mountsOf(wire, record, signal)) }
   const spec = execProcess(record.spec.process, { ...options, ...found })
@@ -107,7 +118,8 @@ async function createExec(
     await wire.services.tasks.exec(request, wire.call(signal))
   } catch (error) {
     io[Symbol.dispose]()
-    throw error
+    if (!isFault(error, 'not-found')) throw error
+    throw new Fault('failed-precondition', `Cannot run in "${containerId}": it is not running`, { cause: error })
   }
   return createProcess(wire, { containerId, execId }, io)
 }

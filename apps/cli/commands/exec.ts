@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
-import { Fault, ignoring } from '@gantry/model/fault'
+import { ignoring } from '@gantry/model/fault'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { findContainer } from '../find-container.ts'
 import { Exit } from '../report.ts'
-import { taskOf } from '../run/end-task.ts'
 import { resolveEnv } from '../run/environment.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
@@ -45,9 +44,9 @@ async function exec(session: Session, name: string, what: { args: string[]; opti
   const { client, signal } = session
   const { tty = false, interactive = false, env, workdir, user } = what.options
   const { stdio, gate } = streamsOf({ tty, interactive }, session)
-  const { id } = await findContainer(client, name, signal)
-  const task = await taskOf(client, id, signal)
-  if (!task) throw new Fault('failed-precondition', `Cannot run in "${name}": it is not running`)
+  const loading = import('@gantry/client/stdio') // takes a while: that may pass while the server answers
+  loading.catch(() => undefined) // whoever needs it will tell
+  const container = await findContainer(client, name, signal)
   const wanted = {
     execId: randomBytes(32).toString('hex'),
     args: what.args,
@@ -57,7 +56,7 @@ async function exec(session: Session, name: string, what: { args: string[]; opti
     ...(workdir !== undefined && { cwd: workdir }),
     ...(user !== undefined && { user }),
   }
-  const target = await task.exec(wanted, signal)
+  const target = await client.tasks.exec(container, wanted, signal)
   let started = false
   try {
     session.releaseSignals()
