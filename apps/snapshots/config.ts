@@ -17,6 +17,17 @@ const Remote = z.strictObject({
   capabilities: z.array(z.string().min(1)).default([]),
 })
 
+/** A program that turns layers of some media types into one of another. */
+const StreamProcessor = z.strictObject({
+  accepts: z.array(z.string().min(1)).min(1),
+  returns: z.string().min(1),
+  /** Looked for in PATH when it names no folder. */
+  path: z.string().min(1),
+  args: z.array(z.string()).default([]),
+  /** `KEY=value`. */
+  env: z.array(z.string().regex(/^[^=\0]+=[^\0]*$/, 'must look like KEY=value')).default([]),
+})
+
 /** The `[snapshots]` table. */
 export const Config = z.strictObject({
   /** Sockets of the processes asked, when they are not in the state folder. */
@@ -37,6 +48,8 @@ export const Config = z.strictObject({
     .min(1)
     .max(64)
     .default(Math.min(Math.max(availableParallelism(), 2), 16)),
+  /** By the ids of their payloads, as containerd's: `[snapshots.stream_processors."io.containerd.ocicrypt.decoder.v1.tar"]`. */
+  stream_processors: z.record(z.string().min(1), StreamProcessor).default({}),
   /** The most that one layer may ask for. */
   max_layer_bytes: count(DEFAULT_LIMITS.plainBytes),
   max_layer_entries: count(DEFAULT_LIMITS.entries),

@@ -15,10 +15,10 @@ interface DiffServiceParts {
 /** containerd.services.diff.v1.Diff: parse the request, apply or pack, shape the reply. */
 export function diffService({ apply, diff: makeDiff }: DiffServiceParts): Implementation<typeof Diff> {
   return {
-    async apply({ diff, mounts, syncFs }, { namespace, signal }) {
+    async apply({ diff, mounts, payloads, syncFs }, { namespace, signal }) {
       if (!diff) throw new Fault('invalid-argument', 'Cannot apply a layer: none is named')
       const blob = { digest: parseDigest(diff.digest), mediaType: diff.mediaType }
-      const { digest, size } = await apply({ namespace, blob, mounts, sync: syncFs, measure: false }, signal)
+      const { digest, size } = await apply({ namespace, blob, mounts, sync: syncFs, measure: false, payloads }, signal)
       return { applied: { mediaType: MEDIA.ociLayer, digest, size } }
     },
 

@@ -1,9 +1,10 @@
 import { lchownSync, statSync } from 'node:fs'
-import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import { Blobs, type FollowResponse } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import { detectsCodec } from './diff/media-type.ts'
+import type { Processors } from './diff/processors.ts'
 import { mergeLayers } from './diff/target.ts'
 import { type Laying, layOutEarly } from './early.ts'
 import type { Applied } from './extract/job.ts'
@@ -54,18 +55,40 @@ interface LayersParts {
   readonly followers: Pool
   /** For syncs: they wait for the disk, and would keep a thread from work. */
   readonly syncs: Pool
+  readonly processors: Processors
   readonly limits: Limits
   /** Folder for temporary mount points. */
   readonly mountRoot: string
 }
 
-export function createLayers({ content, pool, followers, syncs, limits, mountRoot }: LayersParts): Layers {
+/** How a whole blob is laid out. */
+interface Placing {
+  readonly mediaType: string
+  readonly root: string
+  readonly overlay: boolean
+  readonly lowers: readonly string[]
+}
+
+export function createLayers({ content, pool, followers, syncs, processors, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
+
+  async function layOutProcessed(path: string, { mediaType, ...how }: Placing, signal: AbortSignal): Promise<Applied> {
+    await using layer = await processors.run({ path, mediaType }, {}, signal)
+    const flags = { detect: detectsCodec(layer.mediaType), limits, sync: false, measure: true }
+    return await pool.run({ kind: 'apply', blob: layer.path, ...how, ...flags }, signal)
+  }
+
   return {
     async layOut({ namespace, blob, diffId, root, isBase }, signal) {
+      const follow = blobs.follow({ digest: blob.digest }, { signal, namespace })
+      if (processors.accept(blob.mediaType))
+        return await layOutProcessed(
+          await whole(follow),
+          { mediaType: blob.mediaType, root, overlay: !isBase, lowers: [] },
+          signal,
+        )
       const detect = detectsCodec(blob.mediaType)
       const job: Laying = { root, detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
-      const follow = blobs.follow({ digest: blob.digest }, { signal, namespace })
       const { path, early } = await layOutEarly(job, follow, { pool: followers, signal })
       if (typeof early === 'object' && early.digest === diffId) return early
       if (early !== 'not tried') await pool.run({ kind: 'empty', root }, signal)
@@ -76,8 +99,11 @@ export function createLayers({ content, pool, followers, syncs, limits, mountRoo
       const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
       using below = mergeLayers(lowers, mountRoot)
       await pool.run({ kind: 'empty', root }, signal)
-      const flags = { overlay: true, lowers: [below.root], limits, sync: false, measure: true }
-      return await pool.run({ kind: 'apply', blob: path, root, detect: detectsCodec(blob.mediaType), ...flags }, signal)
+      return await layOutProcessed(
+        path,
+        { mediaType: blob.mediaType, root, overlay: true, lowers: [below.root] },
+        signal,
+      )
     },
 
     async settle(root, { loose, lowers }, signal) {
@@ -91,6 +117,12 @@ export function createLayers({ content, pool, followers, syncs, limits, mountRoo
 
     sync: shared((root) => syncs.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),
   }
+}
+
+/** Waits until a blob is whole, and answers where it lies. */
+async function whole(follow: AsyncIterable<FollowResponse>): Promise<string> {
+  for await (const { path, done } of follow) if (done) return path
+  throw new Error('content has stopped to tell how a blob grows')
 }
 
 /** One round at a time; a call gets a round that begins after it. */

@@ -18,6 +18,7 @@ import { openCollection } from './collect.ts'
 import { Config } from './config.ts'
 import { createApply } from './diff/apply.ts'
 import { createDiff } from './diff/diff.ts'
+import { createProcessors } from './diff/processors.ts'
 import { clearTargets } from './diff/target.ts'
 import { diffService } from './diff-service.ts'
 import { createNative } from './drivers/native.ts'
@@ -84,9 +85,15 @@ const limits = {
 const leases = createLeaseHolder(metadata)
 const rows = rowsOf(collection.store)
 const snapshots = await createSnapshots({ rows, changes: collection.changes, drivers, leases, clock: Date.now })
-const apply = createApply({ content, pool, limits, mountRoot, owns })
+const processors = createProcessors({
+  processors: Object.entries(config.stream_processors).map(([id, processor]) => ({ id, ...processor })),
+  folder: join(folder, 'processed'),
+  maxBytes: limits.plainBytes,
+  searchPath: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+})
+const apply = createApply({ content, pool, processors, limits, mountRoot, owns })
 const diff = createDiff({ content, pool, mountRoot })
-const layers = createLayers({ content, pool, followers, syncs, limits, mountRoot })
+const layers = createLayers({ content, pool, followers, syncs, processors, limits, mountRoot })
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })

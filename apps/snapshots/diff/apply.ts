@@ -1,3 +1,4 @@
+import type { Any } from '@bufbuild/protobuf/wkt'
 import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
@@ -7,6 +8,7 @@ import type { Applied } from '../extract/job.ts'
 import type { Limits } from '../extract/limits.ts'
 import type { Pool } from '../extract/pool.ts'
 import { detectsCodec } from './media-type.ts'
+import type { Processors } from './processors.ts'
 import { openTarget, type TargetParts } from './target.ts'
 
 /** A layer and where it goes. */
@@ -18,10 +20,14 @@ export interface Application {
   readonly sync: boolean
   /** Answer what the target takes on disk, too. */
   readonly measure: boolean
+  /** For stream processors, by their ids. */
+  readonly payloads?: Readonly<Record<string, Any>>
 }
 
 /**
  * Extracts a layer onto mounts.
+ *
+ * Stream processors come first, when the operator has some for the media type.
  *
  * @throws {Fault} `not-found` when the namespace has no such blob; `invalid-argument` for a bad archive; `resource-exhausted`
  *   beyond the limits or when the disk is full; `failed-precondition` when the target cannot take an entry
@@ -32,16 +38,19 @@ export interface ApplyParts extends TargetParts {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
+  readonly processors: Processors
   readonly limits: Limits
 }
 
-export function createApply({ content, pool, limits, ...targets }: ApplyParts): Apply {
+export function createApply({ content, pool, processors, limits, ...targets }: ApplyParts): Apply {
   const blobs = clientOf(Blobs, content)
-  return async ({ namespace, blob, mounts, sync, measure }, signal) => {
-    const detect = detectsCodec(blob.mediaType)
+  return async ({ namespace, blob, mounts, sync, measure, payloads = {} }, signal) => {
     const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
+    await using layer = await processors.run({ path, mediaType: blob.mediaType }, payloads, signal)
+    const detect = detectsCodec(layer.mediaType)
     using target = openTarget(mounts, targets)
     const { root, overlay, lowers } = target
-    return await pool.run({ kind: 'apply', blob: path, detect, root, overlay, lowers, limits, sync, measure }, signal)
+    const flags = { detect, root, overlay, lowers, limits, sync, measure }
+    return await pool.run({ kind: 'apply', blob: layer.path, ...flags }, signal)
   }
 }

@@ -17,6 +17,7 @@ import type { Changes } from '@gantry/service/changes'
 import { openStore, type Store } from '@gantry/store/store'
 import { createApply } from '../diff/apply.ts'
 import { createDiff } from '../diff/diff.ts'
+import { createProcessors, type Processor } from '../diff/processors.ts'
 import { clearTargets } from '../diff/target.ts'
 import { diffService } from '../diff-service.ts'
 import { createNative } from '../drivers/native.ts'
@@ -58,7 +59,7 @@ export interface TestNode extends AsyncDisposable {
 }
 
 /** @param at the folder of an earlier node, whose records and folders are taken over; disposing keeps it then */
-export async function startNode(at?: string): Promise<TestNode> {
+export async function startNode(at?: string, programs: readonly Processor[] = []): Promise<TestNode> {
   const base = at ?? mkdtempSync(join(tmpdir(), 'gantry-node-'))
   const heard: string[] = []
   const stack = new AsyncDisposableStack()
@@ -81,15 +82,23 @@ export async function startNode(at?: string): Promise<TestNode> {
   const snapshots = await createSnapshots({ rows, changes: changesOf(store, heard), drivers, leases, clock: Date.now })
   const mountRoot = join(base, 'mounts')
   clearTargets(mountRoot)
+  const processors = createProcessors({
+    processors: programs,
+    folder: join(base, 'processed'),
+    maxBytes: 1e7,
+    searchPath: '/usr/bin:/bin',
+  })
   const apply = createApply({
     content: others.channel,
     pool,
+    processors,
     limits: DEFAULT_LIMITS,
     mountRoot,
     owns: (path) => drivers.some(({ owns }) => owns(path)),
   })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
-  const layers = createLayers({ content: others.channel, pool, followers, syncs, limits: DEFAULT_LIMITS, mountRoot })
+  const parts = { content: others.channel, pool, followers, syncs, processors, limits: DEFAULT_LIMITS, mountRoot }
+  const layers = createLayers(parts)
   const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {
     sideBySide: createUnpack({ snapshots, layers, leases }),
