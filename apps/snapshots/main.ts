@@ -28,6 +28,7 @@ import { DEFAULT_LIMITS } from './extract/limits.ts'
 import { createPool } from './extract/pool.ts'
 import { createLayers } from './layers.ts'
 import { createLeaseHolder } from './leases.ts'
+import { type ActivationRow, createActivations } from './mounts/activations.ts'
 import { mountsService } from './mounts-service.ts'
 import { ownerService } from './owner-service.ts'
 import { pluginsOf } from './plugins.ts'
@@ -97,6 +98,13 @@ const layers = createLayers({ content, pool, followers, syncs, processors, limit
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
+const activations = await createActivations({
+  table: store.table('activations', jsonCodec<ActivationRow>()),
+  write: store.write,
+  folder: join(config.state, 'mounts'),
+  roots: [folder],
+  clock: Date.now,
+})
 const address = addressOf({ drivers: drivers.map(({ name }) => name), exported: config.exports })
 
 await using _server = await listen({
@@ -104,7 +112,7 @@ await using _server = await listen({
   bindings: [
     bind(Snapshots, snapshotsService(snapshots, address)),
     bind(Diff, diffService({ apply, diff })),
-    bind(Mounts, mountsService()),
+    bind(Mounts, mountsService(activations)),
     bind(Unpack, unpackService(unpack, address)),
     bind(Owner, ownerService(snapshots)),
     collection.binding({

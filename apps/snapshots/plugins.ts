@@ -15,6 +15,7 @@ export function pluginsOf(drivers: readonly Driver[]): Plugin[] {
       capabilities: [...capabilities],
     })),
     { type: 'io.containerd.differ.v1', id: 'walking', platforms },
+    { type: 'io.containerd.mount-manager.v1', id: 'bolt' },
     { type: 'io.containerd.service.v1', id: 'snapshots-service' },
     { type: 'io.containerd.service.v1', id: 'diff-service' },
     { type: 'io.containerd.grpc.v1', id: 'snapshots' },
