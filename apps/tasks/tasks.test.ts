@@ -24,7 +24,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf'
 import { mkfifo } from '@gantry/linux/file'
 import { mountsUnder, unmountAll } from '@gantry/linux/mount'
-import { identify, isAlive, processesIn } from '@gantry/linux/process'
+import { identify, isAlive, processesIn, sendSignal } from '@gantry/linux/process'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { adopt } from './adopt.ts'
@@ -611,6 +611,24 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
 
     expect(told).toEqual(['start box'])
     expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
+  })
+
+  test('a start that was cut short is told although the process has ended since', async () => {
+    await create('box', ['sh', '-c', 'exit 4'])
+    await create('never', ['sh', '-c', 'exit 4'])
+    const { task, life } = node.tasks.find(NS, 'box', '')
+    const { life: unstarted } = node.tasks.find(NS, 'never', '')
+    await node[Symbol.asyncDispose]()
+    told = []
+    await node.runtime.start(task)
+    await vi.waitFor(() => expect(isAliveLife(life) && isAlive(life.live.monitor)).toBe(false), { timeout: 5000 })
+    if (isAliveLife(unstarted)) sendSignal(unstarted.live.process, 9)
+
+    node = await startNode()
+    await Promise.all([exitOf('box'), exitOf('never')])
+
+    expect(told.filter((event) => event.includes('box'))).toEqual(['start box', 'exit box 4'])
+    expect(told.filter((event) => event.includes('never'))).toEqual(['exit never 137'])
   })
 
   test('a want of memory is told before the exit it led to', async () => {
