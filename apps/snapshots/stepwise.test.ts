@@ -1,16 +1,20 @@
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import { Kind, Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Phase } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
 import { chainIds } from '@gantry/model/chain-id'
 import { MEDIA } from '@gantry/model/descriptor'
 import { type Digest, sha256Of } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
+import { listen } from '@gantry/rpc/server'
+import { bind, unimplemented } from '@gantry/rpc/service'
 import { describe, expect, test, vi } from 'vitest'
 import { archive, file } from './testing/archive.ts'
 import { startNode, type TestNode } from './testing/node.ts'
 
 const call = { signal: new AbortController().signal, namespace: 'test', lease: 'keep' }
-const snapshotter = 'native'
 const plain = [archive(file('a', 'one'), file('gone')), archive(file('b', 'two'), file('.wh.gone'))]
 const diffIds = plain.map(sha256Of)
 const chain = chainIds(diffIds)
@@ -22,7 +26,7 @@ function layersOf(node: TestNode, promised: readonly Digest[] = diffIds) {
   }))
 }
 
-async function unpack(node: TestNode, layers = layersOf(node)) {
+async function unpack(node: TestNode, layers = layersOf(node), snapshotter = 'native') {
   const progress: [number, Phase, string][] = []
   for await (const { layer, phase, chainId } of node.unpack.unpack({ snapshotter, layers }, call))
     progress.push([layer, phase, chainId])
@@ -50,7 +54,7 @@ describe.skipIf(process.getuid?.() !== 0)('unpacking layer upon layer (skipped w
       ['a', 'b'],
     ])
     expect(await unpack(node)).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
-    const { info } = await node.snapshots.stat({ snapshotter, key: chain[1] ?? '' }, call)
+    const { info } = await node.snapshots.stat({ snapshotter: 'native', key: chain[1] ?? '' }, call)
     expect(info).toMatchObject({ parent: chain[0], labels: { 'containerd.io/snapshot.ref': chain[1] } })
   })
 
@@ -72,4 +76,75 @@ describe.skipIf(process.getuid?.() !== 0)('unpacking layer upon layer (skipped w
     await expect(failing).rejects.toThrow(`the image promises ${wrong}`)
     await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]))
   })
+
+  test('with the snapshots of another process its folders are extracted to, and it has the layers then', async () => {
+    await using other = await startNode()
+    await using node = await startNode(undefined, [], other.address)
+
+    const progress = await unpack(node, layersOf(node), 'far')
+
+    expect(progress.at(-1)).toEqual([1, Phase.EXTRACTED, chain[1]])
+    expect(readdirSync(join(other.root, '2', 'fs')).sort()).toEqual(['b', 'gone']) // one is a mark of the overlay
+    const names: string[] = []
+    for await (const { info } of other.snapshots.list({ snapshotter: 'gantry' }, call))
+      names.push(...info.map(({ name }) => name))
+    expect(names.sort()).toEqual(chain.map((id, index) => `test/${index + 1}/${id}`))
+    expect(await unpack(node, layersOf(node), 'far')).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
+  })
+
+  test('layers that a remote brings by itself are not extracted, and are snapshots from then on', async () => {
+    await using remote = await lazyRemote()
+    await using node = await startNode(undefined, [], remote.address)
+    const layers = chain.map((_, index) => ({
+      blob: { digest: sha256Of(Buffer.from('never fetched')), mediaType: MEDIA.ociLayerGzip, size: 1n },
+      diffId: diffIds[index] ?? '',
+    }))
+
+    const progress = await unpack(node, layers, 'far')
+
+    expect(progress.filter(([, phase]) => phase !== Phase.EXTRACTING)).toEqual(
+      chain.map((id, layer) => [layer, Phase.EXISTS, id]),
+    )
+    const { info } = await node.snapshots.stat({ snapshotter: 'far', key: chain[1] ?? '' }, call)
+    expect(info).toMatchObject({ kind: Kind.COMMITTED, parent: chain[0] })
+    expect(remote.parents).toEqual(['', `lazy ${chain[0]}`])
+    expect(await node.snapshots.usage({ snapshotter: 'far', key: chain[1] ?? '' }, call)).toMatchObject({ size: 7n })
+    for (const id of chain) expect(node.heard).toContain(`lease keep: snapshots/far ${id}`)
+  })
 })
+
+/** A snapshotter that has every layer that is asked for by its target label, under a name of its own. */
+async function lazyRemote() {
+  const base = mkdtempSync(join(tmpdir(), 'gantry-lazy-'))
+  const have: { name: string; parent: string; labels: Record<string, string> }[] = []
+  const no = unimplemented('this')
+  const service = bind(Snapshots, {
+    async prepare({ parent, labels }) {
+      have.push({ name: `lazy ${labels['containerd.io/snapshot.ref']}`, parent, labels })
+      throw new Fault('already-exists', 'It is here')
+    },
+    async *list() {
+      yield { info: have.map((each) => ({ ...each, kind: Kind.COMMITTED })) }
+    },
+    usage: async () => ({ size: 7n, inodes: 1n }),
+    view: no,
+    mounts: no,
+    commit: no,
+    remove: no,
+    stat: no,
+    update: no,
+    cleanup: no,
+  })
+  const address = join(base, 'lazy.sock')
+  const server = await listen({ address, bindings: [service], log: { error() {}, debug() {} } })
+  return {
+    address,
+    get parents() {
+      return have.map(({ parent }) => parent)
+    },
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]()
+      rmSync(base, { recursive: true })
+    },
+  }
+}

@@ -14,14 +14,17 @@ import { type Client, clientOf, connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind, unimplemented } from '@gantry/rpc/service'
 import type { Changes } from '@gantry/service/changes'
+import { jsonCodec } from '@gantry/store/codec'
 import { openStore, type Store } from '@gantry/store/store'
 import { createApply } from '../diff/apply.ts'
 import { createDiff } from '../diff/diff.ts'
 import { createProcessors, type Processor } from '../diff/processors.ts'
 import { clearTargets } from '../diff/target.ts'
 import { diffService } from '../diff-service.ts'
+import type { Driver } from '../drivers/driver.ts'
 import { createNative } from '../drivers/native.ts'
 import { createOverlayfs } from '../drivers/overlayfs.ts'
+import { createProxy, type RemoteRow } from '../drivers/proxy.ts'
 import { DEFAULT_LIMITS } from '../extract/limits.ts'
 import { createPool } from '../extract/pool.ts'
 import { createLayers } from '../layers.ts'
@@ -58,8 +61,11 @@ export interface TestNode extends AsyncDisposable {
   blob(digest: string): PlayedBlob
 }
 
-/** @param at the folder of an earlier node, whose records and folders are taken over; disposing keeps it then */
-export async function startNode(at?: string, programs: readonly Processor[] = []): Promise<TestNode> {
+/**
+ * @param at the folder of an earlier node, whose records and folders are taken over; disposing keeps it then
+ * @param remote the socket of snapshots of another process, which are `far` here
+ */
+export async function startNode(at?: string, programs: readonly Processor[] = [], remote?: string): Promise<TestNode> {
   const base = at ?? mkdtempSync(join(tmpdir(), 'gantry-node-'))
   const heard: string[] = []
   const stack = new AsyncDisposableStack()
@@ -76,7 +82,8 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], slowChown: false, report() {} })
   const native = createNative({ root: join(base, 'native'), pool, report() {} })
-  const drivers = [driver, native]
+  const far = remote === undefined ? [] : [farAway(remote, store, stack)]
+  const drivers = [driver, native, ...far]
   const leases = createLeaseHolder(others.channel)
   const rows = rowsOf(store)
   const snapshots = await createSnapshots({ rows, changes: changesOf(store, heard), drivers, leases, clock: Date.now })
@@ -126,6 +133,13 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
     blob: others.blob,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
+}
+
+function farAway(address: string, store: Store, stack: AsyncDisposableStack): Driver {
+  const channel = stack.use(connect(address))
+  const known = { table: store.table('remotes', jsonCodec<RemoteRow>()), write: store.write }
+  const parts = { name: 'far', address, remoteName: 'gantry', capabilities: ['rebase'], channel, report() {} }
+  return stack.use(createProxy({ ...parts, ...known }))
 }
 
 function changesOf(store: Store, heard: string[]): Changes {
