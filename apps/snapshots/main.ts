@@ -96,7 +96,7 @@ const apply = createApply({ content, pool, processors, limits, mountRoot, owns }
 const diff = createDiff({ content, pool, mountRoot })
 const layers = createLayers({ content, pool, followers, syncs, processors, limits, mountRoot })
 const sideBySide = createUnpack({ snapshots, layers, leases })
-const stepwise = createStepwise({ snapshots, apply, leases })
+const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
 const activations = await createActivations({
   table: store.table('activations', jsonCodec<ActivationRow>()),

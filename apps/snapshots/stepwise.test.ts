@@ -77,6 +77,32 @@ describe.skipIf(process.getuid?.() !== 0)('unpacking layer upon layer (skipped w
     await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]))
   })
 
+  test('a layer that is still on its way is waited for, and given up with it', async () => {
+    await using node = await startNode()
+    const [first = Buffer.of(), second = Buffer.of()] = plain.map((bytes) => gzipSync(bytes))
+    const [slow, lost] = [node.growBlob(first), node.growBlob(second)]
+    const layers = [slow, lost].map(({ digest }, index) => ({
+      blob: { digest, mediaType: MEDIA.ociLayerGzip, size: 1n },
+      diffId: diffIds[index] ?? '',
+    }))
+
+    const unpacking = unpack(node, layers)
+    unpacking.catch(() => undefined)
+    await vi.waitFor(() => expect(trees(node)).toEqual([[]]))
+    slow.grow(first)
+    slow.finish()
+    await vi.waitFor(() =>
+      expect(trees(node)).toEqual([
+        ['a', 'gone'],
+        ['a', 'gone'],
+      ]),
+    )
+    lost.fail()
+
+    await expect(unpacking).rejects.toMatchObject({ code: expect.stringMatching(/^(aborted|not-found)$/) })
+    await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]))
+  })
+
   test('with the snapshots of another process its folders are extracted to, and it has the layers then', async () => {
     await using other = await startNode()
     await using node = await startNode(undefined, [], other.address)

@@ -1,4 +1,8 @@
+import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
+import type { Digest } from '@gantry/model/digest'
 import { Fault, ignoring } from '@gantry/model/fault'
+import type { Namespace } from '@gantry/model/namespace'
+import { type Channel, clientOf } from '@gantry/rpc/client'
 import type { Apply } from './diff/apply.ts'
 import type { Leased, LeaseHolder } from './leases.ts'
 import { parseKey } from './snapshot.ts'
@@ -8,6 +12,8 @@ import { claim, extractionKey, flightOf, labelsOf, type Step, settled, stepsOf, 
 const UNDO_MS = 60_000
 
 interface StepwiseParts {
+  /** The process that keeps the blobs. */
+  readonly content: Channel
   readonly snapshots: Snapshots
   readonly apply: Apply
   readonly leases: LeaseHolder
@@ -55,7 +61,8 @@ export function createStepwise(parts: StepwiseParts): Unpack {
   }
 }
 
-async function bring({ snapshots, apply }: StepwiseParts, step: Step, call: Leased): Promise<'extracted' | 'exists'> {
+async function bring(parts: StepwiseParts, step: Step, call: Leased): Promise<'extracted' | 'exists'> {
+  const { snapshots, apply, content } = parts
   const { scope, layer, name } = step
   const { namespace } = scope
   const key = extractionKey(name)
@@ -65,6 +72,7 @@ async function bring({ snapshots, apply }: StepwiseParts, step: Step, call: Leas
   try {
     const mounts = await snapshots.open(scope, { kind: 'active', key, parent, labels }, call)
     opened = true
+    await arrival(layer.blob.digest, { content, namespace }, call.signal)
     const { digest } = await apply({ namespace, blob: layer.blob, mounts, sync: true, measure: false }, call.signal)
     if (digest !== layer.diffId)
       throw new Fault(
@@ -79,4 +87,13 @@ async function bring({ snapshots, apply }: StepwiseParts, step: Step, call: Leas
     if (isThere(error) && snapshots.has(scope, parseKey(name, 'name'))) return 'exists'
     throw error
   }
+}
+
+/** Resolves when a blob that is still on its way is whole. @throws {Fault} `not-found`, `aborted` when nobody brings it */
+async function arrival(
+  digest: Digest,
+  { content, namespace }: { content: Channel; namespace: Namespace },
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const { done } of clientOf(Blobs, content).follow({ digest }, { signal, namespace })) if (done) return
 }

@@ -109,7 +109,7 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
   const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {
     sideBySide: createUnpack({ snapshots, layers, leases }),
-    stepwise: createStepwise({ snapshots, apply, leases }),
+    stepwise: createStepwise({ content: others.channel, snapshots, apply, leases }),
   })
   const address = join(base, 'snapshots.sock')
   const bindings = [
