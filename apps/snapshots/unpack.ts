@@ -8,6 +8,7 @@ import type { Leased, LeaseHolder } from './leases.ts'
 import type { Scope } from './rows.ts'
 import { type Key, parseKey, TARGET_LABEL } from './snapshot.ts'
 import { isThere, type Snapshots, type Staged } from './snapshots.ts'
+import { startStopwatch } from './stages.ts'
 
 /** A layer as the image has it: its blob, and the digest that its plain bytes are promised to have. */
 export interface Layer {
@@ -153,6 +154,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
   const { call } = run
   const { scope, layer, parent, name } = step
   const staged = snapshots.stage(scope)
+  const watch = startStopwatch()
   try {
     const { root } = staged
     const what = { namespace: scope.namespace, ...layer, root, isBase: below === undefined }
@@ -162,18 +164,25 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
         'failed-precondition',
         `Cannot unpack ${layer.blob.digest}: its diff ID is ${first.digest} and the image promises ${layer.diffId}`,
       )
+    watch.lap('lay out')
 
     const lowers = (await below?.joined) ?? []
+    watch.lap('below')
     const { usage, loose } = first.loose.needsBelow ? await layers.layOutOn(lowers, what, call.signal) : first
     await layers.settle(root, { loose, lowers }, call.signal)
     joined([root, ...lowers])
+    watch.lap('settle')
 
     await layers.sync(root)
+    watch.lap('sync')
     await below?.done
+    watch.lap('below done')
     const labels = labelsOf(step)
     const under = parent === '' ? undefined : parseKey(parent, 'parent')
     const adopting = { key: extractionKey(name), name: parseKey(name, 'name'), parent: under, labels, usage }
     await snapshots.adopt(scope, staged, adopting, call)
+    watch.lap('commit')
+    watch.tell(first)
   } catch (error) {
     run.surplus.push(staged)
     if (!isThere(error)) throw error // by a client that unpacks the same image

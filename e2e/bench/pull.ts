@@ -1,9 +1,10 @@
 /**
  * Pulls of large images, Gantry beside Debian's containerd: the same registry on loopback, in turns (A B A B), each time a daemon that
- * holds nothing and has pulled a small image before. What the registry serves is in the page cache for both, or with `--cold` for neither.
+ * holds nothing and has pulled a small image before, on a fresh disk. What the registry serves is in the page cache for both, or with
+ * `--cold` for neither.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
@@ -15,8 +16,10 @@ import { MANIFEST } from '../harness/image.ts'
 import { commandOf } from '../harness/leaks.ts'
 import { type Registry, startRegistry } from '../harness/registry.ts'
 import type { Running } from '../harness/running.ts'
+import { freshDisk } from './disk.ts'
 import { LARGE, prepareFixtures } from './fixtures.ts'
 import { peakOf } from './memory.ts'
+import { beginProbe, type Probed, readProbe, startProbed } from './probing.ts'
 
 const NAMESPACE = 'gantrybench'
 const TIMEOUT_MS = 300_000
@@ -52,6 +55,8 @@ const SIDES: readonly Side[] = [
 interface Figures {
   readonly ms: number
   readonly peakMiB: number
+  /** What `snapshots` told of itself, when it is Gantry's. */
+  readonly probed: Probed | undefined
 }
 
 const { values: options } = parseArgs({
@@ -93,32 +98,30 @@ async function compare(what: What, subject: Subject): Promise<{ bytes: number; f
 }
 
 async function measure(side: Side, what: What, { registry, image, data }: Subject): Promise<Figures> {
-  const dir = mkdtempSync(join(tmpdir(), 'gp-'))
-  try {
-    const [root, state] = [join(dir, 'r'), join(dir, 's')]
-    for (const folder of [root, state]) mkdirSync(folder)
-    await using node = await side.start(root, state)
-    const transfer = async (name: string) => {
-      const env = {
-        ...gantryEnv(node.address, NAMESPACE),
-        CONTAINERD_ADDRESS: node.address,
-        CONTAINERD_NAMESPACE: NAMESPACE,
-      }
-      const argv = side.command(what, `${registry.host}/${name}:1`)
-      const { code, stderr } = await run(argv, { env, timeoutMs: TIMEOUT_MS })
-      if (code !== 0)
-        throw new Error(`${argv.join(' ')} ended with ${code}: ${stderr}\n${node.daemon.log().slice(-3000)}`)
+  using disk = freshDisk()
+  const [root, state] = [join(disk.dir, 'r'), join(disk.dir, 's')]
+  for (const folder of [root, state]) mkdirSync(folder)
+  await using node = await startProbed(disk.dir, () => side.start(root, state))
+  const transfer = async (name: string) => {
+    const env = {
+      ...gantryEnv(node.address, NAMESPACE),
+      CONTAINERD_ADDRESS: node.address,
+      CONTAINERD_NAMESPACE: NAMESPACE,
     }
-    await transfer('small')
-    settlePageCache(data)
-    const start = performance.now()
-    await transfer(image)
-    const ms = performance.now() - start
-    const keepers = node.pids().filter((pid) => side.isKeeper(commandOf(pid)))
-    return { ms, peakMiB: Math.max(...keepers.map(peakOf)) }
-  } finally {
-    rmSync(dir, { recursive: true, force: true })
+    const argv = side.command(what, `${registry.host}/${name}:1`)
+    const { code, stderr } = await run(argv, { env, timeoutMs: TIMEOUT_MS })
+    if (code !== 0)
+      throw new Error(`${argv.join(' ')} ended with ${code}: ${stderr}\n${node.daemon.log().slice(-3000)}`)
   }
+  await transfer('small')
+  settlePageCache(data)
+  if (side.name === 'gantry') await beginProbe(disk.dir)
+  const start = performance.now()
+  await transfer(image)
+  const ms = performance.now() - start
+  const probed = side.name === 'gantry' ? await readProbe(disk.dir) : undefined
+  const keepers = node.pids().filter((pid) => side.isKeeper(commandOf(pid)))
+  return { ms, peakMiB: Math.max(...keepers.map(peakOf)), probed }
 }
 
 /** Nothing of an earlier measurement waits to be written; what the registry has is all in memory, or all on disk. */
@@ -143,6 +146,19 @@ function print(title: string, { bytes, figures }: { bytes: number; figures: Figu
   const [containerd = Number.NaN, gantry = Number.NaN] = medians
   console.log(
     `${title.padEnd(14)}${texts.join('')}  ${(gantry / containerd).toFixed(2).padEnd(19)} ${peaks.map((mib) => `${mib.toFixed(0)} MiB`).join(' / ')}`,
+  )
+  const best = figures.flat().toSorted((a, b) => a.ms - b.ms)
+  for (const { ms, probed } of best.filter(({ probed }) => probed?.stages.bytes).slice(0, 1)) printProbed(ms, probed)
+}
+
+/** What `snapshots` did in the fastest round: stages are sums of all layers, which were side by side. */
+function printProbed(ms: number, probed: Probed | undefined): void {
+  const { bytes = 0, inodes = 0, ...stages } = probed?.stages ?? {}
+  const rate = (count: number) => ((count / ms) * 1000).toFixed(0)
+  const times = Object.entries(stages).map(([stage, spent]) => `${stage} ${spent.toFixed(0)}`)
+  console.log(`  ${rate(inodes)} files/s, ${rate(bytes / 1e6)} MB/s plain; in ms of all layers: ${times.join(', ')}`)
+  console.log(
+    `  snapshots: event loop held up for ${probed?.loopMs.toFixed(0)} ms at most, peak memory ${probed?.peakMiB.toFixed(0)} MiB`,
   )
 }
 

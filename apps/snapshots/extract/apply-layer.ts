@@ -4,7 +4,7 @@ import { syncfs } from '@gantry/linux/file'
 import { parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { createExtraction } from './extract.ts'
-import type { Applied, ApplyJob } from './job.ts'
+import type { Applied, ApplyJob, Spent } from './job.ts'
 import { SETTLED, settle } from './loose.ts'
 import { plainStream } from './plain-stream.ts'
 import { createTarParser } from './tar-parser.ts'
@@ -71,18 +71,31 @@ export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, 
     },
     job.limits,
   )
+  const spent = { wait: 0, hash: 0, write: 0, measure: 0 }
+  let last = performance.now()
+  const lap = (stage: keyof Spent): void => {
+    const now = performance.now()
+    spent[stage] += now - last
+    last = now
+  }
   for await (const chunk of plainStream({ fd: blob, arriving: job.arriving }, job)) {
+    lap('wait')
     check()
     hash.update(chunk)
     size += BigInt(chunk.length)
+    lap('hash')
     parser.push(chunk)
+    lap('write')
   }
   parser.end()
   const left = extraction.finish()
   if (lowers.length > 0) settle(left, lowers)
   if (job.sync) syncfs(root)
+  lap('write')
   const usage = job.measure ? usageOfRoot() : { size: 0n, inodes: 0n }
-  return { digest: parseDigest(`sha256:${hash.digest('hex')}`), size, usage, loose: lowers.length > 0 ? SETTLED : left }
+  lap('measure')
+  const digest = parseDigest(`sha256:${hash.digest('hex')}`)
+  return { digest, size, usage, loose: lowers.length > 0 ? SETTLED : left, spent }
 }
 
 function opened(path: string, flags: number, undo: DisposableStack): number {

@@ -93,6 +93,17 @@ export interface Applied {
   readonly usage: Usage
   /** What is left to settle with the layers below; nothing when those were given. */
   readonly loose: Loose
+  readonly spent: Spent
+}
+
+/** Where the time of a thread went, in ms. */
+export interface Spent {
+  /** For plain bytes: for the network, the disk and the decoder. */
+  readonly wait: number
+  readonly hash: number
+  /** Taking the archive apart and making files. */
+  readonly write: number
+  readonly measure: number
 }
 
 /** What a job answers, by its kind. */
