@@ -159,6 +159,10 @@ onGantry((target) => {
 
     expect((await gantry('rm', 'web')).code).toBeGreaterThan(0) // it runs
     expect((await gantry('stop', 'web')).code).toBe(0)
+    expect(await gantry('exec', 'web', 'true')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/stopped state/),
+    })
     expect(rows((await target().ctr(['tasks', 'ls'])).stdout).filter(([, , status]) => status === 'RUNNING')).toEqual(
       [],
     )
