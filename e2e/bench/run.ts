@@ -1,0 +1,49 @@
+/** How fast containers start and processes are executed in them, by `ctr` on both sides; `gantry exec` beside `ctr tasks exec`. */
+import { run } from '../harness/command.ts'
+import { GANTRY, gantryEnv } from '../harness/gantry.ts'
+import { ctr, inTurns, print, type Row, type Side, timed, withSides } from './sides.ts'
+
+const RUNS = 20
+const ROUNDS_OF_TEN = 6
+
+await withSides(async (sides, image) => {
+  print([...(await benchRuns(sides, image)), ...(await benchExecs(sides, image))])
+})
+
+async function benchRuns(sides: readonly Side[], image: string): Promise<Row[]> {
+  const once = (side: Side, id: string) => ctr(side, 'run', '--rm', image, id, 'true')
+  for (const side of sides) await once(side, 'warm')
+  const one = await inTurns(sides, RUNS, (side, round) => timed(() => once(side, `one${round}`)))
+  const ten = await inTurns(sides, ROUNDS_OF_TEN, (side, round) =>
+    timed(() => Promise.all(Array.from({ length: 10 }, (_, index) => once(side, `ten${round}-${index}`)))),
+  )
+  return [
+    ['ctr run --rm IMAGE true', 'ms', ...one],
+    ['ten of them at once', 'ms', ...ten],
+  ]
+}
+
+async function benchExecs(sides: readonly Side[], image: string): Promise<Row[]> {
+  for (const side of sides) await ctr(side, 'run', '-d', image, 'box', 'sleep', '1000')
+  const byCtr = (side: Side, round: number) => ctr(side, 'tasks', 'exec', '--exec-id', `x${round}`, 'box', 'true')
+  const byBoth = async (side: Side, round: number) => {
+    if (side.name === 'containerd') return byCtr(side, round)
+    const env = gantryEnv(side.node.address, side.namespace)
+    const { code, stderr } = await run([GANTRY, 'exec', 'box', 'true'], { env })
+    if (code !== 0) throw new Error(`gantry exec: ${stderr}`)
+  }
+  for (const side of sides) await byBoth(side, -1)
+  const rows: Row[] = [
+    ['ctr tasks exec true', 'ms', ...(await inTurns(sides, RUNS, (side, round) => timed(() => byCtr(side, round))))],
+    [
+      'gantry exec true / ctr tasks exec',
+      'ms',
+      ...(await inTurns(sides, RUNS, (side, round) => timed(() => byBoth(side, round + RUNS)))),
+    ],
+  ]
+  for (const side of sides) {
+    await ctr(side, 'tasks', 'rm', '-f', 'box')
+    await ctr(side, 'containers', 'rm', 'box')
+  }
+  return rows
+}
