@@ -1,7 +1,8 @@
 /** What isolates a container, seen from inside it; the options are Docker's. */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createClient } from '@gantry/client/client'
 import { afterEach, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { GANTRY, gantryEnv } from './harness/gantry.ts'
@@ -166,6 +167,42 @@ onGantry((target) => {
     } finally {
       execFileSync('umount', [net])
     }
+  })
+
+  test('hooks of a container made by the client library run at its moments', async () => {
+    const folder = join(target().dir, 'hooks')
+    mkdirSync(folder)
+    const hook = (name: string) => [{ path: '/bin/sh', args: ['sh', '-c', `cat > ${folder}/${name}`] }]
+    const hooks = { createRuntime: hook('created'), poststart: hook('started'), poststop: hook('stopped') }
+    const signal = AbortSignal.timeout(20_000)
+    await using client = createClient({ address: target().address, namespace: target().namespace })
+
+    const container = await client.containers.create({ id: 'hooked', image, spec: { args: ['true'], hooks } }, signal)
+    const task = await client.tasks.create(container, { stdio: {} }, signal)
+    const exited = task.wait(signal)
+    await task.start(signal)
+    await exited
+    await task.delete(signal)
+    await client.containers.delete('hooked', {}, signal)
+
+    expect(readdirSync(folder)).toEqual(['created', 'started', 'stopped'])
+    expect(JSON.parse(readFileSync(join(folder, 'stopped'), 'utf8'))).toMatchObject({ id: 'hooked', status: 'stopped' })
+  })
+
+  test('root of the container is nobody on the host, and its files are those of the image', async () => {
+    chmodSync(target().dir, 0o711)
+    const script = `id -u; tr -s ' ' < /proc/self/uid_map; touch /mine; stat -c %u /mine /bin/busybox /home/demo; echo x > /proc/sys/kernel/hostname || echo guarded`
+    const flags = '--uidmap 0:200000:65536 --name mapped'
+
+    expect(await inside(flags, script)).toEqual([
+      ...['0', ' 0 200000 65536', '0', '0', '1000', 'guarded'],
+      expect.stringContaining('Read-only file system'),
+    ])
+    await gantry('run', '-d', ...flags.split(' '), image, 'sleep', '1000')
+    const { stdout } = await gantry('ps', '--json')
+    const pid = (JSON.parse(stdout) as { pid: number }[])[0]?.pid
+    expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^Uid:\t200000\t200000/m)
+    expect((await gantry('exec', '-u', 'demo', 'mapped', 'id', '-u')).stdout).toBe('1000\n')
   })
 
   test.each([

@@ -1,6 +1,6 @@
 /** Networks of containers by CNI plugins. The node lives in a network namespace of its own: the host's is left alone. */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest'
@@ -49,6 +49,7 @@ const addressOf = async (name: string) =>
   (await gantry('exec', name, 'ip', '-4', 'addr', 'show', 'eth0')).stdout.match(/inet (\S+)\//)?.[1] ?? 'none'
 
 beforeAll(async () => {
+  chmodSync(dir, 0o711) // root of a container with mapped ids is somebody else
   mkdirSync(state)
   writeFileSync(netns, '')
   execFileSync('unshare', [`--net=${netns}`, 'ip', 'link', 'set', 'lo', 'up'])
@@ -96,6 +97,8 @@ test('a container has an address, names and ports, and is reached by them', asyn
   expect(await there(...get('10.63.0.1 8080'))).toMatchObject(motd)
   expect(await there(...get('127.0.0.1 8080'))).toMatchObject(motd)
   expect(await gantry('run', '--rm', '--net', 'bridge', image, ...get(`${address} 80`))).toMatchObject(motd)
+  const mapped = ['--net', 'bridge', '--uidmap', '0:200000:65536']
+  expect(await gantry('run', '--rm', ...mapped, image, ...get(`${address} 80`))).toMatchObject(motd)
   expect((await remains()).length).toBeGreaterThan(2) // so that the look for what is left can find something
 })
 

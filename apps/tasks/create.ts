@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import { parseIdentifier } from '@gantry/model/identifier'
 import { bundleOf, makeBundle, removeBundle } from './bundle.ts'
 import { cgroupOf, sharesPids } from './cgroup.ts'
@@ -9,6 +10,7 @@ import { checkStdio } from './runtime/stdio.ts'
 import { fitSpec } from './spec.ts'
 import type { Live } from './task.ts'
 import type { CreateOptions, TasksParts } from './tasks.ts'
+import { letRootWalk } from './userns.ts'
 
 /** The thing first (mounts, container), its name last (records, with the event). What fails half-way leaves nothing. */
 export async function createTask(
@@ -30,6 +32,7 @@ export async function createTask(
     removeBundle(bundles, namespace, id) // a crash may have left one
     const config = await withNetwork(parts, namespace, id, { spec: spec.text, network: options.network })
     makeBundle(bundle, { config, runtime: options.runtime }, shim ? [] : options.rootfs)
+    letRootWalk(dirname(bundles), bundle, config)
     const unborn: RuntimeTask = { namespace, id, bundle, runtime: options.runtime, cgroup: null }
     const live = await runtime.create({ task: unborn, execId: '', stdio }, options.rootfs)
     const task = await store(parts, unborn, options, live).catch(async (error) => {

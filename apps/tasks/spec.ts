@@ -22,7 +22,7 @@ export interface Fitted {
   readonly changes: readonly string[]
 }
 
-type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json }
+export type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json }
 export type JsonObject = { [key: string]: Json }
 
 /**
@@ -40,6 +40,11 @@ export function fitSpec(bytes: Uint8Array, limits: HostLimits): Fitted {
 export function fitProcess(text: string, limits: HostLimits): Fitted {
   const process = parseObject(text, 'process')
   return fit(text, process, process, limits)
+}
+
+/** The specification as an object, to look into. */
+export function readSpec(text: string): JsonObject {
+  return parseObject(text, 'specification')
 }
 
 /** The specification with a change made to it; numbers too large for JavaScript stay exact. */

@@ -8,12 +8,13 @@ import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
 import type { SnapshotMount } from './rootfs.ts'
 import type { Spec } from './spec.ts'
-import type { SpecOptions } from './spec-options.ts'
+import type { IdRange, SpecOptions } from './spec-options.ts'
 import { parseSpec } from './spec-parse.ts'
 import { isNumeric, type ResolvedUser, resolveUser, type UserFiles } from './user.ts'
 import { toDate, type Wire } from './wire.ts'
 
 const STOP_SIGNAL_LABEL = 'io.containerd.image.config.stop-signal'
+const MAPPING_LABEL = 'containerd.io/snapshot/'
 const CLEANUP_MS = 10_000 // for undoing, whatever became of the call
 
 export interface Container {
@@ -112,7 +113,8 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
   await using held = openLease(wire, signal) // made while the image is read
   const image = await images.resolve(options.image, platform === undefined ? {} : { platform }, signal)
   const lease = await held.id
-  const mounts = await prepare(wire, { snapshotter, key: id, image, lease }, signal)
+  const labels = mappingLabels(options.spec)
+  const mounts = await prepare(wire, { snapshotter, key: id, image, lease, labels }, signal)
   try {
     const [{ buildSpec, userOf }, { thisHost }] = await Promise.all([import('./spec.ts'), import('./host.ts')])
     const defaults = image.config.config
@@ -150,14 +152,24 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
 
 async function prepare(
   wire: Wire,
-  snapshot: { snapshotter: string; key: string; image: ResolvedImage; lease: string },
+  snapshot: {
+    snapshotter: string
+    key: string
+    image: ResolvedImage
+    lease: string
+    labels: Record<string, string>
+  },
   signal: AbortSignal,
 ): Promise<readonly SnapshotMount[]> {
-  const { snapshotter, key, image, lease } = snapshot
+  const { snapshotter, key, image, lease, labels } = snapshot
   try {
-    const request = { snapshotter, key, parent: image.chainId }
+    const request = { snapshotter, key, parent: image.chainId, labels }
     const { mounts } = await wire.services.snapshots.prepare(request, wire.call(signal, { lease }))
-    return mounts
+    const isMapped = mounts.some(({ options }) => options.some((option) => option.startsWith('uidmap=')))
+    if (Object.keys(labels).length === 0 || isMapped) return mounts
+    const cleanup = AbortSignal.timeout(CLEANUP_MS)
+    await wire.services.snapshots.remove({ snapshotter, key }, wire.call(cleanup)).catch(() => undefined)
+    throw new Fault('failed-precondition', `Cannot map ids: ${snapshotter} cannot map those of files on this host`)
   } catch (cause) {
     if (!isFault(cause, 'not-found')) throw cause
     throw new Fault(
@@ -168,6 +180,14 @@ async function prepare(
       },
     )
   }
+}
+
+/** The files of the image belong to whom they should inside: the snapshotter maps them as the container maps ids. */
+function mappingLabels({ userns }: SpecOptions): Record<string, string> {
+  if (!userns) return {}
+  const text = (ranges: readonly IdRange[]): string =>
+    ranges.map(({ container, host, size }) => `${container}:${host}:${size}`).join(',')
+  return { [`${MAPPING_LABEL}uidmapping`]: text(userns.uids), [`${MAPPING_LABEL}gidmapping`]: text(userns.gids) }
 }
 
 /** What an image says about its containers, without what it may not say. */

@@ -1,5 +1,5 @@
 import { Fault } from '@gantry/model/fault'
-import { editSpec, isObject } from '../spec.ts'
+import { editSpec, isObject, type Json, readSpec } from '../spec.ts'
 import type { Joined } from './networks.ts'
 
 const FILE_OPTIONS = ['rbind', 'ro', 'rprivate']
@@ -21,7 +21,8 @@ export function joinNetwork(spec: string, { netns, files }: Joined): string {
         'Cannot make a network for the container: its specification has no network namespace of its own',
       )
     network.path = netns
-    const mounts = Array.isArray(root.mounts) ? root.mounts : []
+    const given = Array.isArray(root.mounts) ? root.mounts : []
+    const mounts = namespaces.some(({ type }) => type === 'user') ? given.map(withoutSysfs) : given
     const own = new Set(mounts.filter(isObject).map(({ destination }) => destination))
     const further = Object.entries(files).filter(([destination]) => !own.has(destination))
     root.mounts = [
@@ -33,9 +34,17 @@ export function joinNetwork(spec: string, { netns, files }: Joined): string {
 
 /** What the container is called, or nothing. */
 export function hostnameOf(spec: string): string {
-  let hostname = ''
-  editSpec(spec, (root) => {
-    hostname = typeof root.hostname === 'string' ? root.hostname : ''
-  })
-  return hostname
+  const { hostname } = readSpec(spec)
+  return typeof hostname === 'string' ? hostname : ''
+}
+
+/** A user namespace may mount no sysfs of a network that was not made in it: it gets the host's, read-only. */
+function withoutSysfs(mount: Json): Json {
+  if (!isObject(mount) || mount.type !== 'sysfs' || typeof mount.destination !== 'string') return mount
+  return {
+    type: 'bind',
+    source: '/sys',
+    destination: mount.destination,
+    options: ['rbind', 'ro', 'nosuid', 'noexec', 'nodev'],
+  }
 }
