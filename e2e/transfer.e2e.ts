@@ -174,7 +174,7 @@ onGantry((target) => {
     const other = imageOf([tar([{ path: 'other', data: 'other' }])])
     const host = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`
     const multi = await registry.pushIndex('multi', '1', { [host]: fixture, 'linux/s390x': other })
-    expect((await target().ctr(['images', 'pull', '--plain-http', '--all-platforms', multi])).code).toBe(0)
+    expect((await gantry('pull', '--plain-http', '--all-platforms', multi)).code).toBe(0)
     const raw = async (reference: string) =>
       sha256(Buffer.from(await ok(['skopeo', 'inspect', '--raw', '--tls-verify=false', `docker://${reference}`])))
 

@@ -33,6 +33,8 @@ export interface ResolvedImage {
 export interface PullOptions {
   /** `os/arch[/variant]`; the host's unless told. */
   readonly platform?: string
+  /** Fetches the image for all platforms that it has; only the one above is unpacked. */
+  readonly allPlatforms?: boolean
   readonly plainHttp?: boolean
   readonly snapshotter?: string
   /** `false` fetches only: the image is unpacked when it is first used, or never. */

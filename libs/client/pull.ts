@@ -32,7 +32,7 @@ export async function pull(
     }),
     destination: pack(ImageStoreSchema, {
       name: reference,
-      platforms: [wirePlatform],
+      platforms: options.allPlatforms ? [] : [wirePlatform],
       unpacks:
         options.unpack === false
           ? []

@@ -11,6 +11,7 @@ export function createCommand(context: Context): Command {
     .argument('<reference>', 'such as alpine:3 or registry.example.com/team/app:1')
     .option('--plain-http', 'speak HTTP to the registry, without TLS')
     .option('--platform <platform>', 'os/arch[/variant] (default: this host)')
+    .option('--all-platforms', 'fetch it for all platforms, unpack it for one')
     .option('--no-unpack', 'fetch only')
     .option('-q, --quiet', 'print the name only')
     .action(async (reference: string, options: PullWish & { quiet?: boolean }, command: Command) => {

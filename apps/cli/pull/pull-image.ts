@@ -6,6 +6,7 @@ import { openDisplay } from './show.ts'
 export interface PullWish {
   readonly plainHttp?: boolean
   readonly platform?: string
+  readonly allPlatforms?: boolean
   readonly unpack?: boolean
   /** Where to show how it goes; nowhere unless told. */
   readonly out?: NodeJS.WriteStream | undefined
@@ -13,9 +14,9 @@ export interface PullWish {
 
 /** Pulls an image whose reference is complete. */
 export async function pullImage(session: Session, reference: string, wish: PullWish): Promise<Image> {
-  const { plainHttp, platform, unpack = true, out } = wish
+  const { plainHttp = false, platform, allPlatforms = false, unpack = true, out } = wish
   using display = out && openDisplay(out)
   const credentials = loginOf(session)
-  const options = { unpack, credentials, ...(plainHttp && { plainHttp }), ...(platform !== undefined && { platform }) }
+  const options = { unpack, credentials, plainHttp, allPlatforms, ...(platform !== undefined && { platform }) }
   return await session.client.images.pull(reference, options, (report) => display?.update(report), session.signal)
 }
