@@ -26,7 +26,8 @@ async function read(blob: Buffer, { detect = true, limits = DEFAULT_LIMITS } = {
   const fd = openSync(path, 'r')
   try {
     const chunks: Buffer[] = []
-    for await (const chunk of plainStream({ fd, arriving: undefined }, { detect, limits })) chunks.push(chunk)
+    for await (const chunk of plainStream({ fd, arriving: undefined }, { detect, limits }))
+      chunks.push(Buffer.from(chunk))
     return Buffer.concat(chunks)
   } finally {
     closeSync(fd)

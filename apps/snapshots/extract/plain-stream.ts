@@ -1,5 +1,5 @@
 import { readSync } from 'node:fs'
-import { pipeline, Readable, type Transform } from 'node:stream'
+import type { Transform } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
 import { codecOf } from '@gantry/model/codec'
 import { Fault } from '@gantry/model/fault'
@@ -20,7 +20,7 @@ interface Source {
 }
 
 /**
- * The plain bytes of a blob, while decoding goes on in the background.
+ * The plain bytes of a blob, while decoding goes on in the background. A chunk is good until the next one is asked for.
  *
  * @param detect follow the magic bytes; otherwise the blob is taken as it is
  * @throws {Fault} `invalid-argument` for a stream that is cut off or corrupt, `resource-exhausted` beyond the limits
@@ -52,6 +52,7 @@ export async function* plainStream(
         `Cannot extract the layer: it unpacks to over ${limits.ratio} times its size`,
       )
     yield chunk
+    release(chunk)
   }
 }
 
@@ -64,8 +65,7 @@ async function* decoded(codec: 'gzip' | 'zstd', source: AsyncIterable<Buffer>): 
           params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
         })
   const pieces = codec === 'zstd' ? framesIn(source) : source
-  const input = Readable.from(pieces, { highWaterMark: 2 }) // counted in pieces, which keep their borders
-  pipeline(input, decoder, () => {}) // a failure comes out of the iteration below
+  void feed(decoder, pieces) // a failure comes out of the iteration below
   try {
     for await (const chunk of decoder) yield chunk
   } catch (error) {
@@ -73,6 +73,28 @@ async function* decoded(codec: 'gzip' | 'zstd', source: AsyncIterable<Buffer>): 
     const reason = error instanceof Error ? error.message : String(error)
     throw new Fault('invalid-argument', `Cannot decompress the layer: the ${codec} stream is bad: ${reason}`)
   }
+}
+
+async function feed(decoder: Transform, pieces: AsyncIterable<Buffer>): Promise<void> {
+  try {
+    for await (const piece of pieces) {
+      if (decoder.destroyed) return
+      await new Promise<void>((resolve) => decoder.write(piece, () => resolve()))
+      release(piece)
+    }
+    decoder.end()
+  } catch (error) {
+    decoder.destroy(error instanceof Error ? error : new Error(String(error)))
+  }
+}
+
+/**
+ * Gives the memory of a chunk back when nothing follows it there: what lies outside the heap is collected late, and a thread
+ * would hold a hundred times what it works on.
+ */
+function release({ buffer, byteOffset, length }: Buffer): void {
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength <= Buffer.poolSize) return // small ones share memory
+  if (byteOffset + length === buffer.byteLength) buffer.transfer(0)
 }
 
 /** No piece reaches over the end of a frame. */
