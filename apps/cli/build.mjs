@@ -5,7 +5,7 @@
  *
  * Runs on the host's own Node too, as part of an installation; without its tool it leaves the sources to be used.
  */
-import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isFresh, stampOf } from './fresh.mjs'
@@ -19,12 +19,10 @@ const EXTERNAL = ['koffi', '@grpc/proto-loader']
 /** Makes `dist` unless it is fresh. It is there as a whole or not at all. */
 export async function build(dist) {
   if (isFresh(dist)) return
-  const started = Date.now()
   const made = `${dist}.${process.pid}`
   try {
     const inputs = await bundleInto(made)
-    if (inputs.some((path) => statSync(path).mtimeMs >= started)) throw new Error('a source changed meanwhile')
-    writeFileSync(join(made, 'inputs.json'), JSON.stringify(inputs.map((path) => [path, stampOf(path)])))
+    writeFileSync(join(made, 'inputs.json'), JSON.stringify(inputs))
     rmSync(dist, { recursive: true, force: true })
     renameSync(made, dist)
   } finally {
@@ -32,24 +30,31 @@ export async function build(dist) {
   }
 }
 
-/** Returns what it was made of; the lock file stands for all that others wrote. */
+/** Returns what it was made of, each source as it was before it was read; the lock file stands for all that others wrote. */
 async function bundleInto(folder) {
   const { rolldown } = await import('rolldown')
+  const lock = join(top, 'package-lock.json')
+  const inputs = [[lock, stampOf(lock)]]
+  const noting = {
+    name: 'note-sources',
+    load(id) {
+      if (isAbsolute(id) && !id.includes('/node_modules/')) inputs.push([id, stampOf(id)]) // other ids are the bundler's own
+    },
+  }
   const bundle = await rolldown({
     input: join(here, 'main.ts'),
     platform: 'node',
     external: EXTERNAL,
+    plugins: [noting],
   })
-  const { output } = await bundle.write({
+  await bundle.write({
     dir: folder,
     format: 'esm',
     entryFileNames: '[name].mjs',
     chunkFileNames: '[name].mjs',
   })
   await bundle.close()
-  const modules = output.flatMap(({ moduleIds = [] }) => moduleIds)
-  const sources = modules.filter((id) => isAbsolute(id) && !id.includes('/node_modules/')) // others are the bundler's own
-  return [...sources, join(top, 'package-lock.json')]
+  return inputs
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
