@@ -6,7 +6,7 @@ import type { Identity } from './identity.ts'
 /** Parts that serve others inside of the process, under the names clients know them by. */
 const SERVICES = ['containers', 'images', 'namespaces']
 /** Parts that serve clients. */
-const GRPC = ['containers', 'images', 'leases', 'namespaces']
+const GRPC = ['containers', 'images', 'leases', 'namespaces', 'sandboxes']
 
 /** containerd.services.introspection.v1.Introspection: the parts of this process, and who the installation is. */
 export function introspectionService(identity: Identity, records: string): Implementation<typeof Introspection> {
@@ -27,6 +27,7 @@ function pluginsOf(records: string): Plugin[] {
   return [
     { type: metadata, id: 'bolt', exports: { policy: 'shared', path: records } },
     { type: leases, id: 'manager', requires: [metadata] },
+    { type: 'io.containerd.sandbox.store.v1', id: 'local', requires: [metadata] },
     ...SERVICES.map((name) => ({ type: service, id: `${name}-service`, requires: [metadata] })),
     ...GRPC.map((name) => ({
       type: 'io.containerd.grpc.v1',

@@ -6,7 +6,7 @@ import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
 import { Introspection } from '@gantry/api/containerd/services/introspection/v1/introspection_pb'
 import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
-import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { Collection, Collector } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { toTimestamp } from '@gantry/model/clock'
@@ -35,7 +35,8 @@ import { createNamespaces } from './namespaces/namespaces.ts'
 import { namespacesService } from './namespaces/namespaces-service.ts'
 import { createOwners } from './owners.ts'
 import { rowsOf } from './rows.ts'
-import { sandboxControllerService, sandboxStoreService } from './sandboxes/sandboxes-service.ts'
+import { createSandboxes } from './sandboxes/sandboxes.ts'
+import { sandboxStoreService } from './sandboxes/sandboxes-service.ts'
 
 const { log, stop, options } = await startProcess('metadata', process.argv.slice(2))
 const config = readConfig(options)
@@ -70,8 +71,7 @@ await using _server = await listen({
     bind(Containers, containersService(createContainers(parts))),
     bind(Collector, collectorService(collector)),
     bind(Leases, leasesService(createLeases({ ...parts, deleted: barrier.deleted }), collector)),
-    bind(Store, sandboxStoreService),
-    bind(Controller, sandboxControllerService),
+    bind(Store, sandboxStoreService(createSandboxes(parts))),
     bind(Introspection, introspectionService(await openIdentity(rows, changes), config.records)),
   ],
   log,

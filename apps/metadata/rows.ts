@@ -6,6 +6,7 @@
  *   containers       <namespace> <id>                     Container
  *   leases           <namespace> <lease>                  Lease
  *   lease-resources  <namespace> <lease> <type> <id>      Resource; types sort as they are listed: content, images, ingests, snapshots/...
+ *   sandboxes        <namespace> <id>                       Sandbox
  *   identity         uuid                                 text
  */
 import { create } from '@bufbuild/protobuf'
@@ -18,6 +19,7 @@ import {
   ResourceSchema,
 } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import { NamespaceSchema, type Namespace as Tenant } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
+import { type Sandbox, SandboxSchema } from '@gantry/api/containerd/types/sandbox_pb'
 import type { Namespace } from '@gantry/model/namespace'
 import { jsonCodec, messageCodec } from '@gantry/store/codec'
 import type { Store } from '@gantry/store/store'
@@ -29,6 +31,7 @@ export interface Rows {
   readonly containers: Table<Container>
   readonly leases: Table<Lease>
   readonly leaseResources: Table<Resource>
+  readonly sandboxes: Table<Sandbox>
   readonly identity: Table<string>
 }
 
@@ -40,6 +43,7 @@ export function rowsOf(store: Store): Rows {
     containers: store.table('containers', messageCodec(ContainerSchema)),
     leases: store.table('leases', messageCodec(LeaseSchema)),
     leaseResources: store.table('lease-resources', messageCodec(ResourceSchema)),
+    sandboxes: store.table('sandboxes', messageCodec(SandboxSchema)),
     identity: store.table('identity', jsonCodec<string>()),
   }
 }

@@ -1,27 +1,31 @@
-import type { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
-import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import { create } from '@bufbuild/protobuf'
+import type { Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { SandboxSchema } from '@gantry/api/containerd/types/sandbox_pb'
+import type { Implementation } from '@gantry/rpc/service'
+import type { Sandboxes } from './sandboxes.ts'
 
-const storeCall = unimplemented('The sandbox store')
-const controllerCall = unimplemented('The sandbox controller')
+/** containerd.services.sandbox.v1.Store: records of sandboxes; who runs them is asked through the controller. */
+export function sandboxStoreService(sandboxes: Sandboxes): Implementation<typeof Store> {
+  return {
+    async create({ sandbox = create(SandboxSchema) }, { namespace }) {
+      return { sandbox: await sandboxes.create(namespace, sandbox) }
+    },
 
-/** containerd.services.sandbox.v1.Store: not there yet. */
-export const sandboxStoreService: Implementation<typeof Store> = {
-  create: storeCall,
-  update: storeCall,
-  delete: storeCall,
-  list: storeCall,
-  get: storeCall,
-}
+    async update({ sandbox = create(SandboxSchema), fields }, { namespace }) {
+      return { sandbox: await sandboxes.update(namespace, sandbox, fields) }
+    },
 
-/** containerd.services.sandbox.v1.Controller: not there yet. */
-export const sandboxControllerService: Implementation<typeof Controller> = {
-  create: controllerCall,
-  start: controllerCall,
-  platform: controllerCall,
-  stop: controllerCall,
-  wait: controllerCall,
-  status: controllerCall,
-  shutdown: controllerCall,
-  metrics: controllerCall,
-  update: controllerCall,
+    async delete({ sandboxId }, { namespace }) {
+      await sandboxes.delete(namespace, sandboxId)
+      return {}
+    },
+
+    async list({ filters }, { namespace }) {
+      return { list: sandboxes.list(namespace, filters) }
+    },
+
+    async get({ sandboxId }, { namespace }) {
+      return { sandbox: sandboxes.get(namespace, sandboxId) }
+    },
+  }
 }
