@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { lgetxattr, lsetxattr } from '@gantry/linux/file'
 import { expect, test } from 'vitest'
 import { createPool } from '../extract/pool.ts'
 import { driverContract, keptIn } from './driver.contract.ts'
@@ -36,12 +37,17 @@ test.skipIf(process.getuid?.() !== 0)('a copy has all that its original has (ski
     const inside = (side: string, script: string) =>
       execFileSync('bash', ['-c', script], { cwd: join(root, side), encoding: 'utf8' })
     inside('from', EVERYTHING)
+    const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex') // net_bind_service
+    lsetxattr(join(root, 'from', 'setuid'), 'security.capability', capability)
+    lsetxattr(join(root, 'from', 'dir'), 'user.note', Buffer.from([0, 255]))
 
     await pool.run({ kind: 'copy', root, from: '/from', to: '/to' }, new AbortController().signal)
 
     expect(inside('to', LIST)).toBe(inside('from', LIST))
     expect(statSync(join(root, 'to', 'again')).ino).toBe(statSync(join(root, 'to', 'dir', 'closed', 'same')).ino)
     expect(statSync(join(root, 'to', 'holes')).blocks * 512).toBeLessThan(1024 * 1024)
+    expect(Buffer.from(lgetxattr(join(root, 'to', 'setuid'), 'security.capability') ?? [])).toEqual(capability)
+    expect([...(lgetxattr(join(root, 'to', 'dir'), 'user.note') ?? [])]).toEqual([0, 255])
     inside('to', 'cmp -i 1073741820 -n 4096 holes ../from/holes')
     expect(readFileSync(join(root, 'to', 'dir', 'file'), 'utf8')).toBe('hello\n')
   } finally {
