@@ -15,6 +15,7 @@ const SEED =
   process.env.GANTRY_FUZZ_SEED === undefined ? (SECONDS > 0 ? Date.now() : 1) : Number(process.env.GANTRY_FUZZ_SEED)
 /** What containerd refuses as we do. */
 const STRICTER = /is itself$/
+const UNDESCRIBED = / 40000 [0-7]+ \d+:\d+ (17[5-9]|18)\d{16,17}\b/
 const TIMEOUT = (SECONDS + 60) * 1000
 
 describe.skipIf(process.getuid?.() !== 0)('random archives (skipped without root: the jail needs it)', () => {
@@ -54,9 +55,10 @@ describe.skipIf(process.getuid?.() !== 0)('random archives (skipped without root
         if (failure instanceof Error && STRICTER.test(failure.message)) return
         if (failure instanceof Error) throw failure
 
-        expect(describedIn(box.root)).toEqual(describedIn(other))
+        const times = !parts.some(({ flag }) => flag === '2')
+        expect(describedIn(box.root, times)).toEqual(describedIn(other, times))
       }),
-      60,
+      40,
     )
     rmSync(other, { recursive: true })
     report('compared with GNU tar', `${compared} of ${cases}`)
@@ -77,7 +79,7 @@ describe.skipIf(process.getuid?.() !== 0)('random archives (skipped without root
 
         expect(surroundings(box)).toEqual(before)
       }),
-      300,
+      150,
     )
     report('laid out of wild ones', `${laid} of ${cases}`)
     expect(laid).toBeGreaterThan(cases / 20)
@@ -96,9 +98,12 @@ function report(what: string, count: string): void {
 /**
  * A tree, but for folders that no entry describes: they have the time they were made at, and in a setgid folder GNU tar
  * makes them before that has its mode, we after, as containerd does.
+ * @param times leave them out where there are links: behind those GNU tar may give the time of a folder to the file that
+ *   has replaced it
  */
-function describedIn(root: string): string[] {
-  return listTree(root, { times: true }).filter((line) => !/ 40000 [0-7]+ \d+:\d+ (17[5-9]|18)\d{16,17}\b/.test(line))
+function describedIn(root: string, times: boolean): string[] {
+  const isDescribed = listTree(root, { times: true }).map((line) => !UNDESCRIBED.test(line))
+  return listTree(root, { times }).filter((_, index) => isDescribed[index])
 }
 
 function renew(folder: string): void {
