@@ -67,7 +67,19 @@ async function runOne(target: Target, { image, out, id }: { image: string; out: 
   const mount = `type=bind,src=${out},dst=/out,options=rbind:rw`
   const init = await target.ctr(['run', '-d', '--mount', mount, image, id, 'sh', '-c', scriptOf(id, 1)])
   if (init.code === 0)
-    await target.ctr(['tasks', 'exec', '-d', '--log-uri', 'file:///dev/null', '--exec-id', `${id}x`, id, 'sh', '-c', scriptOf(`${id}x`, 0.2)])
+    await target.ctr([
+      'tasks',
+      'exec',
+      '-d',
+      '--log-uri',
+      'file:///dev/null',
+      '--exec-id',
+      `${id}x`,
+      id,
+      'sh',
+      '-c',
+      scriptOf(`${id}x`, 0.2),
+    ])
   await sleep(500)
 }
 

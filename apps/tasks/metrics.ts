@@ -20,7 +20,10 @@ export function readMetrics(
   const unified = isUnified()
   if (!existsSync(controllerFolder(cgroup, unified ? '' : 'memory'))) return undefined
   const data = unified
-    ? { typeUrl: MetricsV2Schema.typeName, value: toBinary(MetricsV2Schema, create(MetricsV2Schema, readV2(cgroup))) }
+    ? {
+        typeUrl: MetricsV2Schema.typeName,
+        value: toBinary(MetricsV2Schema, create(MetricsV2Schema, readV2(controllerFolder(cgroup, '')))),
+      }
     : { typeUrl: MetricsV1Schema.typeName, value: toBinary(MetricsV1Schema, create(MetricsV1Schema, readV1(cgroup))) }
   return { id, timestamp: toTimestamp(nowMs), data }
 }
@@ -48,6 +51,10 @@ function readV1(cgroup: string): MessageInitShape<typeof MetricsV1Schema> {
       },
     },
     memory: { ...readMemoryV1(table(join(memory, 'memory.stat'))), ...memoryEntries(memory) },
+    blkio: {
+      ioServiceBytesRecursive: readBlkio(cgroup, 'io_service_bytes'),
+      ioServicedRecursive: readBlkio(cgroup, 'io_serviced'),
+    },
     memoryOomControl: {
       oomKillDisable: of(oom, 'oom_kill_disable'),
       underOom: of(oom, 'under_oom'),
@@ -102,8 +109,17 @@ function memoryEntries(folder: string) {
   }
 }
 
-function readV2(cgroup: string): MessageInitShape<typeof MetricsV2Schema> {
-  const folder = controllerFolder(cgroup, '')
+/** Lines such as `8:0 Read 4096`; the last one, `Total 4096`, is of no device. */
+function readBlkio(cgroup: string, what: string) {
+  return lines(join(controllerFolder(cgroup, 'blkio'), `blkio.throttle.${what}_recursive`)).flatMap((line) => {
+    const [device = '', op = '', value] = line.split(' ')
+    const [major, minor] = device.split(':')
+    return minor === undefined ? [] : [{ op, major: toBigInt(major), minor: toBigInt(minor), value: toBigInt(value) }]
+  })
+}
+
+/** @param folder of a cgroup of the unified hierarchy */
+export function readV2(folder: string): MessageInitShape<typeof MetricsV2Schema> {
   const cpu = table(join(folder, 'cpu.stat'))
   const events = table(join(folder, 'memory.events'))
   return {

@@ -1,18 +1,19 @@
-import { create, toBinary } from '@bufbuild/protobuf'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import type { Any } from '@bufbuild/protobuf/wkt'
 import type { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import type { Tasks as TasksDescriptor } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
-import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
+import { CheckpointOptionsSchema, ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Status } from '@gantry/api/containerd/types/task/task_pb'
 import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
 import type { Client } from '@gantry/rpc/client'
-import { type Implementation, unimplemented } from '@gantry/rpc/service'
+import type { Implementation } from '@gantry/rpc/service'
 import { readMetrics } from './metrics.ts'
 import { fromRecord } from './record.ts'
 import type { Process } from './registry.ts'
+import { type CheckpointWish, requireCriu } from './runtime/checkpoint.ts'
 import type { ResolveParts } from './runtime/resolve.ts'
 import { type Life, pidOf } from './task.ts'
 import type { Tasks } from './tasks.ts'
@@ -110,15 +111,12 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
       return exitOf(life)
     },
 
-    checkpoint: unimplemented('Checkpoint'),
-
-    async metrics({ filters }, { namespace }) {
-      const wanted = parseFilters(filters)
-      const inits = tasks
-        .list(namespace)
-        .filter(({ execId, task: { id } }) => execId === '' && wanted(fieldsOf({ id, namespace })))
-      return { metrics: inits.flatMap(({ task }) => readMetrics(task.id, task.cgroup, Date.now()) ?? []) }
+    async checkpoint({ containerId, options }, { namespace }) {
+      await tasks.checkpoint(namespace, containerId, checkpointWishOf(options))
+      return { descriptors: [] } // the client has named the folder
     },
+
+    metrics: async ({ filters }, { namespace }) => ({ metrics: metricsOf(tasks, namespace, filters) }),
   }
 }
 
@@ -128,7 +126,10 @@ const createTask = async (
   { namespace, signal }: Parameters<Implementation<typeof TasksDescriptor>['create']>[1],
 ) => {
   const { containerId, rootfs, stdin, stdout, stderr, terminal } = request
-  if (request.checkpoint !== undefined) throw new Fault('unimplemented', 'Restoring a checkpoint is not supported yet')
+  if (request.checkpoint !== undefined) {
+    await requireCriu(runtimes.host)
+    throw new Fault('unimplemented', 'Restoring a checkpoint is not supported yet')
+  }
   if (request.taskApiAddress !== '') throw new Fault('unimplemented', 'Joining a running shim is not supported yet')
   const { container } = await containers.get({ id: containerId }, { namespace, signal })
   if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
@@ -136,6 +137,14 @@ const createTask = async (
   const runtime = { path: request.runtimePath, options: request.options }
   const pid = await tasks.create(namespace, containerId, fromRecord(runtimes, container, { ...wish, runtime }))
   return { containerId, pid }
+}
+
+function metricsOf(tasks: Tasks, namespace: string, filters: readonly string[]) {
+  const wanted = parseFilters(filters)
+  const inits = tasks
+    .list(namespace)
+    .filter(({ execId, task: { id } }) => execId === '' && wanted(fieldsOf({ id, namespace })))
+  return inits.flatMap(({ task }) => readMetrics(task.id, task.cgroup, Date.now()) ?? [])
 }
 
 function toWire({ task, execId, stdio, life }: Process) {
@@ -158,6 +167,14 @@ function detailsOf(execId: string | undefined) {
   if (execId === undefined) return {}
   const value = toBinary(ProcessDetailsSchema, create(ProcessDetailsSchema, { execId }))
   return { info: { typeUrl: ProcessDetailsSchema.typeName, value } }
+}
+
+/** @throws {Fault} `invalid-argument` for options of another kind */
+function checkpointWishOf(options: Any | undefined): CheckpointWish {
+  if (options === undefined || options.typeUrl === '') return create(CheckpointOptionsSchema)
+  if (!options.typeUrl.endsWith(CheckpointOptionsSchema.typeName))
+    throw new Fault('invalid-argument', `Cannot checkpoint with options of type "${options.typeUrl}"`)
+  return fromBinary(CheckpointOptionsSchema, options.value)
 }
 
 /** The JSON in an Any whose type is one of the runtime specification's. @param what names it in the message */

@@ -29,11 +29,13 @@ import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
+import { isUnified } from './cgroup.ts'
 import { createEndings } from './ending.ts'
 import { readMetrics } from './metrics.ts'
 import { reconcile } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { openRows } from './rows.ts'
+import { requireCriu } from './runtime/checkpoint.ts'
 import { chooseRuntime, createHost } from './runtime/choose.ts'
 import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
@@ -49,6 +51,12 @@ const host = createHost(PATH)
 const missing = whatIsMissing()
 const never = new AbortController().signal
 const NS = 'test'
+const MIB = 1024 * 1024
+const ALL_NAMESPACES = ['pid', 'ipc', 'uts', 'mount', 'network'].map((type) => ({ type }))
+const NO_CHECKPOINT = {
+  ...{ exit: false, openTcp: false, externalUnixSockets: false, terminal: false, fileLocks: false },
+  ...{ emptyNamespaces: [], cgroupsMode: '', imagePath: '', workPath: '' },
+}
 
 /** Why these tests cannot run here, or an empty text. */
 function whatIsMissing(): string {
@@ -142,7 +150,7 @@ function create(id: string, args: readonly string[], stdio = {}, more = {}, runt
     ],
     linux: {
       cgroupsPath: `/gantry-test-${process.pid}/${id}`,
-      namespaces: ['pid', 'ipc', 'uts', 'mount', 'network'].map((type) => ({ type })),
+      namespaces: ALL_NAMESPACES,
     },
     ...more,
   }
@@ -639,6 +647,75 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
 
     expect(await exitOf('box')).toBe(137)
     expect(told).toEqual(['create box', 'start box', 'oom box', 'exit box 137'])
+  })
+
+  test('limits are changed while it runs, as it sees itself', async () => {
+    const mounts = [
+      { destination: '/proc', type: 'proc', source: 'proc' },
+      { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['ro'] },
+    ]
+    const linux = { cgroupsPath: `/gantry-test-${process.pid}/box`, namespaces: ALL_NAMESPACES }
+    mkdirSync(join(folder, 'image', 'sys', 'fs', 'cgroup'), { recursive: true })
+    const limits = { memory: { limit: 64 * MIB }, pids: { limit: 50 }, cpu: { quota: 50_000, period: 100_000 } }
+    await run('box', ['sleep', '60'], {}, { mounts, linux: { ...linux, resources: limits } })
+
+    await node.tasks.update(
+      NS,
+      'box',
+      JSON.stringify({
+        memory: { limit: 96 * MIB },
+        pids: { limit: 7 },
+        cpu: { quota: 20_000, shares: 512, cpus: '0' },
+      }),
+    )
+
+    const out = fifo('out')
+    const read = isUnified()
+      ? 'cat memory.max pids.max cpu.max cpuset.cpus'
+      : 'cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us cpu/cpu.shares cpuset/cpuset.cpus'
+    const forks = 'for i in 1 2 3 4 5 6 7 8; do sleep 5 & done'
+    await exec('box', 'look', ['sh', '-c', `cd /sys/fs/cgroup; ${read}; ${forks}`], {
+      stdout: out.path,
+      stderr: out.path,
+    })
+    await node.tasks.start(NS, 'box', 'look')
+    await exitOf('box', 'look')
+    const expected = isUnified() ? `${96 * MIB}\n7\n20000 100000\n0\n` : `${96 * MIB}\n7\n20000\n512\n0\n`
+    await vi.waitFor(() => expect(out.text()).toContain(expected))
+    await vi.waitFor(() => expect(out.text()).toMatch(/fork/), { timeout: 5000 })
+    out.socket.destroy()
+  })
+
+  test('a limit that the kernel refuses is refused with the words of the runtime', async () => {
+    await run('box', ['sleep', '60'])
+
+    await expect(node.tasks.update(NS, 'box', '{"cpu":{"cpus":"4095"}}')).rejects.toMatchObject({
+      code: 'unknown',
+      message: expect.stringContaining('OCI runtime update failed'),
+    })
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
+  })
+
+  test('a checkpoint says why this host cannot make one', async () => {
+    await create('new', ['sleep', '60'])
+    await run('box', ['sleep', '60'])
+    const wish = { ...NO_CHECKPOINT, imagePath: join(folder, 'image-of-it') }
+
+    await expect(node.tasks.checkpoint(NS, 'new', wish)).rejects.toMatchObject({ code: 'unknown' })
+    if (host.find('criu') === undefined)
+      await expect(node.tasks.checkpoint(NS, 'box', wish)).rejects.toMatchObject({
+        code: 'failed-precondition',
+        message: expect.stringContaining('criu is not installed'),
+      })
+    const broken = join(folder, 'criu')
+    writeFileSync(broken, '#!/bin/sh\necho looking >&2; echo "no such syscall" >&2; exit 1', { mode: 0o755 })
+    await expect(requireCriu({ find: () => broken })).rejects.toMatchObject({
+      code: 'failed-precondition',
+      message: expect.stringMatching(/does not work on this host: no such syscall$/),
+    })
+    writeFileSync(broken, '#!/bin/sh\n', { mode: 0o755 })
+    await expect(requireCriu({ find: () => broken })).resolves.toBeUndefined()
+    expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
   })
 
   test('what a container uses is measured', async () => {

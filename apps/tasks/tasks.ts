@@ -8,6 +8,7 @@ import { events } from './events.ts'
 import type { Networks } from './network/networks.ts'
 import { createProcess, notFound, type Process, putProcess, type Registry, removeTask, type Task } from './registry.ts'
 import { processKey } from './rows.ts'
+import type { CheckpointWish } from './runtime/checkpoint.ts'
 import type { RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
 import { fitProcess, type HostLimits } from './spec.ts'
@@ -75,6 +76,13 @@ export function createTasks(parts: TasksParts) {
     resume: (namespace: string, id: string) => resumeTask(parts, registry.find(namespace, id)),
     update: (namespace: string, id: string, resources: string) =>
       updateTask(parts, registry.find(namespace, id), resources),
+    checkpoint: (namespace: string, id: string, wish: CheckpointWish): Promise<void> => {
+      const { init } = registry.find(namespace, id)
+      return init.exclusive(async () => {
+        checkInit('checkpoint', init.life.status)
+        await parts.runtime.checkpoint(init.task, wish)
+      })
+    },
     deleteTask: (namespace: string, id: string): Promise<Stopped> => deleteTask(parts, registry.find(namespace, id)),
     deleteExec: (namespace: string, id: string, execId: string): Promise<Process> =>
       deleteExec(parts, registry.findProcess(namespace, id, execId)),

@@ -6,6 +6,7 @@ import { setWindowSize } from '@gantry/linux/tty'
 import { Fault } from '@gantry/model/fault'
 import { makeExecFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
+import { checkpointContainer } from './checkpoint.ts'
 import type { Exits } from './exits.ts'
 import { createHurry } from './hurry.ts'
 import { discard, launch } from './launch.ts'
@@ -53,6 +54,7 @@ export function createOciRuntime(parts: OciParts): Runtime {
     async update(task, resources) {
       await runRuntime(task.runtime, ['update', '--resources', '-', task.id], env, resources)
     },
+    checkpoint: (task, wish) => checkpointContainer(task, wish, env),
     pids: async (task) => (task.cgroup === null ? [] : pidsOf(task.cgroup)),
     status: async (task) => parseStatus(await command(task, 'state', task.id)),
     async resize(_process, { output }, size) {

@@ -12,6 +12,7 @@ export function routeRuntime(builtIn: Runtime, shims: Runtime): Runtime {
     pause: (task) => of(task).pause(task),
     resume: (task) => of(task).resume(task),
     update: (task, resources) => of(task).update(task, resources),
+    checkpoint: (task, wish) => of(task).checkpoint(task, wish),
     pids: (task) => of(task).pids(task),
     status: (task) => of(task).status(task),
     resize: (process, live, size) => of(process.task).resize(process, live, size),

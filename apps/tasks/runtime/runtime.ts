@@ -1,6 +1,7 @@
 import type { Bundle } from '../bundle.ts'
 import type { Exit, Live } from '../task.ts'
 import type { RootfsMount } from '../tasks.ts'
+import type { CheckpointWish } from './checkpoint.ts'
 import type { Stdio } from './stdio.ts'
 
 /** A shim that somebody else wrote. */
@@ -74,6 +75,8 @@ export interface Runtime {
   resume(task: RuntimeTask): Promise<void>
   /** @param resources JSON of LinuxResources */
   update(task: RuntimeTask, resources: string): Promise<void>
+  /** Writes the state of a running container into a folder. @throws {Fault} `failed-precondition` where the host cannot */
+  checkpoint(task: RuntimeTask, wish: CheckpointWish): Promise<void>
   pids(task: RuntimeTask): Promise<number[]>
   /** The state the runtime itself reports, for a task found after a restart. */
   status(task: RuntimeTask): Promise<TaskStatus>

@@ -1,6 +1,8 @@
 import { lstatSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { create as message, toBinary } from '@bufbuild/protobuf'
 import type { Task as TaskDescriptor } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
+import { CheckpointOptionsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Status } from '@gantry/api/containerd/types/task/task_pb'
 import { identify, isAlive, type ProcessId, sendSignal } from '@gantry/linux/process'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
@@ -69,6 +71,13 @@ export function createShimRuntime(parts: ShimRuntimeParts): Runtime {
     async update(task, text) {
       const resources = { typeUrl: `${SPEC}LinuxResources`, value: Buffer.from(text) }
       await call(task, (calls, options) => calls.update({ id: task.id, resources }, options))
+    },
+    async checkpoint(task, wish) {
+      if (wish.imagePath === '')
+        throw new Fault('unimplemented', 'Cannot keep a checkpoint as content yet: name a folder with image_path')
+      const value = toBinary(CheckpointOptionsSchema, message(CheckpointOptionsSchema, wish))
+      const what = { id: task.id, path: wish.imagePath, options: { typeUrl: CheckpointOptionsSchema.typeName, value } }
+      await call(task, (calls, options) => calls.checkpoint(what, options), MAKE_MS)
     },
     async pids(task) {
       const { processes } = await call(task, (calls, options) => calls.pids({ id: task.id }, options))

@@ -1,0 +1,59 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import type { CheckpointOptions } from '@gantry/api/containerd/types/runc/options/oci_pb'
+import { Fault } from '@gantry/model/fault'
+import { createHost, type Host } from './choose.ts'
+import { type ChildEnvironment, runRuntime } from './runc.ts'
+import type { RuntimeTask } from './runtime.ts'
+
+const CHECK_MS = 10_000
+const PATH = '/usr/sbin:/usr/bin:/sbin:/bin' // where criu looks for its own helpers
+
+/** What a client may say about a checkpoint. */
+export type CheckpointWish = Omit<CheckpointOptions, '$typeName' | '$unknown'>
+
+/**
+ * Writes the state of a running container into the folder `wish.imagePath`, by the OCI runtime, which has criu do it.
+ * @throws {Fault} `failed-precondition` where criu is missing or does not work, `unknown` with the runtime's words,
+ *   `unimplemented` without a folder: a checkpoint is not made into content yet
+ */
+export async function checkpointContainer(
+  task: RuntimeTask,
+  wish: CheckpointWish,
+  env: ChildEnvironment,
+): Promise<void> {
+  await requireCriu(createHost(env.PATH))
+  if (wish.imagePath === '')
+    throw new Fault('unimplemented', 'Cannot keep a checkpoint as content yet: name a folder with image_path')
+  await runRuntime(task.runtime, ['checkpoint', ...argsOf(wish), task.id], env)
+}
+
+/** @throws {Fault} `failed-precondition` that says what to do */
+export async function requireCriu(host: Pick<Host, 'find'>): Promise<void> {
+  const criu = host.find('criu')
+  if (criu === undefined)
+    throw new Fault('failed-precondition', 'Cannot checkpoint or restore: criu is not installed; apt-get install criu')
+  try {
+    await promisify(execFile)(criu, ['check'], { env: { PATH }, timeout: CHECK_MS })
+  } catch (error) {
+    const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
+    const reason = said.split('\n').at(-1) || String(error)
+    throw new Fault(
+      'failed-precondition',
+      `Cannot checkpoint or restore: criu does not work on this host: ${reason.slice(0, 500)}`,
+    )
+  }
+}
+
+function argsOf(wish: CheckpointWish): string[] {
+  return [
+    ...['--image-path', wish.imagePath, ...(wish.workPath ? ['--work-path', wish.workPath] : [])],
+    ...(wish.exit ? [] : ['--leave-running']),
+    ...(wish.openTcp ? ['--tcp-established'] : []),
+    ...(wish.externalUnixSockets ? ['--ext-unix-sk'] : []),
+    ...(wish.terminal ? ['--shell-job'] : []),
+    ...(wish.fileLocks ? ['--file-locks'] : []),
+    ...(wish.cgroupsMode ? ['--manage-cgroups-mode', wish.cgroupsMode] : []),
+    ...wish.emptyNamespaces.flatMap((name) => ['--empty-ns', name]),
+  ]
+}
