@@ -48,7 +48,7 @@ import { transferService } from './transfer-service.ts'
 import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
 
-const HASHING_THREADS = Math.max(1, Math.min(availableParallelism() - 1, 4)) // a core is left for receiving
+const THREADS = Math.min(availableParallelism(), 4) // that receive and hash
 const BACKOFF_MS = 100 // before a registry is asked again
 
 const { log, stop, options } = await startProcess('content', process.argv.slice(2))
@@ -73,7 +73,7 @@ await using transport = createTransport({ proxy, stallMs })
 const folder = openFolder(root)
 const collection = openCollection({ rows: openRows(store), changes, folder })
 const { rows } = collection
-await using hashers = createHashers(HASHING_THREADS)
+await using hashers = createHashers(THREADS, { proxy, stallMs })
 const leases = createLeases(metadata, log)
 const mayShare = sharePolicy(config.policy, rows, metadata)
 const parts = { rows, folder, hashers, changes: collection.changes, leases, mayShare, now: Date.now }

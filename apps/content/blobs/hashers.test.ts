@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createHashers, type Hashers } from './hashers.ts'
 
+const OFFLINE = { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: 1000 }
 let dir: string
 let hashers: Hashers
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'gantry-hashers-'))
-  hashers = createHashers(2)
+  hashers = createHashers(2, OFFLINE)
 })
 afterAll(async () => {
   await hashers[Symbol.asyncDispose]()
@@ -52,7 +53,7 @@ test('a file that is shorter than was told fails its digest, and only its own', 
 })
 
 test('whoever waits when the threads end is told so', async () => {
-  const own = createHashers(1)
+  const own = createHashers(1, OFFLINE)
   await using file = await open(join(dir, 'ended'), 'w+')
   const follower = own.follow(file.fd)
   const waiting = expect(follower.digest()).rejects.toThrow('A hashing thread has ended')

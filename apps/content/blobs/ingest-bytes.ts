@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { type Digest, digestParts } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
+import type { Courier } from '../registry/courier.ts'
 import { type IngestFile, type IngestFileParts, openIngestFile } from './ingest-file.ts'
 import type { Ingest } from './rows.ts'
 
@@ -14,6 +15,10 @@ export interface IngestBytes extends AsyncDisposable {
   digest(): Promise<Digest>
   /** A shared blob is copied first. */
   append(...data: readonly Uint8Array[]): Promise<void>
+  /** Receives what is missing; undefined for a shared blob, of which nothing is. */
+  courier(): Courier | undefined
+  /** So many bytes more came by the courier. */
+  saved(bytes: number): void
   /** Starts to bring what is there to disk. */
   flush(): void
   truncate(): Promise<void>
@@ -58,6 +63,8 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
     path: () => (file || !ingest.shared ? folder.ingestPath(ingest.id) : folder.blobPath(ingest.shared)),
     digest: () => digestAs(undefined),
     append: async (...data) => await (await own(ingest.shared)).append(...data),
+    courier: () => file?.courier(),
+    saved: (bytes) => file?.saved(bytes),
     flush: () => file?.flush(),
     truncate: async () => await (await own(undefined)).truncate(),
     async prove({ total, expected }) {

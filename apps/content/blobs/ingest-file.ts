@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { type Digest, type DigestAlgorithm, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
+import type { Courier } from '../registry/courier.ts'
 import { type Folder, onDisk } from './folder.ts'
 import type { Follower, Hashers } from './hashers.ts'
 import { createWriteback } from './writeback.ts'
@@ -23,6 +24,13 @@ export interface IngestFile extends AsyncDisposable {
   digest(algorithm?: DigestAlgorithm): Promise<Digest>
   /** @throws {Fault} `resource-exhausted` or `failed-precondition`; what is there then is as before */
   append(...data: readonly Uint8Array[]): Promise<void>
+  /**
+   * Writes to the end of the file from another thread: until all of what was asked there is over, whatever it writes
+   * is told by `saved`, and nothing is appended.
+   */
+  courier(): Courier
+  /** So many bytes more came by the courier. */
+  saved(bytes: number): void
   truncate(): Promise<void>
 }
 
@@ -63,6 +71,14 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
       done += bytesWritten
     }
   }
+  async function* saving<T>(pieces: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* pieces
+    } catch (error) {
+      await handle.truncate(size).catch(() => undefined)
+      await onDisk(folder.root, () => Promise.reject(error))
+    }
+  }
   return {
     handle,
     flush: writeback.flush,
@@ -85,6 +101,20 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
       running.grown(size, data)
       writeback.grown(size)
     },
+    courier() {
+      const courier = running.courier()
+      return {
+        async exchange(question, signal) {
+          const { save, ...answer } = await courier.exchange(question, signal)
+          return { ...answer, ...(save && { save: (part) => saving(save(part)) }) }
+        },
+      }
+    },
+    saved(bytes) {
+      size += bytes
+      running.saved(size)
+      writeback.grown(size)
+    },
     async truncate() {
       await running.reset()
       await onDisk(folder.root, () => handle.truncate(0))
@@ -102,6 +132,9 @@ interface RunningHash {
   /** There are `size` bytes now; the last of them are `data`, or else only in the file. */
   grown(size: number, data?: readonly Uint8Array[]): void
   digest(): Promise<string>
+  courier(): Courier
+  /** There are `size` bytes now, and the courier hashed the last ones. */
+  saved(size: number): void
   /** Back to no bytes; nothing reads the file any more. */
   reset(): Promise<void>
 }
@@ -111,14 +144,28 @@ function createRunningHash(hashers: Hashers, fd: number): RunningHash {
   let inline: Hash = createHash('sha256')
   let follower: Follower | undefined
   let told = 0
+  let now = 0
+  const follow = (): Follower => {
+    follower ??= hashers.follow(fd)
+    return follower
+  }
   return {
     grown(size, data) {
+      now = size
       if (!follower && size <= INLINE && data) for (const part of data) inline.update(part)
       else if (size > 0) {
-        follower ??= hashers.follow(fd)
-        follower.grown(size, size - told >= STEP ? 'now' : 'later')
+        follow().grown(size, size - told >= STEP ? 'now' : 'later')
         if (size - told >= STEP) told = size
       }
+    },
+    courier() {
+      follow().grown(now, 'now') // what is there is hashed first
+      return follow().courier
+    },
+    saved(size) {
+      now = size
+      told = size
+      follow().grown(size, 'later')
     },
     digest: async () => (follower ? await follower.digest() : inline.copy().digest('hex')),
     async reset() {
@@ -126,6 +173,7 @@ function createRunningHash(hashers: Hashers, fd: number): RunningHash {
       follower = undefined
       inline = createHash('sha256')
       told = 0
+      now = 0
       await last?.[Symbol.asyncDispose]()
     },
   }

@@ -53,6 +53,8 @@ export interface Ingests {
    */
   open(opening: Opening, signal: AbortSignal): Promise<Writer>
   isBusy(namespace: Namespace, ref: string): boolean
+  /** Gets ready for large blobs: call it while it is not known yet which. */
+  prepare(): void
   /** Resolves when the writer that has the ref now lets go of it; at once when there is none. */
   released(namespace: Namespace, ref: string, signal: AbortSignal): Promise<void>
   /** @throws {Fault} `not-found` */
@@ -107,6 +109,7 @@ export function createIngests(parts: Parts): Ingests {
 
   return {
     open,
+    prepare: () => parts.hashers.prepare(),
     isBusy: (namespace, ref) => locks.has(keyOf([namespace, ref])),
     async released(namespace, ref, signal) {
       const freed = locks.get(keyOf([namespace, ref]))?.freed

@@ -6,6 +6,7 @@ import { toTimestamp } from '@gantry/model/clock'
 import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { checkLabels, type Labels, withoutEmpty } from '@gantry/model/labels'
+import type { Courier } from '../registry/courier.ts'
 import { createIngestBytes } from './ingest-bytes.ts'
 import type { IngestFile } from './ingest-file.ts'
 import type { Opening, Parts } from './ingests.ts'
@@ -41,6 +42,10 @@ export interface Writer extends AsyncDisposable {
   /** Digest of the bytes so far. */
   digest(): Promise<Digest>
   append(...data: readonly Uint8Array[]): Promise<void>
+  /** Receives what is missing straight into the file; undefined for a shared blob, of which nothing is. */
+  courier(): Courier | undefined
+  /** So many bytes more came by the courier. */
+  saved(bytes: number): void
   /** Starts to bring what is there to disk; a commit waits for it. */
   flush(): void
   /** Back to no bytes at all. */
@@ -96,21 +101,25 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
     await folder.dropIngest(ingest.id)
   }
 
+  const { path, digest, courier, flush } = bytes
   return {
+    ...{ path, digest, courier, flush },
     status: () => ({
       offset: bytes.offset(),
       total: BigInt(ingest.total),
       startedAtMs: ingest.startedAtMs,
       updatedAtMs,
     }),
-    path: () => bytes.path(),
-    digest: () => bytes.digest(),
     async append(...data) {
       checkMine()
       await bytes.append(...data)
       updatedAtMs = now()
     },
-    flush: () => bytes.flush(),
+    saved(size) {
+      checkMine()
+      bytes.saved(size)
+      updatedAtMs = now()
+    },
     async truncate() {
       checkMine()
       await bytes.truncate()

@@ -11,6 +11,8 @@ import type { Flights } from './flights.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
 
+const SMALL = 256n * 1024n // bytes
+
 export interface Download extends Holder {
   readonly source: Source
   readonly blobs: Blobs
@@ -107,15 +109,27 @@ async function commit(writer: Writer, { digest: expected, size: total }: Descrip
   }
 }
 
+/** What is small is brought here; what is large is left to a thread of its own. */
 async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
-  const { offset } = writer.status()
-  to.grower.grown(writer.path(), offset)
-  if (offset === descriptor.size) return
+  const { source, registry, signal } = to
+  const { offset: from } = writer.status()
+  to.grower.grown(writer.path(), from)
+  if (from === descriptor.size) return
   to.progress.set(descriptor, 'downloading')
-  for await (const piece of to.registry.fetch(to.source, descriptor, offset, to.signal)) {
-    await writer.append(piece) // the next one arrives meanwhile
-    const { offset: now } = writer.status()
-    to.progress.at(descriptor, now)
-    to.grower.grown(writer.path(), now)
+  const tell = (): void => {
+    const { offset } = writer.status()
+    to.progress.at(descriptor, offset)
+    to.grower.grown(writer.path(), offset)
   }
+  const courier = descriptor.size - from > SMALL ? writer.courier() : undefined
+  if (courier)
+    for await (const { length } of registry.save(source, descriptor, { from, courier }, signal)) {
+      writer.saved(length)
+      tell()
+    }
+  else
+    for await (const piece of registry.fetch(source, descriptor, from, signal)) {
+      await writer.append(piece) // the next one arrives meanwhile
+      tell()
+    }
 }

@@ -7,7 +7,8 @@ import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { isFault } from '@gantry/model/fault'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { openPuller, type Puller, STALL_MS } from '../testing/puller.ts'
+import { STALL_MS } from '../testing/parts.ts'
+import { openPuller, type Puller } from '../testing/puller.ts'
 import type { TestRegistry } from '../testing/registry.ts'
 
 type Misbehave = Parameters<TestRegistry['misbehave']>[1]

@@ -75,6 +75,7 @@ export function createPull(parts: PullParts): Pull {
     await using holder = await held(call, () => parts.leases.take(call.namespace, purpose, signal))
     const plans = parts.unpacker.plan(store.unpacks)
 
+    parts.ingests.prepare()
     progress.say(`Resolving from ${reference.text}`)
     const target = await parts.registry.resolve(source, signal)
     await parts.verify(reference.text, target, signal)

@@ -104,7 +104,8 @@ test('children go first, the index last, and only the index gets the tag', async
   const lines = await push(registry, 'x.io/team/app:1')
 
   expect(registry.taken).toHaveLength(9)
-  expect(registry.taken.slice(-3)).toEqual([mine.digest, other.digest, index.digest])
+  expect(registry.taken.slice(-3, -1).sort()).toEqual([mine.digest, other.digest].sort()) // side by side
+  expect(registry.taken.at(-1)).toBe(index.digest)
   expect(registry.tags).toEqual(new Map([['1', index.digest]]))
   expect(registry.most()).toBe(2)
   expect(lines[0]).toBe('Pushing to x.io/team/app:1')

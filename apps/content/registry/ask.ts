@@ -1,24 +1,40 @@
 import type { Dispatcher } from 'undici'
-import { type Batches, createBatches } from './batches.ts'
-import type { Answer } from './transport.ts'
+import { type Answer, answerOf } from './answer.ts'
+import { createBatches } from './batches.ts'
+
+/** Where a body goes as it comes. */
+export interface Sink {
+  /** Is done with the chunk when it returns. Whoever gets `false` should wait for `resume` with the next one. */
+  put(chunk: Uint8Array): boolean
+  /** Nothing more comes; with an error, the body broke off. */
+  end(error?: unknown): void
+}
+
+/** Opens the sink of an answer; undefined where its reader reads it. */
+export type OpenSink = (head: { readonly status: number }, resume: () => void) => Sink | undefined
 
 interface Asking {
   readonly url: URL
   readonly request: Dispatcher.DispatchOptions
+  readonly openSink?: OpenSink | undefined
 }
 
 /** One request; its answer is there with its headers, and whoever reads the body slows the server down. */
-export async function ask(dispatcher: Dispatcher, { url, request }: Asking, signal: AbortSignal): Promise<Answer> {
+export async function ask(
+  dispatcher: Dispatcher,
+  { url, request, openSink }: Asking,
+  signal: AbortSignal,
+): Promise<Answer> {
   signal.throwIfAborted()
   const answered = Promise.withResolvers<Answer>()
   let controller: Dispatcher.DispatchController | undefined
-  let body: Batches | undefined
+  let sink: Sink | undefined
   let over = false
   const end = (error?: unknown): void => {
     over = true
     signal.removeEventListener('abort', abort)
     answered.reject(error) // unless there is an answer: then its body breaks off
-    body?.end(error)
+    sink?.end(error)
   }
   const drop = (reason: unknown): void => {
     if (over) return // the connection may be another request's by now
@@ -34,12 +50,14 @@ export async function ask(dispatcher: Dispatcher, { url, request }: Asking, sign
     },
     onResponseStart(started, status, headers) {
       if (status < 200) return // more follows
-      const length = Number(headers['content-length'])
-      body = createBatches(Number.isSafeInteger(length) ? length : undefined, () => started.resume())
-      answered.resolve(toAnswer({ url, status, headers, body: body.pieces, drop }))
+      const resume = (): void => started.resume()
+      sink = openSink?.({ status }, resume)
+      const batches = sink ? undefined : createBatches(sizeIn(headers), resume)
+      sink ??= batches
+      answered.resolve(answerOf({ url, status, headers, body: batches?.pieces ?? nothing(), drop }))
     },
     onResponseData(started, chunk) {
-      if (!body?.put(chunk)) started.pause()
+      if (!sink?.put(chunk)) started.pause()
     },
     onResponseEnd: () => end(),
     onResponseError: (_, error) => end(error),
@@ -47,20 +65,9 @@ export async function ask(dispatcher: Dispatcher, { url, request }: Asking, sign
   return await answered.promise
 }
 
-interface Answered extends Pick<Answer, 'url' | 'status' | 'body'> {
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>
-  readonly drop: (reason: unknown) => void
+function sizeIn(headers: Readonly<Record<string, string | string[] | undefined>>): number | undefined {
+  const size = Number(headers['content-length'])
+  return Number.isSafeInteger(size) ? size : undefined
 }
 
-function toAnswer({ headers, drop, ...rest }: Answered): Answer {
-  const valuesOf = (name: string): readonly string[] => {
-    const value = headers[name.toLowerCase()]
-    return value === undefined ? [] : Array.isArray(value) ? value : [value]
-  }
-  return {
-    ...rest,
-    header: (name) => valuesOf(name)[0] ?? '',
-    headers: valuesOf,
-    [Symbol.asyncDispose]: async () => drop(new Error('Nobody reads the rest')),
-  }
-}
+async function* nothing(): AsyncGenerator<Uint8Array> {}

@@ -1,9 +1,10 @@
 import type { Found } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
+import type { Answer } from './answer.ts'
 import { type Challenge, parseChallenges } from './challenge.ts'
 import type { Dial } from './endpoint.ts'
 import { fetchToken } from './token.ts'
-import type { Answer, Transport } from './transport.ts'
+import type { Transport } from './transport.ts'
 import { identityOf, type Wallet } from './wallet.ts'
 
 const MAX_TOKENS = 4096 // kept; the oldest goes first

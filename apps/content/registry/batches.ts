@@ -1,12 +1,10 @@
+import type { Sink } from './ask.ts'
+
 const BATCH = 1024 * 1024 // bytes that are handed over together
 const LATE_MS = 50 // what has come is handed over after so long, also when it is less
 
-/** A body on its way from whoever receives it to whoever reads it, in large pieces. */
-export interface Batches {
-  /** Takes a copy. Whoever gets `false` should wait for `resume` with the next one. */
-  put(chunk: Uint8Array): boolean
-  /** Nothing more comes; with an error, what came before it is still handed over. */
-  end(error?: unknown): void
+/** A body on its way from whoever receives it to whoever reads it, in large pieces. What came before an error is handed over. */
+export interface Batches extends Sink {
   /** A piece is good until the next one is asked for: its memory is used again. */
   readonly pieces: AsyncIterable<Uint8Array>
 }

@@ -1,5 +1,5 @@
 import { Fault } from '@gantry/model/fault'
-import type { Answer } from './transport.ts'
+import type { Answer, Piece } from './answer.ts'
 
 const MAX_ERROR_BYTES = 8 * 1024 // of an error body that is read at all
 const MAX_ERROR_TEXT = 300 // characters of it that are shown
@@ -27,7 +27,10 @@ export async function readBounded(answer: Answer, limit: number, what: string): 
  *
  * @throws {Fault} `unavailable` naming what stalled
  */
-export async function* steady(body: AsyncIterable<Uint8Array>, { stallMs, what }: { stallMs: number; what: string }) {
+export async function* steady<P extends Piece>(
+  body: AsyncIterable<P>,
+  { stallMs, what }: { stallMs: number; what: string },
+): AsyncGenerator<P> {
   let waitedMs = 0
   let bytes = 0
   let since = performance.now()

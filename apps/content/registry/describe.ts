@@ -4,8 +4,8 @@ import { isDigest, sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { MAX_MANIFEST_BYTES } from '@gantry/model/manifest'
 import type { Reference } from '@gantry/model/reference'
+import type { Answer } from './answer.ts'
 import { readBounded } from './body.ts'
-import type { Answer } from './transport.ts'
 
 /** What a registry may answer with when it is asked for an image. */
 export const MANIFEST_TYPES = [MEDIA.dockerManifest, MEDIA.dockerIndex, MEDIA.ociManifest, MEDIA.ociIndex, '*/*'].join(

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
+import type { Answer, Piece } from './answer.ts'
 import { steady } from './body.ts'
+import type { Courier } from './courier.ts'
 import { type Endpoint, endpointOf, urlOf } from './endpoint.ts'
 import { refusal, type Sender } from './sender.ts'
 import { errandFor, type Site, withEarlier } from './site.ts'
-import { type Answer, causeOf } from './transport.ts'
+import { causeOf } from './transport.ts'
 
 const MAX_FAILURES = 3 // in a row without a byte between them
 const NOWHERE = 'https://foreign.invalid' // nobody's credentials are for such a host
@@ -17,20 +19,42 @@ export interface Range {
   readonly to: bigint
 }
 
-export interface FetchParts {
+export interface FetchParts<P extends Piece> {
   readonly sender: Sender
   readonly stallMs: number
   readonly backoffMs: number
+  readonly taking: Taking<P>
 }
 
 type Place = { readonly url: URL; readonly site: Site }
 
+/** What becomes of the bytes: they are handed over, or a courier takes them and tells how many. */
+export interface Taking<P extends Piece> {
+  readonly courier?: Courier
+  take(answer: Answer, part: { readonly skip: number; readonly limit: number }): AsyncIterable<P>
+  /** A piece without its first bytes. */
+  rest(piece: P, skipped: number): P
+}
+
+export const HAND_OVER: Taking<Uint8Array> = {
+  take: ({ body }) => body,
+  rest: (piece, skipped) => piece.subarray(skipped),
+}
+
+export function takenBy(courier: Courier): Taking<Piece> {
+  return {
+    courier,
+    take: ({ save, body }, part) => save?.(part) ?? body,
+    rest: ({ length }, skipped) => ({ length: length - skipped }),
+  }
+}
+
 /** Fetches from one site after the other; each goes on where the one before it broke off. */
-export async function* fetchFrom(
-  parts: FetchParts,
+export async function* fetchFrom<P extends Piece>(
+  parts: FetchParts<P>,
   { sites, descriptor, range }: { sites: readonly Site[]; descriptor: Descriptor; range: Range },
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<P> {
   const places = placesOf(sites, descriptor)
   const earlier: Fault[] = []
   let { from } = range
@@ -84,11 +108,11 @@ interface Fetching extends Place {
 }
 
 /** Takes up a connection that breaks where it broke. */
-async function* fetchPersistently(
-  parts: FetchParts,
+async function* fetchPersistently<P extends Piece>(
+  parts: FetchParts<P>,
   { url, site, descriptor, range }: Fetching,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<P> {
   let { from } = range
   for (let failures = 0; from < range.to; ) {
     const before = from
@@ -109,7 +133,11 @@ async function* fetchPersistently(
 }
 
 /** One connection's worth of bytes. */
-async function* fetchOnce({ sender, stallMs }: FetchParts, fetching: Fetching, signal: AbortSignal) {
+async function* fetchOnce<P extends Piece>(
+  { sender, stallMs, taking }: FetchParts<P>,
+  fetching: Fetching,
+  signal: AbortSignal,
+): AsyncGenerator<P> {
   const { url, site, descriptor, range } = fetching
   const { reference } = site.source
   const { from, to } = range
@@ -118,14 +146,15 @@ async function* fetchOnce({ sender, stallMs }: FetchParts, fetching: Fetching, s
   const part = whole ? (from > 0n ? { range: `bytes=${from}-` } : {}) : { range: `bytes=${from}-${to - 1n}` }
   const headers = { accept: `${descriptor.mediaType}, */*`, ...part }
   const errand = errandFor(site, { method: 'GET', url, what, headers })
-  await using answer = await sender.send(errand, signal)
+  await using answer = await sender.send({ ...errand, courier: taking.courier }, signal)
   if (answer.status === 404) throw new Fault('not-found', `${reference.text}: ${descriptor.digest}: not found`)
   if (answer.status !== 200 && answer.status !== 206) throw await refusal(errand, answer)
   if (answer.status === 200 && !whole)
     throw new Fault('unimplemented', `Cannot ${what}: ${answer.url.host} does not send parts`)
   let skip = checkAnswer(answer, { what, range, size: descriptor.size })
   let left = to - from
-  for await (const chunk of steady(answer.body, { stallMs, what: `${descriptor.digest} from ${answer.url.host}` })) {
+  const body = taking.take(answer, { skip: Number(skip), limit: Number(left) })
+  for await (const chunk of steady(body, { stallMs, what: `${descriptor.digest} from ${answer.url.host}` })) {
     const skipped = skip < BigInt(chunk.length) ? Number(skip) : chunk.length
     skip -= BigInt(skipped)
     left -= BigInt(chunk.length - skipped)
@@ -134,7 +163,7 @@ async function* fetchOnce({ sender, stallMs }: FetchParts, fetching: Fetching, s
         'failed-precondition',
         `Cannot ${what}: ${answer.url.host} sends more than the ${descriptor.size} bytes promised`,
       )
-    if (skipped < chunk.length) yield chunk.subarray(skipped)
+    if (skipped < chunk.length) yield taking.rest(chunk, skipped)
   }
 }
 

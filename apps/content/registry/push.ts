@@ -2,10 +2,10 @@ import type { Descriptor } from '@gantry/model/descriptor'
 import type { Digest } from '@gantry/model/digest'
 import { Fault, isFault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
+import type { Answer } from './answer.ts'
 import { apiUrlOf, urlOf } from './endpoint.ts'
 import { type Errand, refusal, type Sender } from './sender.ts'
 import { errandFor, type Site, type SiteParts, type Source, sitesOf } from './site.ts'
-import type { Answer } from './transport.ts'
 
 /** What became of one object. */
 export type Pushed = 'already exists' | 'mounted' | 'complete'

@@ -1,10 +1,12 @@
 import type { Descriptor } from '@gantry/model/descriptor'
 import { Fault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
+import type { Piece } from './answer.ts'
+import type { Courier } from './courier.ts'
 import { describe, describeBody, MANIFEST_TYPES } from './describe.ts'
 import { urlOf } from './endpoint.ts'
 import { type Explained, explain } from './explain.ts'
-import { fetchFrom, type Range } from './fetch.ts'
+import { fetchFrom, HAND_OVER, type Range, takenBy } from './fetch.ts'
 import { createHosts, type Hosts } from './hosts.ts'
 import { createPusher, type Pusher } from './push.ts'
 import { fetchReferrers } from './referrers.ts'
@@ -33,6 +35,13 @@ export interface Registry {
    * @throws {Fault} as `resolve`; `unimplemented` when a part is wanted and the registry does not send parts
    */
   fetch(source: Source, descriptor: Descriptor, range: bigint | Range, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /** The same, but a courier takes the bytes: how many of them have come. @throws {Fault} as `fetch` */
+  save(
+    source: Source,
+    descriptor: Descriptor,
+    to: { readonly from: bigint; readonly courier: Courier },
+    signal: AbortSignal,
+  ): AsyncIterable<Piece>
   /**
    * What refers to a manifest, such as its signatures: of one artifact type, or all when that is `''`.
    *
@@ -76,7 +85,12 @@ export function createRegistry(given: RegistryParts): Registry {
     async *fetch(source, descriptor, range, signal) {
       const sites = await sitesOf(parts, source, ['pull'])
       const wanted = typeof range === 'bigint' ? { from: range, to: descriptor.size } : range
-      yield* fetchFrom(parts, { sites, descriptor, range: wanted }, signal)
+      yield* fetchFrom({ ...parts, taking: HAND_OVER }, { sites, descriptor, range: wanted }, signal)
+    },
+    async *save(source, descriptor, { from, courier }, signal) {
+      const sites = await sitesOf(parts, source, ['pull'])
+      const range = { from, to: descriptor.size }
+      yield* fetchFrom({ ...parts, taking: takenBy(courier) }, { sites, descriptor, range }, signal)
     },
     async referrers(source, of, signal) {
       const sites = await sitesOf(parts, source, ['referrers'])

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '@gantry/model/fault'
+import type { Answer } from './answer.ts'
 import { type Access, createAuth } from './auth.ts'
 import { errorText } from './body.ts'
+import type { Courier } from './courier.ts'
 import { type Endpoint, PLAIN_DIAL } from './endpoint.ts'
-import { type Answer, causeOf, type Question, type Transport } from './transport.ts'
+import { causeOf, type Question, type Transport } from './transport.ts'
 import type { Wallet } from './wallet.ts'
 
 const MAX_ATTEMPTS = 5
@@ -24,6 +26,8 @@ export interface Errand extends Omit<Question, 'dial'> {
   readonly what: string
   /** How often it may be tried; fewer where another endpoint can be asked instead. */
   readonly attempts?: number
+  /** Asks in place of the transport. */
+  readonly courier?: Courier | undefined
 }
 
 /** Sends requests to registries: gets let in, follows redirects, tries again where that may help. */
@@ -71,7 +75,11 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
       const all = { ...errand.headers, ...(authorization !== undefined && { authorization }) }
       const headers = own ? all : withoutSecrets(errand.headers)
       const dial = own ? endpoint.dial : PLAIN_DIAL
-      const answer = await transport.exchange({ method, url, headers, dial, ...(body && { body }) }, signal)
+      const { courier } = errand
+      const question = { method, url, headers, dial }
+      const answer = courier
+        ? await courier.exchange(question, signal)
+        : await transport.exchange({ ...question, ...(body && { body }) }, signal)
       if (!REDIRECTS.includes(answer.status)) return answer
       await using _ = answer
       if (method !== 'GET' && method !== 'HEAD')

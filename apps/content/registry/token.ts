@@ -1,8 +1,9 @@
 import type { Credentials } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
+import type { Answer } from './answer.ts'
 import { errorText, readBounded } from './body.ts'
 import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
-import { type Answer, causeOf, type Question, type Transport } from './transport.ts'
+import { causeOf, type Question, type Transport } from './transport.ts'
 
 const MAX_TOKEN_BYTES = 64 * 1024
 const DEFAULT_EXPIRY_S = 60

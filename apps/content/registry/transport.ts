@@ -3,7 +3,8 @@ import { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { Fault } from '@gantry/model/fault'
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici'
-import { ask } from './ask.ts'
+import type { Answer } from './answer.ts'
+import { ask, type OpenSink } from './ask.ts'
 import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
 import { connector } from './socket.ts'
 
@@ -12,18 +13,6 @@ const KEEP_ALIVE_MS = 30_000
 const MAX_HEADER_BYTES = 64 * 1024
 const MAX_DIALS = 64 // ways to connect that are kept open; the one unused for longest goes first
 const PATIENCE = 4 // a registry may take so many times longer over what was sent to it
-
-/** The answer to one HTTP request. Disposing it drops what was not read. */
-export interface Answer extends AsyncDisposable {
-  readonly url: URL
-  readonly status: number
-  /** First value of a header, `''` when absent. */
-  header(name: string): string
-  /** All values of a header. */
-  headers(name: string): readonly string[]
-  /** A piece is good until the next one is asked for: its memory is used again. */
-  readonly body: AsyncIterable<Uint8Array>
-}
 
 export interface Question {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT'
@@ -37,8 +26,11 @@ export interface Question {
 
 /** One HTTP exchange: no redirects, no retries, no credentials of its own. */
 export interface Transport extends AsyncDisposable {
-  /** @throws what undici throws: see `causeOf` */
-  exchange(question: Question, signal: AbortSignal): Promise<Answer>
+  /**
+   * @param openSink takes the body where it returns a sink; `body` then has nothing
+   * @throws what undici throws: see `causeOf`
+   */
+  exchange(question: Question, signal: AbortSignal, openSink?: OpenSink): Promise<Answer>
 }
 
 /** How to get out, as the environment says; empty means not set. */
@@ -48,8 +40,13 @@ export interface ProxySettings {
   readonly noProxy: string
 }
 
-/** @param stallMs how long a server may stay silent, before it answers and between two pieces of a body */
-export function createTransport({ proxy, stallMs }: { proxy: ProxySettings; stallMs: number }): Transport {
+export interface Network {
+  readonly proxy: ProxySettings
+  /** How long a server may stay silent, before it answers and between two pieces of a body. */
+  readonly stallMs: number
+}
+
+export function createTransport({ proxy, stallMs }: Network): Transport {
   const dials = new Map<string, Dispatchers>()
 
   function dispatcherFor(url: URL, dial: Dial): Dispatcher {
@@ -66,12 +63,12 @@ export function createTransport({ proxy, stallMs }: { proxy: ProxySettings; stal
   }
 
   return {
-    async exchange({ method, url, headers, body, dial = PLAIN_DIAL }, signal) {
+    async exchange({ method, url, headers, body, dial = PLAIN_DIAL }, signal, openSink) {
       const request = {
         ...{ origin: url.origin, path: `${url.pathname}${url.search}`, method, headers: { ...headers } },
         ...(body && { body: Readable.from(body(), { objectMode: false }), headersTimeout: stallMs * PATIENCE }),
       }
-      return await ask(dispatcherFor(url, dial), { url, request }, signal)
+      return await ask(dispatcherFor(url, dial), { url, request, openSink }, signal)
     },
     async [Symbol.asyncDispose]() {
       const all = [...dials.values()].flatMap(({ direct, outside }) => [direct, outside])

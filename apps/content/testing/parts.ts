@@ -14,6 +14,9 @@ import { createIngests, type Parts } from '../blobs/ingests.ts'
 import { openRows } from '../blobs/rows.ts'
 import type { Leases } from '../leases.ts'
 
+/** A registry may be silent for this long, in ms. */
+export const STALL_MS = 300
+
 export async function openTestParts(options: { mayShare?: boolean } = {}) {
   const root = await mkdtemp(join(tmpdir(), 'gantry-content-'))
   const store = openStore(join(root, 'records'))
@@ -22,7 +25,7 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     events.push({ namespace, topic, event: create(schema, init) })
   }
   const leases = createTestLeases()
-  const hashers = createHashers(1)
+  const hashers = createHashers(1, { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: STALL_MS })
   const parts: Parts = {
     rows: openRows(store),
     folder: openFolder(join(root, 'content')),

@@ -10,12 +10,9 @@ import { createProgress } from '../pull/progress.ts'
 import { createPull } from '../pull/pull.ts'
 import { createRegistry } from '../registry/registry.ts'
 import { createTransport } from '../registry/transport.ts'
-import { openTestParts } from './parts.ts'
+import { openTestParts, STALL_MS } from './parts.ts'
 import { startRegistry } from './registry.ts'
 import { noUnpacker } from './unpacker.ts'
-
-/** A registry may be silent for this long, in ms. */
-export const STALL_MS = 300
 
 export async function openPuller() {
   const stack = new AsyncDisposableStack()
