@@ -28,6 +28,7 @@ const CHAIN: readonly Part[][] = [
     folder('full', { pax: { 'SCHILY.xattr.user.kept': 'yes' } }),
     file('full/one'),
     file('full/two'),
+    folder('full/sub', { mode: 0o700, uid: 9 }),
     file('replaced'),
     folder('tree', { mtime: 1_100_000_000 }),
     file('tree/x'),
@@ -37,9 +38,15 @@ const CHAIN: readonly Part[][] = [
   [folder('full'), file('full/.wh..wh..opq'), file('full/three', '3'), file('.wh.tree'), file('implied/here', 'x')],
   [folder('replaced', { mode: 0o700 }), file('replaced/in', 'y'), file('a/b/c/d/e', 'deep'), file('implied/too')],
   [],
-  [folder('tree', { uid: 5, mtime: 1_000_000_000 }), file('tree/z'), folder('a/b', owned), file('full/four')],
+  [
+    folder('tree', { uid: 5, mtime: 1_000_000_000 }),
+    file('tree/z'),
+    folder('a/b', owned),
+    file('full/four'),
+    file('full/sub/five'),
+  ],
 ]
-const UNDESCRIBED = /^(implied|many|many\/.|a\/b\/c|a\/b\/c\/d) /
+const UNDESCRIBED = /^(implied|many|many\/.|a\/b\/c|a\/b\/c\/d|full\/sub) /
 const many = (layer: number): Part[] =>
   Array.from({ length: 200 }, (_, index) => file(`many/${layer}/${index}`, Buffer.alloc(3000, index % 250)))
 
@@ -64,7 +71,7 @@ describe.skipIf(process.getuid?.() !== 0)('a chain of layers (skipped without ro
   })
 
   test(`killed ${KILLS} times at any moment, the next try makes it whole and nothing is left`, {
-    timeout: KILLS * 8_000,
+    timeout: KILLS * 20_000,
   }, async () => {
     const archives = CHAIN.map((parts, layer) => archive(...parts, ...many(layer)))
     const folder = join(base, 'archives')

@@ -5,7 +5,7 @@ import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
 import { show } from './layer-path.ts'
 import type { ByteString } from './tar-header.ts'
-import { join, statOf, toPath } from './tree.ts'
+import { join, OPAQUE, statOf, toPath } from './tree.ts'
 
 const MAX_STEPS = 4096 // components and links on the way to one folder
 export const OVERLAY_XATTRS = 'trusted.overlay.'
@@ -88,7 +88,10 @@ export function impliedBy(lowers: readonly number[], path: ByteString): Implied 
   for (const lower of lowers) {
     const fd = openFolder(lower, path)
     if (fd === 'replaced') return undefined
-    if (fd === undefined) continue
+    if (fd === undefined) {
+      if (hides(lower, path)) return undefined
+      continue
+    }
     try {
       const stat = fstatSync(fd, { bigint: true })
       return {
@@ -104,6 +107,21 @@ export function impliedBy(lowers: readonly number[], path: ByteString): Implied 
     }
   }
   return undefined
+}
+
+/** Is a folder above `path` opaque in this layer, so that those below it do not count? */
+function hides(lower: number, path: ByteString): boolean {
+  for (let at = path.slice(0, path.lastIndexOf('/')); ; at = at.slice(0, at.lastIndexOf('/'))) {
+    const fd = openFolder(lower, at || '/')
+    if (typeof fd === 'number') {
+      try {
+        if (lgetxattr(fd, OPAQUE) !== undefined) return true
+      } finally {
+        closeSync(fd)
+      }
+    }
+    if (at === '') return false
+  }
 }
 
 function openFolder(lower: number, path: ByteString): number | 'replaced' | undefined {
