@@ -19,7 +19,9 @@ const YES = Buffer.from('y')
 export class LayerTree {
   readonly folders: Folders
   readonly #overlay: boolean
-  readonly #brought = new Set<ByteString>() // paths of this layer's entries
+  /** Paths of this layer's entries. Undefined when the folder was empty: all in it is then the layer's, but what is noted below. */
+  readonly #brought: Set<ByteString> | undefined
+  readonly #copied = new Set<ByteString>() // what the layer needs from below
   readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
   readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
   readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
@@ -31,6 +33,7 @@ export class LayerTree {
    */
   constructor(overlay: boolean) {
     this.#overlay = overlay
+    this.#brought = namesIn('/').length === 0 ? undefined : new Set()
     this.folders = createFolders(
       (path) => this.#makeImplied(path),
       (path) => this.#marks.has(path),
@@ -40,13 +43,14 @@ export class LayerTree {
   /** Makes an entry with `make`; what is in its way is removed first. */
   place<T>(path: ByteString, make: () => T): T {
     const made = this.#making(path, make)
-    this.#brought.add(path)
+    this.#brought?.add(path)
     return made
   }
 
   /** Makes something that the layer does not bring, but needs here from below. */
   copyUp(path: ByteString, make: () => void): void {
     this.#making(path, make)
+    this.#copied.add(path)
   }
 
   /** Is a whiteout of this layer at `path`? */
@@ -76,7 +80,7 @@ export class LayerTree {
   placeFolder(path: ByteString, entry: Entry): void {
     const replacesMark = this.#marks.has(path)
     if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
-    this.#brought.add(path)
+    this.#brought?.add(path)
     this.#implied.delete(path)
     this.#givers.delete(path)
     own(path, entry)
@@ -123,7 +127,8 @@ export class LayerTree {
 
   #discard(path: ByteString): void {
     removeTree(path, (gone) => {
-      for (const noted of [this.#brought, this.#marks, this.#cleared, this.#times, this.#implied]) noted.delete(gone)
+      this.#brought?.delete(gone)
+      for (const noted of [this.#copied, this.#marks, this.#cleared, this.#times, this.#implied]) noted.delete(gone)
     })
     this.#givers.clear()
     this.folders.forget()
@@ -143,7 +148,7 @@ export class LayerTree {
     if (this.#marks.has(path) || this.#cleared.has(path)) return true
     const stat = statOf(path)
     if (!stat) return false
-    let kept = this.#brought.has(path)
+    let kept = this.#brought ? this.#brought.has(path) : !this.#implied.has(path) && !this.#copied.has(path)
     if (stat.isDirectory()) for (const name of namesIn(path)) kept = this.#prune(join(path, name)) || kept
     if (kept) return true
     if (stat.isDirectory()) rmdirSync(toPath(path))

@@ -18,7 +18,7 @@ export interface Limits {
 }
 
 export const DEFAULT_LIMITS: Limits = {
-  entries: 1_000_000,
+  entries: 3_000_000, // a million files, each with an extended header, are an honest layer
   pathBytes: 4000, // below PATH_MAX, which counts the NUL and our leading slash
   depth: 256,
   extendedBytes: 1024 * 1024,
