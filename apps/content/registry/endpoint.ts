@@ -1,20 +1,8 @@
-import { isIPv4 } from 'node:net'
 import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
+import { type Dial, isLoopback, PLAIN_DIAL } from './dial.ts'
 import { CAPABILITIES, type Capability } from './hosts-file.ts'
-
-/** How a connection to one host is made. Made for that host only: another one gets `PLAIN_DIAL`. */
-export interface Dial {
-  /** Certificates in PEM that may vouch for it, besides those of the system. */
-  readonly ca: readonly string[]
-  /** Who we are, in PEM. */
-  readonly clients: readonly { readonly certificate: string; readonly key: string }[]
-  readonly skipVerify: boolean
-  readonly timeoutMs: number | undefined
-}
-
-export const PLAIN_DIAL: Dial = { ca: [], clients: [], skipVerify: false, timeoutMs: undefined }
 
 /** One place where the API of a registry is. */
 export interface Endpoint {
@@ -58,12 +46,6 @@ export function endpointOf(host: string, defaultScheme: string): Endpoint {
 /** Docker's registry has a name that is not its address. */
 export function dialledHost(host: string): string {
   return host === 'docker.io' || host === 'index.docker.io' ? 'registry-1.docker.io' : host
-}
-
-/** Is this host, with or without a port, the machine itself? */
-export function isLoopback(host: string): boolean {
-  const name = host.replace(/:\d+$/, '').toLowerCase()
-  return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'))
 }
 
 /** The address of a manifest or blob. The parts are parsed ones, so nothing in them can lead elsewhere. */

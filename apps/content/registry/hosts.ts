@@ -1,7 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { isAbsolute, join, resolve } from 'node:path'
 import { Fault } from '@gantry/model/fault'
-import { type Dial, dialledHost, type Endpoint, endpointOf, PLAIN_DIAL } from './endpoint.ts'
+import { type Dial, PLAIN_DIAL } from './dial.ts'
+import { dialledHost, type Endpoint, endpointOf } from './endpoint.ts'
 import { type HostEntry, parseHosts } from './hosts-file.ts'
 
 const MAX_FILE_BYTES = 1024 * 1024

@@ -2,7 +2,7 @@ import type { Credentials } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
 import type { Answer } from './answer.ts'
 import { errorText, readBounded } from './body.ts'
-import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
+import { type Dial, isLoopback, PLAIN_DIAL } from './dial.ts'
 import { causeOf, type Question, type Transport } from './transport.ts'
 
 const MAX_TOKEN_BYTES = 64 * 1024

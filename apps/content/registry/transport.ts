@@ -5,7 +5,7 @@ import { Fault } from '@gantry/model/fault'
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici'
 import type { Answer } from './answer.ts'
 import { ask, type OpenSink } from './ask.ts'
-import { type Dial, isLoopback, PLAIN_DIAL } from './endpoint.ts'
+import { type Dial, isLoopback, PLAIN_DIAL } from './dial.ts'
 import { connector } from './socket.ts'
 
 const CONNECT_MS = 30_000
