@@ -8,6 +8,7 @@ const DETECT = [
   `${MEDIA.dockerLayer}.zstd`,
   MEDIA.dockerForeignLayer,
   MEDIA.dockerForeignLayerGzip,
+  `${MEDIA.dockerForeignLayer}.zstd`,
   MEDIA.ociLayerGzip,
   MEDIA.ociLayerZstd,
   'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',

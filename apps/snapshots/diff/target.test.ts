@@ -1,0 +1,69 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { mountsUnder } from '@gantry/linux/mount'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Mount } from '../drivers/driver.ts'
+import { clearTargets, mergeLayers, mountTogether, openTarget } from './target.ts'
+
+describe.skipIf(process.getuid?.() !== 0)('temporary mounts (skipped without root)', () => {
+  let base: string
+  let mountRoot: string
+  beforeEach(() => {
+    base = mkdtempSync(join(tmpdir(), 'gantry-target-'))
+    mountRoot = join(base, 'mounts')
+    clearTargets(mountRoot)
+    for (const name of ['near', 'far', 'upper', 'work']) mkdirSync(join(base, name))
+    writeFileSync(join(base, 'near', 'a'), '')
+    writeFileSync(join(base, 'far', 'b'), '')
+  })
+  afterEach(() => {
+    expect(mountsUnder(base)).toEqual([])
+    expect(readdirSync(mountRoot)).toEqual([])
+    rmSync(base, { recursive: true })
+  })
+  const bind = (name: string): Mount => ({ type: 'bind', source: join(base, name), options: ['ro', 'rbind'] })
+  const tmpfs: Mount = { type: 'tmpfs', source: 'none', options: [] }
+
+  test('what a crash has left is taken away at the next start, and nothing of what was mounted', () => {
+    const { root } = mountTogether({ lower: [bind('near')], upper: [tmpfs] }, mountRoot)
+    openTarget([tmpfs], { mountRoot, owns: () => false })
+    expect(readdirSync(join(root, 'lower'))).toEqual(['a'])
+
+    clearTargets(mountRoot)
+
+    expect(readdirSync(join(base, 'near'))).toEqual(['a'])
+  })
+
+  test('when one of several cannot be mounted none is left', () => {
+    expect(() => mountTogether({ lower: [tmpfs], upper: [bind('near'), bind('nowhere')] }, mountRoot)).toThrow(
+      expect.objectContaining({ name: 'Fault', code: 'failed-precondition' }),
+    )
+  })
+
+  test('layers are seen as one tree, which only reads', () => {
+    using below = mergeLayers([join(base, 'near'), join(base, 'far')], mountRoot)
+
+    expect(readdirSync(below.root).sort()).toEqual(['a', 'b'])
+    expect(() => writeFileSync(join(below.root, 'c'), '')).toThrow('EROFS')
+  })
+
+  test('the upper folder of an overlay is written to as it is, with what is below beside it', () => {
+    const [upper, lowers] = [join(base, 'upper'), `${join(base, 'near')}:${join(base, 'far')}`]
+    const options = [`workdir=${join(base, 'work')}`, `upperdir=${upper}`, `lowerdir=${lowers}`]
+
+    using target = openTarget([{ type: 'overlay', source: 'overlay', options }], { mountRoot, owns: () => false })
+
+    expect(target).toMatchObject({ root: upper, overlay: true })
+    expect(target.lowers.flatMap((lower) => readdirSync(lower)).sort()).toEqual(['a', 'b'])
+  })
+
+  test('a mount inside another stays there, wherever its name leads', () => {
+    mkdirSync(join(base, 'far', 'inside'))
+    const inner = { ...tmpfs, target: '../../inside' }
+
+    using target = openTarget([bind('far'), inner], { mountRoot, owns: () => false })
+
+    expect(mountsUnder(target.root)).toContain(join(target.root, 'inside'))
+  })
+})
