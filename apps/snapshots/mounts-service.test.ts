@@ -22,218 +22,225 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type ActivationRow, createActivations } from './mounts/activations.ts'
 import { mountsService } from './mounts-service.ts'
 
+/** On a busy machine. */
+const SOON = { timeout: 30_000 }
+
 const call = { signal: new AbortController().signal, namespace: 'test' }
 const fault = (code: string) => expect.objectContaining({ name: 'Fault', code })
 const tmpfs = { type: 'tmpfs', source: 'tmpfs', options: ['size=1m'] }
 const bound = (source: string, ...options: string[]) => ({ type: 'bind', source, options: ['rbind', ...options] })
 
-describe.skipIf(process.getuid?.() !== 0)('the Mounts service (skipped without root: it mounts)', () => {
-  let base: string
-  let folder: string
-  let mounts: Client<typeof Mounts>
-  let stack: AsyncDisposableStack
+describe.skipIf(process.getuid?.() !== 0)(
+  'the Mounts service (skipped without root: it mounts)',
+  { timeout: 60_000 },
+  () => {
+    let base: string
+    let folder: string
+    let mounts: Client<typeof Mounts>
+    let stack: AsyncDisposableStack
 
-  beforeEach(async () => {
-    base = mkdtempSync(join(tmpdir(), 'gantry-mounts-'))
-    folder = join(base, 'mounts')
-    for (const name of ['lower', 'root', 'point']) mkdirSync(join(base, name))
-    writeFileSync(join(base, 'lower', 'a'), 'below')
-    await start()
-  })
-  afterEach(async () => {
-    for (const { info } of await listed()) await mounts.deactivate({ name: info?.name ?? '' }, call)
-    await stack.disposeAsync()
-    expect(mountsUnder(base)).toEqual([])
-    expect(readdirSync(folder)).toEqual([])
-    rmSync(base, { recursive: true })
-  })
-
-  async function start(): Promise<void> {
-    stack = new AsyncDisposableStack()
-    const { table, write, ...rest } = stack.use(openStore(join(base, 'records')))
-    const activations = await createActivations({
-      table: table('activations', jsonCodec<ActivationRow>()),
-      write,
-      folder,
-      roots: [join(base, 'root')],
-      clock: () => 5000,
+    beforeEach(async () => {
+      base = mkdtempSync(join(tmpdir(), 'gantry-mounts-'))
+      folder = join(base, 'mounts')
+      for (const name of ['lower', 'root', 'point']) mkdirSync(join(base, name))
+      writeFileSync(join(base, 'lower', 'a'), 'below')
+      await start()
     })
-    stack.defer(() => rest[Symbol.asyncDispose]())
-    const address = join(base, 'mounts.sock')
-    const log = { error() {}, debug() {} }
-    stack.use(await listen({ address, bindings: [bind(Mounts, mountsService(activations))], log }))
-    mounts = clientOf(Mounts, stack.use(connect(address)))
-  }
+    afterEach(async () => {
+      for (const { info } of await listed()) await mounts.deactivate({ name: info?.name ?? '' }, call)
+      await stack.disposeAsync()
+      expect(mountsUnder(base)).toEqual([])
+      expect(readdirSync(folder)).toEqual([])
+      rmSync(base, { recursive: true })
+    })
 
-  async function listed() {
-    return Array.fromAsync(mounts.list({}, call))
-  }
-
-  const overlay = {
-    type: 'format/mkdir/overlay',
-    source: 'overlay',
-    options: [
-      'X-containerd.mkdir.path={{ mount 0 }}/upper:0755',
-      'X-containerd.mkdir.path={{mount 0}}/work:0711:5:6',
-      'workdir={{ mount 0 }}/work',
-      'upperdir={{ mount 0 }}/upper',
-      'lowerdir={{ overlay 1 1 }}',
-    ],
-  }
-
-  test('what refers to mounts before it is filled in and left to the caller, those before it are mounted', async () => {
-    const { info } = await mounts.activate(
-      { name: 'box', mounts: [tmpfs, bound(join(base, 'lower'), 'ro'), overlay], labels: { of: 'box' } },
-      call,
-    )
-
-    const [upper = '', lower = ''] = info?.active.map(({ mountPoint }) => mountPoint) ?? []
-    expect(info?.active.map(({ mount }) => mount?.type)).toEqual(['tmpfs', 'bind'])
-    expect(info?.active[0]?.mountedAt?.seconds).toBe(5n)
-    expect(info?.system).toEqual([
-      expect.objectContaining({
-        type: 'overlay',
-        source: 'overlay',
-        options: [`workdir=${upper}/work`, `upperdir=${upper}/upper`, `lowerdir=${lower}`],
-      }),
-    ])
-    const { mode, uid, gid } = statSync(join(upper, 'work'))
-    expect([mode & 0o7777, uid, gid]).toEqual([0o711, 5, 6])
-    for (const each of info?.system ?? []) mount({ ...each, target: join(base, 'point') })
-    expect(readFileSync(join(base, 'point', 'a'), 'utf8')).toBe('below')
-    unmountAll(join(base, 'point'))
-    expect((await mounts.info({ name: 'box' }, call)).info).toEqual(info)
-    expect(await listed()).toEqual([expect.objectContaining({ info })])
-    expect(await Array.fromAsync(mounts.list({}, { ...call, namespace: 'other' }))).toEqual([])
-
-    await mounts.deactivate({ name: 'box' }, call)
-
-    expect(mountsUnder(base)).toEqual([])
-    await expect(mounts.info({ name: 'box' }, call)).rejects.toThrow(fault('not-found'))
-    await expect(mounts.deactivate({ name: 'box' }, call)).rejects.toThrow(fault('not-found'))
-  })
-
-  test('what is wanted for the time being is mounted as a whole', async () => {
-    const list = [tmpfs, bound(join(base, 'lower'), 'ro'), overlay]
-    const { info } = await mounts.activate({ name: 'look', mounts: list, temporary: true }, call)
-
-    const last = info?.active.at(-1)?.mountPoint ?? ''
-    expect(info?.active).toHaveLength(3)
-    expect(info?.system).toEqual([expect.objectContaining(bound(last))])
-    expect(readFileSync(join(last, 'a'), 'utf8')).toBe('below')
-  })
-
-  test('a target lies inside the mount before it', async () => {
-    const inside = { ...bound(join(base, 'lower')), target: '/deep' }
-    const image = bound(join(base, 'root'))
-    mkdirSync(join(base, 'root', 'deep'))
-    const { info } = await mounts.activate({ name: 'deep', mounts: [image, inside], temporary: true }, call)
-
-    expect(readFileSync(join(info?.system[0]?.source ?? '', 'deep', 'a'), 'utf8')).toBe('below')
-  })
-
-  test('an image is made, becomes a device, and is the source of what comes next', async () => {
-    const file = join(base, 'root', 'image')
-    const image = {
-      type: 'mkfs/loop',
-      source: file,
-      options: ['X-containerd.mkfs.size=16MiB', 'X-containerd.mkfs.fs=ext4'],
+    async function start(): Promise<void> {
+      stack = new AsyncDisposableStack()
+      const { table, write, ...rest } = stack.use(openStore(join(base, 'records')))
+      const activations = await createActivations({
+        table: table('activations', jsonCodec<ActivationRow>()),
+        write,
+        folder,
+        roots: [join(base, 'root')],
+        clock: () => 5000,
+      })
+      stack.defer(() => rest[Symbol.asyncDispose]())
+      const address = join(base, 'mounts.sock')
+      const log = { error() {}, debug() {} }
+      stack.use(await listen({ address, bindings: [bind(Mounts, mountsService(activations))], log }))
+      mounts = clientOf(Mounts, stack.use(connect(address)))
     }
-    const list = [image, { type: 'format/ext4', source: '{{ mount 0 }}', options: ['rw'] }]
 
-    const { info } = await mounts.activate({ name: 'disk', mounts: list, temporary: true }, call)
-
-    expect(statSync(file).size).toBe(16 * 1024 * 1024)
-    expect(readdirSync(info?.active[1]?.mountPoint ?? '')).toEqual(['lost+found'])
-    const device = info?.active[1]?.mount?.source ?? ''
-    await mounts.deactivate({ name: 'disk' }, call)
-    await vi.waitFor(() => expect(loopFile(device)).toBeUndefined())
-    writeFileSync(join(base, 'root', 'other'), 'in use')
-    const again = {
-      type: 'mkfs/ext4',
-      source: join(base, 'root', 'other'),
-      options: ['X-containerd.mkfs.size=1G', 'loop'],
+    async function listed() {
+      return Array.fromAsync(mounts.list({}, call))
     }
-    const made = await mounts.activate({ name: 'again', mounts: [again] }, call)
-    expect(made.info?.system).toEqual([expect.objectContaining({ type: 'ext4', options: ['loop'] })])
-    expect(readFileSync(join(base, 'root', 'other'), 'utf8')).toBe('in use') // what is there is left alone
-  })
 
-  test('nothing to do is said so that the caller mounts by itself', async () => {
-    const list = [bound('/a'), { type: 'overlay', source: 'overlay', options: ['lowerdir=/a:/b'] }]
+    const overlay = {
+      type: 'format/mkdir/overlay',
+      source: 'overlay',
+      options: [
+        'X-containerd.mkdir.path={{ mount 0 }}/upper:0755',
+        'X-containerd.mkdir.path={{mount 0}}/work:0711:5:6',
+        'workdir={{ mount 0 }}/work',
+        'upperdir={{ mount 0 }}/upper',
+        'lowerdir={{ overlay 1 1 }}',
+      ],
+    }
 
-    await expect(mounts.activate({ name: 'x', mounts: list }, call)).rejects.toThrow(fault('unimplemented'))
-    await expect(mounts.update({ info: { name: 'x' } }, call)).rejects.toThrow(fault('unimplemented'))
-  })
+    test('what refers to mounts before it is filled in and left to the caller, those before it are mounted', async () => {
+      const { info } = await mounts.activate(
+        { name: 'box', mounts: [tmpfs, bound(join(base, 'lower'), 'ro'), overlay], labels: { of: 'box' } },
+        call,
+      )
 
-  test.each([
-    ['no name', '', [tmpfs, overlay], 'invalid-argument'],
-    [
-      'a reference to what comes later',
-      'x',
-      [{ ...tmpfs, type: 'format/tmpfs', source: '{{ mount 0 }}' }],
-      'invalid-argument',
-    ],
-    ['an unknown word', 'x', [tmpfs, { ...tmpfs, type: 'format/tmpfs', source: '{{ env 0 }}' }], 'invalid-argument'],
-    [
-      'a folder elsewhere',
-      'x',
-      [{ ...tmpfs, type: 'mkdir/tmpfs', options: ['X-containerd.mkdir.path=/gantry-x'] }],
-      'invalid-argument',
-    ],
-    [
-      'a folder by way of dots',
-      'x',
-      [tmpfs, { ...overlay, options: ['X-containerd.mkdir.path={{ mount 0 }}/../x'] }],
-      'invalid-argument',
-    ],
-    [
-      'an unknown option',
-      'x',
-      [{ ...tmpfs, type: 'mkfs/loop', source: '/x', options: ['X-containerd.mkfs.as=1'] }],
-      'invalid-argument',
-    ],
-    ['no size', 'x', [{ ...tmpfs, type: 'mkfs/loop', source: '/gantry-x', options: [] }], 'invalid-argument'],
-    ['what is not there', 'x', [bound('/gantry/absent'), { ...overlay, options: [] }], 'failed-precondition'],
-  ])('%s is refused and leaves nothing', async (_, name, list, code) => {
-    await expect(mounts.activate({ name, mounts: list }, call)).rejects.toThrow(fault(code))
+      const [upper = '', lower = ''] = info?.active.map(({ mountPoint }) => mountPoint) ?? []
+      expect(info?.active.map(({ mount }) => mount?.type)).toEqual(['tmpfs', 'bind'])
+      expect(info?.active[0]?.mountedAt?.seconds).toBe(5n)
+      expect(info?.system).toEqual([
+        expect.objectContaining({
+          type: 'overlay',
+          source: 'overlay',
+          options: [`workdir=${upper}/work`, `upperdir=${upper}/upper`, `lowerdir=${lower}`],
+        }),
+      ])
+      const { mode, uid, gid } = statSync(join(upper, 'work'))
+      expect([mode & 0o7777, uid, gid]).toEqual([0o711, 5, 6])
+      for (const each of info?.system ?? []) mount({ ...each, target: join(base, 'point') })
+      expect(readFileSync(join(base, 'point', 'a'), 'utf8')).toBe('below')
+      unmountAll(join(base, 'point'))
+      expect((await mounts.info({ name: 'box' }, call)).info).toEqual(info)
+      expect(await listed()).toEqual([expect.objectContaining({ info })])
+      expect(await Array.fromAsync(mounts.list({}, { ...call, namespace: 'other' }))).toEqual([])
 
-    expect(mountsUnder(base)).toEqual([])
-    expect(readdirSync(folder)).toEqual([])
-  })
+      await mounts.deactivate({ name: 'box' }, call)
 
-  test('a link in a mount leads to no folder outside of it', async () => {
-    const link = join(base, 'root', 'link')
-    symlinkSync('/tmp', link)
-    const list = [{ ...tmpfs, type: 'mkdir/tmpfs', options: [`X-containerd.mkdir.path=${link}/gantry-through-link`] }]
+      expect(mountsUnder(base)).toEqual([])
+      await expect(mounts.info({ name: 'box' }, call)).rejects.toThrow(fault('not-found'))
+      await expect(mounts.deactivate({ name: 'box' }, call)).rejects.toThrow(fault('not-found'))
+    })
 
-    await expect(mounts.activate({ name: 'x', mounts: list }, call)).rejects.toThrow(fault('failed-precondition'))
-    expect(readdirSync('/tmp')).not.toContain('gantry-through-link')
-  })
+    test('what is wanted for the time being is mounted as a whole', async () => {
+      const list = [tmpfs, bound(join(base, 'lower'), 'ro'), overlay]
+      const { info } = await mounts.activate({ name: 'look', mounts: list, temporary: true }, call)
 
-  test('of two under one name the second is told so', async () => {
-    const list = [tmpfs, { ...overlay, options: [] }]
-    const results = await Promise.allSettled([1, 2].map(() => mounts.activate({ name: 'one', mounts: list }, call)))
+      const last = info?.active.at(-1)?.mountPoint ?? ''
+      expect(info?.active).toHaveLength(3)
+      expect(info?.system).toEqual([expect.objectContaining(bound(last))])
+      expect(readFileSync(join(last, 'a'), 'utf8')).toBe('below')
+    })
 
-    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
-    await expect(mounts.activate({ name: 'one', mounts: list }, call)).rejects.toThrow(fault('already-exists'))
-    expect(readdirSync(folder)).toHaveLength(1)
-  })
+    test('a target lies inside the mount before it', async () => {
+      const inside = { ...bound(join(base, 'lower')), target: '/deep' }
+      const image = bound(join(base, 'root'))
+      mkdirSync(join(base, 'root', 'deep'))
+      const { info } = await mounts.activate({ name: 'deep', mounts: [image, inside], temporary: true }, call)
 
-  test('a restart keeps what stands, and takes away what does not, records and mounts', async () => {
-    const list = [tmpfs, { ...overlay, options: [] }]
-    for (const name of ['stands', 'fell']) await mounts.activate({ name, mounts: list }, call)
-    const fell = (await mounts.info({ name: 'fell' }, call)).info?.active[0]?.mountPoint ?? ''
-    await stack.disposeAsync()
-    unmountAll(fell)
-    mkdirSync(join(folder, 'stray', '0'), { recursive: true })
-    mount({ ...tmpfs, target: join(folder, 'stray', '0') })
+      expect(readFileSync(join(info?.system[0]?.source ?? '', 'deep', 'a'), 'utf8')).toBe('below')
+    })
 
-    await start()
+    test('an image is made, becomes a device, and is the source of what comes next', async () => {
+      const file = join(base, 'root', 'image')
+      const image = {
+        type: 'mkfs/loop',
+        source: file,
+        options: ['X-containerd.mkfs.size=16MiB', 'X-containerd.mkfs.fs=ext4'],
+      }
+      const list = [image, { type: 'format/ext4', source: '{{ mount 0 }}', options: ['rw'] }]
 
-    expect((await listed()).map(({ info }) => info?.name)).toEqual(['stands'])
-    expect(readdirSync(folder)).toHaveLength(1)
-    await mounts.deactivate({ name: 'stands' }, call)
-    expect(mountsUnder(base)).toEqual([])
-  })
-})
+      const { info } = await mounts.activate({ name: 'disk', mounts: list, temporary: true }, call)
+
+      expect(statSync(file).size).toBe(16 * 1024 * 1024)
+      expect(readdirSync(info?.active[1]?.mountPoint ?? '')).toEqual(['lost+found'])
+      const device = info?.active[1]?.mount?.source ?? ''
+      await mounts.deactivate({ name: 'disk' }, call)
+      await vi.waitFor(() => expect(loopFile(device)).toBeUndefined(), SOON)
+      writeFileSync(join(base, 'root', 'other'), 'in use')
+      const again = {
+        type: 'mkfs/ext4',
+        source: join(base, 'root', 'other'),
+        options: ['X-containerd.mkfs.size=1G', 'loop'],
+      }
+      const made = await mounts.activate({ name: 'again', mounts: [again] }, call)
+      expect(made.info?.system).toEqual([expect.objectContaining({ type: 'ext4', options: ['loop'] })])
+      expect(readFileSync(join(base, 'root', 'other'), 'utf8')).toBe('in use') // what is there is left alone
+    })
+
+    test('nothing to do is said so that the caller mounts by itself', async () => {
+      const list = [bound('/a'), { type: 'overlay', source: 'overlay', options: ['lowerdir=/a:/b'] }]
+
+      await expect(mounts.activate({ name: 'x', mounts: list }, call)).rejects.toThrow(fault('unimplemented'))
+      await expect(mounts.update({ info: { name: 'x' } }, call)).rejects.toThrow(fault('unimplemented'))
+    })
+
+    test.each([
+      ['no name', '', [tmpfs, overlay], 'invalid-argument'],
+      [
+        'a reference to what comes later',
+        'x',
+        [{ ...tmpfs, type: 'format/tmpfs', source: '{{ mount 0 }}' }],
+        'invalid-argument',
+      ],
+      ['an unknown word', 'x', [tmpfs, { ...tmpfs, type: 'format/tmpfs', source: '{{ env 0 }}' }], 'invalid-argument'],
+      [
+        'a folder elsewhere',
+        'x',
+        [{ ...tmpfs, type: 'mkdir/tmpfs', options: ['X-containerd.mkdir.path=/gantry-x'] }],
+        'invalid-argument',
+      ],
+      [
+        'a folder by way of dots',
+        'x',
+        [tmpfs, { ...overlay, options: ['X-containerd.mkdir.path={{ mount 0 }}/../x'] }],
+        'invalid-argument',
+      ],
+      [
+        'an unknown option',
+        'x',
+        [{ ...tmpfs, type: 'mkfs/loop', source: '/x', options: ['X-containerd.mkfs.as=1'] }],
+        'invalid-argument',
+      ],
+      ['no size', 'x', [{ ...tmpfs, type: 'mkfs/loop', source: '/gantry-x', options: [] }], 'invalid-argument'],
+      ['what is not there', 'x', [bound('/gantry/absent'), { ...overlay, options: [] }], 'failed-precondition'],
+    ])('%s is refused and leaves nothing', async (_, name, list, code) => {
+      await expect(mounts.activate({ name, mounts: list }, call)).rejects.toThrow(fault(code))
+
+      expect(mountsUnder(base)).toEqual([])
+      expect(readdirSync(folder)).toEqual([])
+    })
+
+    test('a link in a mount leads to no folder outside of it', async () => {
+      const link = join(base, 'root', 'link')
+      symlinkSync('/tmp', link)
+      const list = [{ ...tmpfs, type: 'mkdir/tmpfs', options: [`X-containerd.mkdir.path=${link}/gantry-through-link`] }]
+
+      await expect(mounts.activate({ name: 'x', mounts: list }, call)).rejects.toThrow(fault('failed-precondition'))
+      expect(readdirSync('/tmp')).not.toContain('gantry-through-link')
+    })
+
+    test('of two under one name the second is told so', async () => {
+      const list = [tmpfs, { ...overlay, options: [] }]
+      const results = await Promise.allSettled([1, 2].map(() => mounts.activate({ name: 'one', mounts: list }, call)))
+
+      expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+      await expect(mounts.activate({ name: 'one', mounts: list }, call)).rejects.toThrow(fault('already-exists'))
+      expect(readdirSync(folder)).toHaveLength(1)
+    })
+
+    test('a restart keeps what stands, and takes away what does not, records and mounts', async () => {
+      const list = [tmpfs, { ...overlay, options: [] }]
+      for (const name of ['stands', 'fell']) await mounts.activate({ name, mounts: list }, call)
+      const fell = (await mounts.info({ name: 'fell' }, call)).info?.active[0]?.mountPoint ?? ''
+      await stack.disposeAsync()
+      unmountAll(fell)
+      mkdirSync(join(folder, 'stray', '0'), { recursive: true })
+      mount({ ...tmpfs, target: join(folder, 'stray', '0') })
+
+      await start()
+
+      expect((await listed()).map(({ info }) => info?.name)).toEqual(['stands'])
+      expect(readdirSync(folder)).toHaveLength(1)
+      await mounts.deactivate({ name: 'stands' }, call)
+      expect(mountsUnder(base)).toEqual([])
+    })
+  },
+)

@@ -4,6 +4,9 @@ import { Kind } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { describe, expect, test, vi } from 'vitest'
 import { startNode, type TestNode } from './testing/node.ts'
 
+/** On a busy machine. */
+const SOON = { timeout: 30_000 }
+
 const call = { signal: new AbortController().signal, namespace: 'test' }
 const leased = { ...call, lease: 'keep' }
 const snapshotter = 'overlayfs'
@@ -18,6 +21,7 @@ const listed = async (node: TestNode, filters: string[] = [], namespace = 'test'
 
 describe.skipIf(process.getuid?.() !== 0)(
   'the Snapshots service (skipped without root: folders change their owner)',
+  { timeout: 60_000 },
   () => {
     test('a chain is prepared, committed, seen and removed, and each step is told once', async () => {
       await using node = await startNode()
@@ -47,7 +51,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(await snapshots.usage({ snapshotter, key: 'v' }, call)).toMatchObject({ size: 0n, inodes: 0n })
       await expect(snapshots.remove({ snapshotter, key: 'base' }, call)).rejects.toThrow(fault('failed-precondition'))
       for (const key of ['b', 'v', 'base']) await snapshots.remove({ snapshotter, key }, call)
-      await vi.waitFor(() => expect(readdirSync(root)).toEqual([]))
+      await vi.waitFor(() => expect(readdirSync(root)).toEqual([]), SOON)
       expect(node.heard).toEqual([
         '/snapshot/prepare {"key":"a","parent":"","snapshotter":"overlayfs"}',
         '/snapshot/commit {"key":"a","name":"base","snapshotter":"overlayfs"}',
@@ -196,7 +200,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       )
 
       expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
-      await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(1))
+      await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(1), SOON)
     })
 
     test('a restart keeps what is recorded, clears what is not, and gives no number twice', async () => {
@@ -214,7 +218,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       {
         await using node = await startNode(base)
         expect(await listed(node)).toEqual(['a'])
-        await vi.waitFor(() => expect(readdirSync(node.root)).toEqual(['1']))
+        await vi.waitFor(() => expect(readdirSync(node.root)).toEqual(['1']), SOON)
         const { mounts } = await node.snapshots.prepare({ snapshotter, key: 'c' }, call)
         expect(mounts[0]?.source).toBe(`${node.root}/8/fs`)
         expect(existsSync(join(node.root, '8', 'work'))).toBe(true)

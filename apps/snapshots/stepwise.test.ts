@@ -14,6 +14,9 @@ import { describe, expect, test, vi } from 'vitest'
 import { archive, file } from './testing/archive.ts'
 import { startNode, type TestNode } from './testing/node.ts'
 
+/** On a busy machine. */
+const SOON = { timeout: 30_000 }
+
 const call = { signal: new AbortController().signal, namespace: 'test', lease: 'keep' }
 const plain = [archive(file('a', 'one'), file('gone')), archive(file('b', 'two'), file('.wh.gone'))]
 const diffIds = plain.map(sha256Of)
@@ -39,105 +42,111 @@ const trees = (node: TestNode) => {
   return readdirSync(root).map((id) => readdirSync(join(root, id, 'fs')).sort())
 }
 
-describe.skipIf(process.getuid?.() !== 0)('unpacking layer upon layer (skipped without root: it extracts)', () => {
-  test('each layer is a snapshot on the one below, and is skipped the next time', async () => {
-    await using node = await startNode()
+describe.skipIf(process.getuid?.() !== 0)(
+  'unpacking layer upon layer (skipped without root: it extracts)',
+  { timeout: 60_000 },
+  () => {
+    test('each layer is a snapshot on the one below, and is skipped the next time', async () => {
+      await using node = await startNode()
 
-    expect(await unpack(node)).toEqual(
-      chain.flatMap((id, layer) => [
-        [layer, Phase.EXTRACTING, id],
-        [layer, Phase.EXTRACTED, id],
-      ]),
-    )
-    expect(trees(node)).toEqual([
-      ['a', 'gone'],
-      ['a', 'b'],
-    ])
-    expect(await unpack(node)).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
-    const { info } = await node.snapshots.stat({ snapshotter: 'native', key: chain[1] ?? '' }, call)
-    expect(info).toMatchObject({ parent: chain[0], labels: { 'containerd.io/snapshot.ref': chain[1] } })
-  })
-
-  test('two at once extract each layer once', async () => {
-    await using node = await startNode()
-
-    await Promise.all([unpack(node), unpack(node)])
-
-    expect(trees(node)).toHaveLength(2)
-    expect(node.heard.filter((line) => line.startsWith('/snapshot/prepare'))).toHaveLength(2)
-  })
-
-  test('a layer that is not what the image promises leaves nothing of itself', async () => {
-    await using node = await startNode()
-    const wrong = sha256Of(Buffer.from('other'))
-
-    const failing = unpack(node, layersOf(node, [diffIds[0] ?? wrong, wrong]))
-
-    await expect(failing).rejects.toThrow(`the image promises ${wrong}`)
-    await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]))
-  })
-
-  test('a layer that is still on its way is waited for, and given up with it', async () => {
-    await using node = await startNode()
-    const [first = Buffer.of(), second = Buffer.of()] = plain.map((bytes) => gzipSync(bytes))
-    const [slow, lost] = [node.growBlob(first), node.growBlob(second)]
-    const layers = [slow, lost].map(({ digest }, index) => ({
-      blob: { digest, mediaType: MEDIA.ociLayerGzip, size: 1n },
-      diffId: diffIds[index] ?? '',
-    }))
-
-    const unpacking = unpack(node, layers)
-    unpacking.catch(() => undefined)
-    await vi.waitFor(() => expect(trees(node)).toEqual([[]]))
-    slow.grow(first)
-    slow.finish()
-    await vi.waitFor(() =>
+      expect(await unpack(node)).toEqual(
+        chain.flatMap((id, layer) => [
+          [layer, Phase.EXTRACTING, id],
+          [layer, Phase.EXTRACTED, id],
+        ]),
+      )
       expect(trees(node)).toEqual([
         ['a', 'gone'],
-        ['a', 'gone'],
-      ]),
-    )
-    lost.fail()
+        ['a', 'b'],
+      ])
+      expect(await unpack(node)).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
+      const { info } = await node.snapshots.stat({ snapshotter: 'native', key: chain[1] ?? '' }, call)
+      expect(info).toMatchObject({ parent: chain[0], labels: { 'containerd.io/snapshot.ref': chain[1] } })
+    })
 
-    await expect(unpacking).rejects.toMatchObject({ code: expect.stringMatching(/^(aborted|not-found)$/) })
-    await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]))
-  })
+    test('two at once extract each layer once', async () => {
+      await using node = await startNode()
 
-  test('with the snapshots of another process its folders are extracted to, and it has the layers then', async () => {
-    await using other = await startNode()
-    await using node = await startNode(undefined, [], other.address)
+      await Promise.all([unpack(node), unpack(node)])
 
-    const progress = await unpack(node, layersOf(node), 'far')
+      expect(trees(node)).toHaveLength(2)
+      expect(node.heard.filter((line) => line.startsWith('/snapshot/prepare'))).toHaveLength(2)
+    })
 
-    expect(progress.at(-1)).toEqual([1, Phase.EXTRACTED, chain[1]])
-    expect(readdirSync(join(other.root, '2', 'fs')).sort()).toEqual(['b', 'gone']) // one is a mark of the overlay
-    const names: string[] = []
-    for await (const { info } of other.snapshots.list({ snapshotter: 'gantry' }, call))
-      names.push(...info.map(({ name }) => name))
-    expect(names.sort()).toEqual(chain.map((id, index) => `test/${index + 1}/${id}`))
-    expect(await unpack(node, layersOf(node), 'far')).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
-  })
+    test('a layer that is not what the image promises leaves nothing of itself', async () => {
+      await using node = await startNode()
+      const wrong = sha256Of(Buffer.from('other'))
 
-  test('layers that a remote brings by itself are not extracted, and are snapshots from then on', async () => {
-    await using remote = await lazyRemote()
-    await using node = await startNode(undefined, [], remote.address)
-    const layers = chain.map((_, index) => ({
-      blob: { digest: sha256Of(Buffer.from('never fetched')), mediaType: MEDIA.ociLayerGzip, size: 1n },
-      diffId: diffIds[index] ?? '',
-    }))
+      const failing = unpack(node, layersOf(node, [diffIds[0] ?? wrong, wrong]))
 
-    const progress = await unpack(node, layers, 'far')
+      await expect(failing).rejects.toThrow(`the image promises ${wrong}`)
+      await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]), SOON)
+    })
 
-    expect(progress.filter(([, phase]) => phase !== Phase.EXTRACTING)).toEqual(
-      chain.map((id, layer) => [layer, Phase.EXISTS, id]),
-    )
-    const { info } = await node.snapshots.stat({ snapshotter: 'far', key: chain[1] ?? '' }, call)
-    expect(info).toMatchObject({ kind: Kind.COMMITTED, parent: chain[0] })
-    expect(remote.parents).toEqual(['', `lazy ${chain[0]}`])
-    expect(await node.snapshots.usage({ snapshotter: 'far', key: chain[1] ?? '' }, call)).toMatchObject({ size: 7n })
-    for (const id of chain) expect(node.heard).toContain(`lease keep: snapshots/far ${id}`)
-  })
-})
+    test('a layer that is still on its way is waited for, and given up with it', async () => {
+      await using node = await startNode()
+      const [first = Buffer.of(), second = Buffer.of()] = plain.map((bytes) => gzipSync(bytes))
+      const [slow, lost] = [node.growBlob(first), node.growBlob(second)]
+      const layers = [slow, lost].map(({ digest }, index) => ({
+        blob: { digest, mediaType: MEDIA.ociLayerGzip, size: 1n },
+        diffId: diffIds[index] ?? '',
+      }))
+
+      const unpacking = unpack(node, layers)
+      unpacking.catch(() => undefined)
+      await vi.waitFor(() => expect(trees(node)).toEqual([[]]), SOON)
+      slow.grow(first)
+      slow.finish()
+      await vi.waitFor(
+        () =>
+          expect(trees(node)).toEqual([
+            ['a', 'gone'],
+            ['a', 'gone'],
+          ]),
+        SOON,
+      )
+      lost.fail()
+
+      await expect(unpacking).rejects.toMatchObject({ code: expect.stringMatching(/^(aborted|not-found)$/) })
+      await vi.waitFor(() => expect(trees(node)).toEqual([['a', 'gone']]), SOON)
+    })
+
+    test('with the snapshots of another process its folders are extracted to, and it has the layers then', async () => {
+      await using other = await startNode()
+      await using node = await startNode(undefined, [], other.address)
+
+      const progress = await unpack(node, layersOf(node), 'far')
+
+      expect(progress.at(-1)).toEqual([1, Phase.EXTRACTED, chain[1]])
+      expect(readdirSync(join(other.root, '2', 'fs')).sort()).toEqual(['b', 'gone']) // one is a mark of the overlay
+      const names: string[] = []
+      for await (const { info } of other.snapshots.list({ snapshotter: 'gantry' }, call))
+        names.push(...info.map(({ name }) => name))
+      expect(names.sort()).toEqual(chain.map((id, index) => `test/${index + 1}/${id}`))
+      expect(await unpack(node, layersOf(node), 'far')).toEqual(chain.map((id, layer) => [layer, Phase.EXISTS, id]))
+    })
+
+    test('layers that a remote brings by itself are not extracted, and are snapshots from then on', async () => {
+      await using remote = await lazyRemote()
+      await using node = await startNode(undefined, [], remote.address)
+      const layers = chain.map((_, index) => ({
+        blob: { digest: sha256Of(Buffer.from('never fetched')), mediaType: MEDIA.ociLayerGzip, size: 1n },
+        diffId: diffIds[index] ?? '',
+      }))
+
+      const progress = await unpack(node, layers, 'far')
+
+      expect(progress.filter(([, phase]) => phase !== Phase.EXTRACTING)).toEqual(
+        chain.map((id, layer) => [layer, Phase.EXISTS, id]),
+      )
+      const { info } = await node.snapshots.stat({ snapshotter: 'far', key: chain[1] ?? '' }, call)
+      expect(info).toMatchObject({ kind: Kind.COMMITTED, parent: chain[0] })
+      expect(remote.parents).toEqual(['', `lazy ${chain[0]}`])
+      expect(await node.snapshots.usage({ snapshotter: 'far', key: chain[1] ?? '' }, call)).toMatchObject({ size: 7n })
+      for (const id of chain) expect(node.heard).toContain(`lease keep: snapshots/far ${id}`)
+    })
+  },
+)
 
 /** A snapshotter that has every layer that is asked for by its target label, under a name of its own. */
 async function lazyRemote() {

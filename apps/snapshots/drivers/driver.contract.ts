@@ -6,6 +6,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createPool, type Pool } from '../extract/pool.ts'
 import type { Driver, Stack } from './driver.ts'
 
+/** On a busy machine. */
+const SOON = { timeout: 30_000 }
+
 const forever = new AbortController().signal
 const active = (id: number, ...parents: number[]): Stack => ({ kind: 'active', id, parents, labels: {} })
 const view = (id: number, ...parents: number[]): Stack => ({ kind: 'view', id, parents, labels: {} })
@@ -29,7 +32,7 @@ export function driverContract(
   name: string,
   open: (parts: { root: string; pool: Pool }) => Subject | Promise<Subject>,
 ): void {
-  describe.skipIf(process.getuid?.() !== 0)(`${name} (skipped without root: it mounts)`, () => {
+  describe.skipIf(process.getuid?.() !== 0)(`${name} (skipped without root: it mounts)`, { timeout: 60_000 }, () => {
     let base: string
     let point: string
     let pool: Pool
@@ -139,7 +142,7 @@ export function driverContract(
       const highest = await again.recover(new Set([1]))
 
       expect(highest).toBe(7)
-      await vi.waitFor(async () => expect(await subject.kept()).toEqual(['1']))
+      await vi.waitFor(async () => expect(await subject.kept()).toEqual(['1']), SOON)
     })
 
     test('a snapshot without a parent is put upon one, or the driver says that it cannot', async () => {
