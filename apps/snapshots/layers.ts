@@ -1,4 +1,4 @@
-import { lchownSync, statSync } from 'node:fs'
+import { lchown, stat } from 'node:fs/promises'
 import { Blobs, type FollowResponse } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
@@ -109,8 +109,8 @@ export function createLayers({ content, pool, followers, syncs, processors, limi
     async settle(root, { loose, lowers }, signal) {
       const [nearest] = lowers
       if (nearest === undefined) return
-      const { uid, gid } = statSync(nearest)
-      if (uid !== 0 || gid !== 0) lchownSync(root, uid, gid)
+      const { uid, gid } = await stat(nearest)
+      if (uid !== 0 || gid !== 0) await lchown(root, uid, gid)
       if (loose.implied.length === 0) return
       await pool.run({ kind: 'settle', root, lowers, loose }, signal)
     },

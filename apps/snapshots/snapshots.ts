@@ -42,7 +42,7 @@ export interface Snapshots {
   /** Can layers be laid out apart from those below? Otherwise there is no `stage`, `adopt` or `layers`. */
   canStage(scope: Scope): boolean
   /** Makes a folder for a snapshot to come, which no record names: a crash takes it away. */
-  stage(scope: Scope): Staged
+  stage(scope: Scope): Promise<Staged>
   /**
    * Commits what lies in a staged folder, whole and on disk, in one step.
    * @throws {Fault} `already-exists` when the name is taken, `not-found` without the parent
@@ -259,9 +259,9 @@ type StagingUses = 'stage' | 'adopt' | 'abandon'
 
 function stagingOf({ rows, changes, driverOf, leases, clock, nextId }: Inner): Pick<Snapshots, StagingUses> {
   return {
-    stage({ snapshotter }) {
+    async stage({ snapshotter }) {
       const id = nextId()
-      return { id, snapshotter, root: stagingIn(driverOf({ snapshotter })).stage(id) }
+      return { id, snapshotter, root: await stagingIn(driverOf({ snapshotter })).stage(id) }
     },
 
     async adopt(scope, { id }, { key, name, parent, labels, usage }, call) {

@@ -153,7 +153,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
   const { snapshots, layers } = parts
   const { call } = run
   const { scope, layer, parent, name } = step
-  const staged = snapshots.stage(scope)
+  const staged = await snapshots.stage(scope)
   const watch = startStopwatch()
   try {
     const { root } = staged

@@ -78,7 +78,7 @@ export interface Staging {
    * Makes the folder of a snapshot that will be committed as it is, apart from any parent, and answers where its files go.
    * Nothing of it need be on disk yet.
    */
-  stage(id: number): string
+  stage(id: number): Promise<string>
   /** Absolute folder of the files that a snapshot itself adds. */
   layer(id: number): string
 }

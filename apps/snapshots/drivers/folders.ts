@@ -1,5 +1,5 @@
-import { chmodSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
-import { open, rm, rmdir } from 'node:fs/promises'
+import { mkdirSync } from 'node:fs'
+import { chmod, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
@@ -23,6 +23,8 @@ export interface FoldersParts {
  *
  *   <root>/<id>/fs      the tree
  *   <root>/new-<id>     being made        <root>/rm-<id>     being deleted: neither is ever named by a record
+ *
+ * No call waits for the disk on the main thread: while a large layer is being synced, a folder can take half a second.
  */
 export interface Folders {
   /** The tree of a snapshot. */
@@ -30,7 +32,7 @@ export interface Folders {
   /** Makes a folder with an empty tree, and lets `fill` do the rest before it gets its name. It is on disk then. */
   make(id: number, fill: (folder: string) => void | Promise<void>): Promise<void>
   /** The same at once, and with nothing on disk yet. */
-  stage(id: number): string
+  stage(id: number): Promise<string>
   usage(id: number, signal: AbortSignal): Promise<Usage>
   discard(id: number): Promise<void>
   cleanup(signal: AbortSignal): Promise<void>
@@ -63,11 +65,11 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
     async make(id, fill) {
       const fresh = join(root, `${NEW}${id}`)
       try {
-        mkdirSync(fresh, { mode: 0o700 })
-        makeTree(fresh)
+        await mkdir(fresh, { mode: 0o700 })
+        await makeTree(fresh)
         await fill(fresh)
         await sync(fresh)
-        renameSync(fresh, join(root, String(id)))
+        await rename(fresh, join(root, String(id)))
         await sync(root)
       } catch (error) {
         await rm(fresh, { recursive: true, force: true })
@@ -77,9 +79,9 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
       }
     },
 
-    stage(id) {
-      mkdirSync(join(root, String(id)), { mode: 0o700 })
-      makeTree(join(root, String(id)))
+    async stage(id) {
+      await mkdir(join(root, String(id)), { mode: 0o700 })
+      await makeTree(join(root, String(id)))
       return fs(id)
     },
 
@@ -88,7 +90,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
     async discard(id) {
       const gone = join(root, `${GONE}${id}`)
       try {
-        renameSync(join(root, String(id)), gone)
+        await rename(join(root, String(id)), gone)
       } catch (error) {
         if (isSystemError(error, 'ENOENT')) return
         throw error
@@ -101,11 +103,11 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
     owns: (path) => basename(path) === 'fs' && dirname(dirname(path)) === root && isId(basename(dirname(path))),
 
     async recover(known) {
-      const names = readdirSync(root)
+      const names = await readdir(root)
       for (const name of names) {
         if (isId(name) && known.has(Number(name))) continue
         const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
-        if (gone !== name) renameSync(join(root, name), join(root, gone))
+        if (gone !== name) await rename(join(root, name), join(root, gone))
         remove(join(root, gone))
       }
       return Math.max(0, ...names.filter(isId).map(Number))
@@ -113,9 +115,9 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
   }
 }
 
-function makeTree(folder: string): void {
-  mkdirSync(join(folder, 'fs'))
-  chmodSync(join(folder, 'fs'), 0o755) // whatever our umask is
+async function makeTree(folder: string): Promise<void> {
+  await mkdir(join(folder, 'fs'))
+  await chmod(join(folder, 'fs'), 0o755) // whatever our umask is
 }
 
 async function sync(folder: string): Promise<void> {

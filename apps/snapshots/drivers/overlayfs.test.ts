@@ -31,7 +31,7 @@ test.skipIf(process.getuid?.() !== 0)(
         mountOptions: [],
         slowChown: false,
       })
-      const [one, two] = [staging?.stage(1) ?? '', staging?.stage(2) ?? '']
+      const [one = '', two = ''] = [await staging?.stage(1), await staging?.stage(2)]
       writeFileSync(join(one, 'a'), 'one')
 
       expect(staging?.layer(1)).toBe(one)

@@ -1,4 +1,5 @@
-import { chmodSync, existsSync, lchownSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, lchown, mkdir, stat } from 'node:fs/promises'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { openMountTree } from '@gantry/linux/mount-tree'
@@ -51,13 +52,13 @@ export function createOverlayfs({ mountOptions, slowChown, ...parts }: OverlayPa
     async create(stack) {
       const { kind, id, parents, labels } = stack
       const owner = mappedRoot(labels)
-      await make(id, (folder) => {
+      await make(id, async (folder) => {
         // a bind mount is mapped as a whole, so its root belongs to root
-        if (owner && (parents.length > 0 || !canMap)) lchownSync(join(folder, 'fs'), owner.uid, owner.gid)
-        else inheritOwner(join(folder, 'fs'), parents[0] === undefined ? undefined : fs(parents[0]))
+        if (owner && (parents.length > 0 || !canMap)) await lchown(join(folder, 'fs'), owner.uid, owner.gid)
+        else await inheritOwner(join(folder, 'fs'), parents[0] === undefined ? undefined : fs(parents[0]))
         if (kind !== 'active') return
-        mkdirSync(join(folder, 'work'))
-        chmodSync(join(folder, 'work'), 0o711)
+        await mkdir(join(folder, 'work'))
+        await chmod(join(folder, 'work'), 0o711)
       })
       return { made: mountsOf(stack, look) }
     },
@@ -134,8 +135,8 @@ function mapsIds(root: string): boolean {
   }
 }
 
-function inheritOwner(folder: string, parent: string | undefined): void {
+async function inheritOwner(folder: string, parent: string | undefined): Promise<void> {
   if (parent === undefined) return
-  const { uid, gid } = statSync(parent)
-  if (uid !== 0 || gid !== 0) lchownSync(folder, uid, gid)
+  const { uid, gid } = await stat(parent)
+  if (uid !== 0 || gid !== 0) await lchown(folder, uid, gid)
 }
