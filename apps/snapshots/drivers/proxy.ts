@@ -86,14 +86,17 @@ interface Known {
   namesOf(id: number): readonly string[]
   put(id: number, row: RemoteRow): Promise<void>
   remove(id: number): Promise<void>
-  /** Does another number mean the same? */
+  /** Does another number mean the same? Only a name that the remote has given can be shared. */
   isShared(key: string, id: number): boolean
+  /** One after the other: what adopts a name that the remote has given, and what removes one. */
+  alone<T>(work: () => Promise<T>): Promise<T>
 }
 
 function createKnown({ name, table, write }: ProxyParts): Known {
   const keyOf = (id: number): string[] => [name, String(id)]
   const namesOf = (id: number): readonly string[] => table.get(keyOf(id))?.names ?? []
   const ids = (): number[] => Array.from(table.list({ prefix: [name] }), ({ key }) => Number(key[1]))
+  let last: Promise<unknown> = Promise.resolve()
   return {
     ids,
     namesOf,
@@ -106,6 +109,11 @@ function createKnown({ name, table, write }: ProxyParts): Known {
     put: (id, row) => write(() => table.put(keyOf(id), row)),
     remove: (id) => write(() => table.remove(keyOf(id))),
     isShared: (key, id) => ids().some((other) => other !== id && namesOf(other).includes(key)),
+    alone(work) {
+      const mine = last.then(work)
+      last = mine.catch(() => undefined)
+      return mine
+    },
   }
 }
 
@@ -116,13 +124,14 @@ interface Inner extends ProxyParts {
 
 /** Nothing of ours may be there: that is well. What several numbers share goes with the last. */
 async function remove(id: number, { remoteName, remote, known }: Inner, stop: AbortSignal): Promise<void> {
-  const names = known.namesOf(id)
+  if (known.namesOf(id).length === 0) return // gone already
+  const { names, namespace } = known.row(id)
   const signal = AbortSignal.any([stop, AbortSignal.timeout(REMOVE_MS)])
-  for (const key of names) {
-    if (known.isShared(key, id)) continue
-    const { namespace } = known.row(id)
-    await ignoring('not-found', remote.remove({ snapshotter: remoteName, key }, { signal, namespace }))
-  }
+  const take = (key: string): Promise<unknown> =>
+    ignoring('not-found', remote.remove({ snapshotter: remoteName, key }, { signal, namespace }))
+  for (const key of names)
+    if (key.startsWith(`${namespace}/${id}/`)) await take(key)
+    else await known.alone(async () => known.isShared(key, id) || take(key))
   await known.remove(id)
 }
 
@@ -143,8 +152,10 @@ function callsOf({ remoteName: snapshotter, remote, known }: Inner, backlog: Bac
         const target = labels[TARGET_LABEL]
         const answer = await (target === undefined ? asked : ignoring('already-exists', asked))
         if (answer) return { made: answer.mounts }
-        const found = await findTarget(remote, { snapshotter, namespace, parent, target: target ?? '' }, signal)
-        await known.put(id, { namespace, names: [found] })
+        await known.alone(async () => {
+          const found = await findTarget(remote, { snapshotter, namespace, parent, target: target ?? '' }, signal)
+          await known.put(id, { namespace, names: [found] })
+        })
         return { found: true }
       } catch (error) {
         backlog.add(id) // the call may have come through all the same
