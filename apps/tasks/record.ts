@@ -9,7 +9,7 @@ export interface TaskWish {
   readonly namespace: string
   readonly rootfs: readonly RootfsMount[]
   readonly stdio: Stdio
-  readonly runtime: Pick<Wish, 'path' | 'options'>
+  readonly runtime: Pick<Wish, 'path' | 'options' | 'address' | 'version'>
 }
 
 /** How the task of a container is to be made. @throws {Fault} `invalid-argument` or `not-found` for a runtime that is none */

@@ -130,11 +130,11 @@ const createTask = async (
     await requireCriu(runtimes.host)
     throw new Fault('unimplemented', 'Restoring a checkpoint is not supported yet')
   }
-  if (request.taskApiAddress !== '') throw new Fault('unimplemented', 'Joining a running shim is not supported yet')
   const { container } = await containers.get({ id: containerId }, { namespace, signal })
   if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
   const wish = { namespace, rootfs, stdio: { stdin, stdout, stderr, terminal } }
-  const runtime = { path: request.runtimePath, options: request.options }
+  const { runtimePath: path, options, taskApiAddress: address, taskApiVersion: version } = request
+  const runtime = { path, options, address, version }
   const pid = await tasks.create(namespace, containerId, fromRecord(runtimes, container, { ...wish, runtime }))
   return { containerId, pid }
 }

@@ -25,6 +25,20 @@ function options(init: MessageInitShape<typeof OptionsSchema>): Any {
   return create(AnySchema, { typeUrl: OptionsSchema.typeName, value })
 }
 
+test('a shim that runs already is joined at its address', () => {
+  const at = (address: string, version = 0) => resolveRuntime(parts, { ...wish, address, version }).shim
+
+  expect(at('ttrpc+unix:///run/s/1')).toEqual({
+    binary: '',
+    joins: { address: 'unix:///run/s/1', version: 3 },
+    options: null,
+  })
+  expect(at('ttrpc+unix:///run/s/1', 2)?.joins?.version).toBe(2)
+  expect(() => at('/run/s/1')).toThrow('is not like "ttrpc+unix:///path"')
+  expect(() => at('grpc+unix:///run/s/1')).toThrow('version 3 over grpc is not spoken here')
+  expect(() => at('ttrpc+vsock://2:10')).toThrow('Cannot reach a shim')
+})
+
 test('without options the built-in runtime is used, its state parted by namespace', () => {
   expect(resolveRuntime(parts, wish)).toEqual({
     ...{ binary: '/usr/sbin/runc', root: '/run/gantry/runc/default' },

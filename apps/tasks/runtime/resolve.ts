@@ -3,11 +3,15 @@ import { fromBinary } from '@bufbuild/protobuf'
 import type { Any } from '@bufbuild/protobuf/wkt'
 import { type Options, OptionsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
+import { socketPathOf } from '../shim/bootstrap.ts'
 import { chooseRuntime, type Host } from './choose.ts'
 import type { RuntimeChoice, ShimChoice } from './runtime.ts'
 
 /** Names of the runtime that is built in: what containerd runs through its runc shim. */
 const BUILT_IN = new Set(['', 'io.containerd.runc.v1', 'io.containerd.runc.v2', 'io.containerd.runtime.v1.linux'])
+
+/** Of the protocol of shims, when a client names none. */
+const DEFAULT_VERSION = 3
 
 export interface ResolveParts {
   /** `auto` or an absolute path. */
@@ -23,6 +27,9 @@ export interface Wish {
   readonly name: string
   /** Overrides the name: another name, or the absolute path of a shim. */
   readonly path: string
+  /** Where a shim runs already that the task is to be given to, empty for none, and the version it speaks, 0 for the usual. */
+  readonly address?: string
+  readonly version?: number
   readonly options: Any | undefined
   /** Options in the container's record, for a request without any. */
   readonly containerOptions: Any | undefined
@@ -34,6 +41,7 @@ export interface Wish {
  *   `failed-precondition` when a program is missing
  */
 export function resolveRuntime({ configured, host, state }: ResolveParts, wish: Wish): RuntimeChoice {
+  if (wish.address) return { ...EXTERNAL, shim: joinedShim(wish, wish.address) }
   const shim = findShim(wish.path || wish.name, host)
   if (shim !== undefined) return { ...EXTERNAL, shim: { binary: shim, options: optionsOf(wish) } }
   const options = parseOptions(wish.options) ?? parseOptions(wish.containerOptions)
@@ -70,6 +78,21 @@ function findShim(name: string, host: Host): string | undefined {
   const path = host.find(program)
   if (path !== undefined) return path
   throw new Fault('unknown', `runtime "${name}" binary not installed "${program}": file does not exist: unknown`)
+}
+
+/** A shim that runs already is named by protocol and address, such as `ttrpc+unix:///run/shim.sock`. */
+function joinedShim(wish: Wish, text: string): ShimChoice {
+  const [, protocol, address] = /^([a-z]+)\+(.+)$/.exec(text) ?? []
+  if (protocol === undefined || address === undefined)
+    throw new Fault('invalid-argument', `Cannot join a shim at "${text}": its address is not like "ttrpc+unix:///path"`)
+  const version = wish.version || DEFAULT_VERSION
+  if (protocol !== 'ttrpc' || version < 2 || version > 3)
+    throw new Fault(
+      'unimplemented',
+      `Cannot join a shim at "${text}": version ${version} over ${protocol} is not spoken here`,
+    )
+  socketPathOf(address)
+  return { binary: '', joins: { address, version }, options: optionsOf(wish) }
 }
 
 /** Options are a shim's own matter: they go to it as they came. */

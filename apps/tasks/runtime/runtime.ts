@@ -6,8 +6,10 @@ import type { Stdio } from './stdio.ts'
 
 /** A shim that somebody else wrote. */
 export interface ShimChoice {
-  /** Absolute path of its program. */
+  /** Absolute path of its program, empty for a shim that is joined. */
   readonly binary: string
+  /** Where a shim runs that is somebody else's: it is spoken to, neither started nor ended. */
+  readonly joins?: { readonly address: string; readonly version: number }
   /** What it is told with Create: an Any, its value in base64. */
   readonly options: { readonly typeUrl: string; readonly value: string } | null
 }

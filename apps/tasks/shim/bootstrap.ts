@@ -59,8 +59,9 @@ export async function runDelete(parts: ShimParts, task: RuntimeTask, binary: str
   )
 }
 
-export function saveBootstrap({ bundle }: RuntimeTask, bootstrap: Bootstrap): void {
+export function saveBootstrap({ bundle }: RuntimeTask, bootstrap: Bootstrap): Bootstrap {
   writeFileSync(join(bundle.dir, FILE), JSON.stringify(bootstrap), { mode: 0o600 })
+  return bootstrap
 }
 
 /** Undefined when the shim of a bundle has not been started. */

@@ -124,15 +124,17 @@ async function create(
   { task, stdio }: RuntimeProcess,
   rootfs: Parameters<Runtime['create']>[1],
 ): Promise<Live> {
-  const { binary, options } = shimOf(task)
+  const { binary, options, joins } = shimOf(task)
   const { namespace, id, bundle } = task
   const wanted = {
     ...{ id, bundle: bundle.dir, ...stdio, rootfs: rootfs.map((each) => ({ ...each, options: [...each.options] })) },
     ...(options === null ? {} : { options: { typeUrl: options.typeUrl, value: Buffer.from(options.value, 'base64') } }),
   }
   try {
-    parts.links.follow(task)
-    const bootstrap = await startShim(parts, task, binary)
+    if (!joins) parts.links.follow(task)
+    const bootstrap = joins
+      ? saveBootstrap(task, { ...joins, protocol: 'ttrpc' })
+      : await startShim(parts, task, binary)
     const make = async () =>
       (await parts.links.of(task)).client.create(wanted, { signal: NEVER, namespace, timeoutMs: MAKE_MS })
     const { pid } = await make().catch(async (error) => {
@@ -178,7 +180,7 @@ async function follow(
 /** The end of a process whose shim is gone: the shim's own program cleans up after it. */
 async function lost(parts: ShimRuntimeParts, task: RuntimeTask, execId: string, live: Live): Promise<Exit> {
   sendSignal(live.process, SIGKILL)
-  if (execId === '')
+  if (execId === '' && !shimOf(task).joins)
     await runDelete(parts, task, shimOf(task).binary).catch((err) =>
       parts.log.warn({ err, task: task.id }, 'Cannot clean up after a shim that is gone'),
     )
@@ -193,8 +195,10 @@ async function remove(parts: ShimRuntimeParts, task: RuntimeTask): Promise<void>
   try {
     const { client } = await links.of(task)
     await ignoring('not-found', client.delete({ id }, { signal: NEVER, namespace, timeoutMs: CALL_MS }))
+    if (shimOf(task).joins) return
     await client.shutdown({ id }, { signal: NEVER, namespace, timeoutMs: SHUTDOWN_MS }).catch(() => undefined)
-  } catch {
+  } catch (err) {
+    if (shimOf(task).joins) return log.warn({ err, task: id }, 'A shim of somebody else does not let go of a task')
     if (bootstrap?.process !== undefined) sendSignal(bootstrap.process, SIGKILL)
     if (bootstrap !== undefined) {
       await runDelete(parts, task, shimOf(task).binary).catch((err) =>
