@@ -30,9 +30,14 @@ export function playContent(folder: string) {
   }
 
   async function* write(requests: AsyncIterable<WriteContentRequest>) {
-    let bytes = Buffer.alloc(0)
+    const pieces: Buffer[] = []
     for await (const request of requests) {
-      bytes = Buffer.concat([bytes, request.data])
+      pieces.push(Buffer.from(request.data))
+      if (request.action === WriteAction.WRITE) {
+        yield { action: request.action }
+        continue
+      }
+      const bytes = Buffer.concat(pieces)
       const reply = { action: request.action, offset: BigInt(bytes.length), digest: sha256Of(bytes) }
       if (request.action === WriteAction.COMMIT) {
         if (existsSync(join(folder, reply.digest.replace('sha256:', ''))))
