@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
@@ -7,6 +7,7 @@ import { clientOf, connect } from '@gantry/rpc/client'
 import { expect, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { LAYER, makeImage, sha256 } from './harness/image.ts'
+import { LIST, within } from './harness/snapshot.ts'
 import { onEveryTarget, type Target } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
@@ -31,14 +32,6 @@ const CHANGES = `
   chmod 700 root
   find . -newer ../before -exec touch -h -d @1500000000 {} +
 `
-/** Everything about every file but what no layer carries: times of folders that were not changed are those below. */
-const LIST = `
-  find . ! -type d -printf '%p %y %m %U:%G %s %n %Ts %l\\n' -o -printf '%p %y %m %U:%G\\n' | LC_ALL=C sort
-  find . -type f -exec sha256sum {} + | LC_ALL=C sort -k 2
-  find . -type b -exec stat -c '%n %t:%T' {} +
-  getcap -r .
-`
-
 onEveryTarget((target) => {
   test('what ctr says that has changed makes the same tree of the same parent', async () => {
     const top = await pulled(target())
@@ -96,21 +89,6 @@ async function ctrInto(target: Target, path: string, args: readonly string[]) {
   const { address, namespace } = target
   const words = ['ctr', '-a', address, '-n', namespace, ...args].map((word) => `'${word}'`).join(' ')
   return await run(['sh', '-c', `${words} > '${path}'`])
-}
-
-/** Runs a script in the mounted snapshot and answers what it prints. */
-async function within(target: Target, key: string, script: string): Promise<string> {
-  const point = join(target.dir, 'point', 'root')
-  if (!existsSync(point)) mkdirSync(point, { recursive: true })
-  const mounting = await target.ctr(['snapshots', 'mounts', point, key])
-  expect((await run(['sh', '-c', mounting.stdout])).code).toBe(0)
-  try {
-    const done = await run(['sh', '-ec', script], { cwd: point })
-    expect(done).toMatchObject({ code: 0, stderr: '' })
-    return done.stdout
-  } finally {
-    await run(['umount', point])
-  }
 }
 
 /** The tree that a layer makes of a parent. */
