@@ -2,14 +2,14 @@
  * Snapshotters beside overlayfs: whole trees, those of another process, and ours as another daemon's. Debian's containerd is an
  * independent judge of both ends.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { startContainerd } from './harness/containerd.ts'
 import { until } from './harness/daemon.ts'
-import { startGantry } from './harness/gantry.ts'
+import { GANTRY, gantryEnv, startGantry } from './harness/gantry.ts'
 import { lastingTraces, removeNamespaceCgroups } from './harness/leaks.ts'
 import type { Running } from './harness/running.ts'
 import { rows, words } from './harness/text.ts'
@@ -36,6 +36,7 @@ const snapshots = async (node: Running, ...options: string[]) =>
   rows((await ctr(node, 'snapshots', ...options, 'ls')).stdout)
 
 beforeAll(async () => {
+  chmodSync(dir, 0o711) // a mapped root walks through it
   other = stack.use(await startGantry(...folders('o')))
   containerd = stack.use(await startContainerd(...folders('c')))
   const [root, state] = folders('g')
@@ -112,6 +113,31 @@ test('an image is pulled and run as whole trees', async () => {
   await takesAllAway(gantry, 'native')
 })
 
+test('a container with ids of its own sees the files of the image as its own', async () => {
+  const image = inject('image')
+  await ctr(gantry, 'images', 'pull', '--plain-http', image)
+  const look = 'stat -c "%u %g %n" / /etc/motd /home/demo/own && echo x > /new && stat -c "%u %g" /new && id -u'
+  const argv = [
+    GANTRY,
+    'run',
+    '--rm',
+    '--uidmap',
+    '0:100000:65536',
+    '--gidmap',
+    '0:200000:65536',
+    image,
+    'sh',
+    '-c',
+    look,
+  ]
+
+  const ran = await run(argv, { env: gantryEnv(gantry.address, namespace) })
+
+  const seen = ['0 0 /', '0 0 /etc/motd', '1000 1000 /home/demo/own', '0 0', '0']
+  expect(ran).toEqual({ code: 0, stdout: `${seen.join('\n')}\n`, stderr: '' })
+  await takesAllAway(gantry, 'overlayfs')
+})
+
 test.each([
   ['another Gantry', 'far', () => snapshots(other, '--snapshotter', 'gantry')],
   ['a containerd', 'old', () => snapshots(containerd, '--snapshotter', 'overlayfs')],
@@ -129,7 +155,7 @@ test.each([
 test('containerd pulls and runs an image with the snapshots of Gantry', async () => {
   await pullsAndRuns(above, 'gantry')
 
-  expect(readdirSync(gantry.snapshotFolders)).toHaveLength(2)
+  await until('its collection has removed the rest', () => readdirSync(gantry.snapshotFolders).length === 2)
   expect(await snapshots(gantry, '--snapshotter', 'gantry')).toHaveLength(2)
   expect((await ctr(above, 'images', 'rm', '--sync', inject('image'))).code).toBe(0)
   await until('its collection has removed them', () => readdirSync(gantry.snapshotFolders).length === 0)
