@@ -21,6 +21,7 @@ test('what comes before anybody knows where to waits, then all goes to its place
   expect(saver.put(Buffer.from('def'))).toBe(true)
   saver.end()
   saver.end(new Error('too late'))
+  saver.put(Buffer.from('too late'))
 
   expect(file.toString()).toBe('.....abcdef.........')
   expect(said).toEqual(['resume', 6, 'end'])

@@ -54,6 +54,7 @@ export function createSaver({ resume, told, ended }: SaverParts): Saver {
 
   return {
     put(chunk) {
+      if (over) return true // the file may be another one's by now
       if (waiting) waiting.push(Buffer.from(chunk))
       else consume(chunk)
       return !waiting
