@@ -1,10 +1,10 @@
 /** Random archives against GNU tar. For longer than a moment: GANTRY_FUZZ_SECONDS=3600 vitest run extract/tar-fuzz.test.ts */
 import { spawnSync } from 'node:child_process'
-import { chownSync, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { chownSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { archive } from '../testing/archive.ts'
+import { archive, type Part } from '../testing/archive.ts'
 import { createSandbox, type Sandbox } from '../testing/sandbox.ts'
 import { tameArchive, wildBytes } from '../testing/tar-fuzz.ts'
 import { listTree } from '../testing/tree.ts'
@@ -51,18 +51,19 @@ describe.skipIf(process.getuid?.() !== 0)('random archives (skipped without root
         const failure = await box.lay(bytes).catch((error: unknown) => error)
         if (failure instanceof Error && failure.name !== 'Fault') throw failure
         if (tar.status !== 0) return
-        compared++
         if (failure instanceof Error && STRICTER.test(failure.message)) return
         if (failure instanceof Error) throw failure
 
-        const times = !parts.some(({ flag }) => flag === '2')
-        expect(describedIn(box.root, times)).toEqual(describedIn(other, times))
+        if (mixesUp(parts, other)) return
+        compared++
+
+        expect(describedIn(box.root)).toEqual(describedIn(other))
       }),
       40,
     )
     rmSync(other, { recursive: true })
     report('compared with GNU tar', `${compared} of ${cases}`)
-    expect(compared).toBeGreaterThan(cases / 10)
+    expect(compared).toBeGreaterThan(cases / 20)
   })
 
   test('nothing outside the root is touched, whatever the bytes', { timeout: TIMEOUT }, async () => {
@@ -95,15 +96,29 @@ function report(what: string, count: string): void {
   if (SECONDS > 0) process.stderr.write(`fuzz, seed ${SEED}, ${SECONDS} s: ${what}: ${count}\n`)
 }
 
+/** When a folder is replaced behind a link, GNU tar gives its mode and time to what has replaced it. */
+function mixesUp(parts: readonly Part[], root: string): boolean {
+  if (!parts.some(({ flag }) => flag === '2')) return false
+  const folders = parts
+    .filter(({ flag }) => flag === '5')
+    .map(({ name, pax }) => pax?.path ?? Buffer.from(name, 'latin1'))
+  return folders.some((path) => !isFolder(join(root, path.toString())))
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory()
+  } catch {
+    return false // gone, or behind a loop of links
+  }
+}
+
 /**
  * A tree, but for folders that no entry describes: they have the time they were made at, and in a setgid folder GNU tar
  * makes them before that has its mode, we after, as containerd does.
- * @param times leave them out where there are links: behind those GNU tar may give the time of a folder to the file that
- *   has replaced it
  */
-function describedIn(root: string, times: boolean): string[] {
-  const isDescribed = listTree(root, { times: true }).map((line) => !UNDESCRIBED.test(line))
-  return listTree(root, { times }).filter((_, index) => isDescribed[index])
+function describedIn(root: string): string[] {
+  return listTree(root, { times: true }).filter((line) => !UNDESCRIBED.test(line))
 }
 
 function renew(folder: string): void {
