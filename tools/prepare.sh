@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 RUNNING='runc crun conmon nats-server'                       # what a node needs
 FIXTURE='docker-registry busybox-static'                     # what the demo's image is made of and pulled from
+BENCHING='nghttp2-client'                                     # the client that benches of the API use
 TESTING='containerd docker.io skopeo umoci iproute2 containernetworking-plugins iptables zstd python3-minimal' # what Gantry is compared with and looked at with
 
 POLICY=/usr/sbin/policy-rc.d
@@ -17,7 +18,8 @@ main() {
   case "${1:-}" in
     start) packages="$RUNNING" ;;
     demo) packages="$RUNNING $FIXTURE" ;;
-    test | bench) packages="$RUNNING $FIXTURE $TESTING" ;;
+    test) packages="$RUNNING $FIXTURE $TESTING" ;;
+    bench) packages="$RUNNING $FIXTURE $TESTING $BENCHING" ;;
     *) fail "usage: sh tools/prepare.sh start|demo|test|bench" ;;
   esac
   [ "$(uname -s)" = Linux ] || fail "Gantry runs containers: it needs Linux, this is $(uname -s)"

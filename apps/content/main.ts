@@ -105,6 +105,7 @@ await folder.sweep(ingests.ids())
 await scrub.resume(stop)
 
 await using _server = await listen({
+  hop: true,
   address: socketOf(config, 'content'),
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),

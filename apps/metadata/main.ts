@@ -64,6 +64,7 @@ const parts = { rows, changes: barrier.changes, now: () => create(TimestampSchem
 const owners = createOwners({ content: clientOf(Owner, content), snapshots: clientOf(Owner, snapshots) }, log)
 
 await using _server = await listen({
+  hop: true,
   address: config.socket,
   bindings: [
     bind(Namespaces, namespacesService(createNamespaces({ rows, changes: barrier.changes, owners }))),

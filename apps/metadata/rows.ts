@@ -21,7 +21,7 @@ import {
 import { NamespaceSchema, type Namespace as Tenant } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { type Sandbox, SandboxSchema } from '@gantry/api/containerd/types/sandbox_pb'
 import type { Namespace } from '@gantry/model/namespace'
-import { jsonCodec, messageCodec } from '@gantry/store/codec'
+import { bytesCodec, jsonCodec, messageCodec } from '@gantry/store/codec'
 import type { Store } from '@gantry/store/store'
 import type { Table } from '@gantry/store/table'
 
@@ -29,6 +29,8 @@ export interface Rows {
   readonly namespaces: Table<Tenant>
   readonly images: Table<Image>
   readonly containers: Table<Container>
+  /** The same records as they are stored: a Container in bytes. Only to be read. */
+  readonly containerBytes: Pick<Table<Uint8Array>, 'list'>
   readonly leases: Table<Lease>
   readonly leaseResources: Table<Resource>
   readonly sandboxes: Table<Sandbox>
@@ -41,6 +43,7 @@ export function rowsOf(store: Store): Rows {
     namespaces: store.table('namespaces', messageCodec(NamespaceSchema)),
     images: store.table('images', messageCodec(ImageSchema)),
     containers: store.table('containers', messageCodec(ContainerSchema)),
+    containerBytes: store.table('containers', bytesCodec),
     leases: store.table('leases', messageCodec(LeaseSchema)),
     leaseResources: store.table('lease-resources', messageCodec(ResourceSchema)),
     sandboxes: store.table('sandboxes', messageCodec(SandboxSchema)),
@@ -54,7 +57,7 @@ export function claimNamespace(rows: Rows, namespace: Namespace): void {
 }
 
 /** Every value whose key begins with `prefix`, in key order. */
-export function valuesUnder<V>(table: Table<V>, prefix: readonly string[]): V[] {
+export function valuesUnder<V>(table: Pick<Table<V>, 'list'>, prefix: readonly string[]): V[] {
   return Array.from(table.list({ prefix }), ({ value }) => value)
 }
 

@@ -108,6 +108,7 @@ const activations = await createActivations({
 const address = addressOf({ drivers: drivers.map(({ name }) => name), exported: config.exports })
 
 await using _server = await listen({
+  hop: true,
   address: socketOf(config, 'snapshots'),
   bindings: [
     bind(Snapshots, snapshotsService(snapshots, address)),

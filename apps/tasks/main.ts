@@ -94,6 +94,7 @@ const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)
 const service = tasksService({ tasks, containers, runtimes })
 await using _server = await listen({
+  hop: true,
   address: socketOf(config, 'tasks'),
   bindings: [bind(Tasks, service), bind(Controller, sandboxService()), introspection(tasksPlugins())],
   log,

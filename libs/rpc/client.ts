@@ -21,6 +21,7 @@ import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { pathOf } from './service.ts'
 import { fromStatus } from './status.ts'
 import { readAll, writeAll } from './streams.ts'
+import { createUpstream, type Upstream } from './upstream.ts'
 
 /** How long a call waits for a peer that is not reachable yet, unless told. */
 const WAIT_MS = 5000
@@ -59,6 +60,8 @@ export interface Channel extends AsyncDisposable {
   /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs` */
   ready(waitMs: number): Promise<void>
   readonly raw: GrpcClient
+  /** For calls that are passed through as bytes. */
+  readonly stream: Upstream
 }
 
 /** Opens a channel to the unix socket `address`; nothing is dialled before the first call. */
@@ -70,8 +73,10 @@ export function connect(address: string): Channel {
     'grpc.max_reconnect_backoff_ms': 1000,
     'grpc.use_local_subchannel_pool': 1,
   })
+  const stream = createUpstream(address)
   return {
     raw,
+    stream,
     async ready(waitMs) {
       if (raw.getChannel().getConnectivityState(true) === connectivityState.READY) return
       await new Promise<void>((resolve, reject) =>
@@ -80,7 +85,10 @@ export function connect(address: string): Channel {
         ),
       )
     },
-    [Symbol.asyncDispose]: async () => raw.close(),
+    async [Symbol.asyncDispose]() {
+      raw.close()
+      await stream[Symbol.asyncDispose]()
+    },
   }
 }
 

@@ -1,6 +1,5 @@
 import { Fault } from '@gantry/model/fault'
 import { type Namespace, parseNamespace } from '@gantry/model/namespace'
-import type { Metadata } from '@grpc/grpc-js'
 
 /** Header that names the tenant of a call (behaviour facts, 1.2). */
 export const NAMESPACE_HEADER = 'containerd-namespace'
@@ -22,12 +21,12 @@ export interface CallContext {
   readonly signal: AbortSignal
 }
 
-/** Builds the context of one call from its metadata. */
-export function createContext(metadata: Metadata, signal: AbortSignal): CallContext {
-  const header = (name: string): string | undefined => metadata.get(name)[0]?.toString() || undefined
+/** Builds the context of one call from what is known of it. */
+export function createContext(call: Pick<CallContext, 'header' | 'signal'>): CallContext {
+  const { header } = call
   return {
     get namespace() {
-      const name = header(NAMESPACE_HEADER)
+      const [name] = header(NAMESPACE_HEADER)?.split(', ') ?? [] // the first one counts
       if (name === undefined)
         throw new Fault('failed-precondition', 'namespace is required: send the containerd-namespace header')
       return parseNamespace(name)
@@ -36,6 +35,8 @@ export function createContext(metadata: Metadata, signal: AbortSignal): CallCont
       return header(LEASE_HEADER)
     },
     header,
-    signal,
+    get signal() {
+      return call.signal
+    },
   }
 }

@@ -1,4 +1,4 @@
-import { create, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
 
 /** The most one message may hold, both ways, as containerd allows (behaviour facts, 1.1). */
@@ -21,8 +21,21 @@ export async function* decodeAll(schema: DescMessage, messages: AsyncIterable<Ui
   for await (const message of messages) yield decode(schema, message)
 }
 
-/** The bytes of a message given by its init shape. */
+class Encoded {
+  readonly bytes: Uint8Array
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+  }
+}
+
+/** An answer that is in bytes already, made of records that are stored as they are sent: it is sent as it is. */
+export function encoded<S extends DescMessage>(_schema: S, bytes: Uint8Array): MessageInitShape<S> {
+  return new Encoded(bytes) as unknown as MessageInitShape<S>
+}
+
+/** The bytes of a message given by its init shape, or by `encoded`. */
 export function encode(schema: DescMessage, init: unknown): Buffer {
+  if (init instanceof Encoded) return Buffer.from(init.bytes.buffer, init.bytes.byteOffset, init.bytes.byteLength)
   const message = toBinary(schema, create(schema, init as never))
   return Buffer.from(message.buffer, message.byteOffset, message.byteLength)
 }

@@ -58,13 +58,18 @@ const content: Implementation<typeof Content> = {
   },
 }
 
+const WAYS = ['direct', 'through a gateway', 'through a gateway, by the hop'] as const
+
 /** The service itself, or the same service behind a gateway: every rule below holds for both. */
-async function serve(way: 'direct' | 'through a gateway') {
+async function serve(way: (typeof WAYS)[number]) {
   const stack = new AsyncDisposableStack()
-  stack.use(await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], log }))
+  const hop = way === 'through a gateway, by the hop'
+  stack.use(await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], hop, log }))
   let address = join(folder, 'owner.sock')
-  if (way === 'through a gateway') {
+  if (way !== 'direct') {
     const owner = stack.use(connect(address))
+    await owner.stream.session(5000)
+    while (hop && !owner.stream.hop()) await new Promise((resolve) => setImmediate(resolve))
     address = join(folder, 'gateway.sock')
     stack.use(await listen({ address, bindings: [], routes: [route(Content, owner)], log }))
   }
@@ -72,7 +77,7 @@ async function serve(way: 'direct' | 'through a gateway') {
   return { client: clientOf(Content, channel), channel, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
-describe.each(['direct', 'through a gateway'] as const)('%s', (way) => {
+describe.each(WAYS)('%s', (way) => {
   test('a unary call carries namespace, lease and headers to its handler', async () => {
     await using service = await serve(way)
 

@@ -1,39 +1,32 @@
 import { chmod, unlink } from 'node:fs/promises'
+import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { connect as dial } from 'node:net'
 import type { DescMethod } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
-import {
-  type handleBidiStreamingCall,
-  type handleClientStreamingCall,
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  Server,
-  ServerCredentials,
-} from '@grpc/grpc-js'
-import { type CallContext, createContext } from './context.ts'
+import { createServedCall, refuse, type ServedCall } from './call.ts'
+import { createContext } from './context.ts'
 import { healthBinding } from './health.ts'
+import { hopAddress, hopMethods, serveHop } from './hop.ts'
 import type { Log } from './log.ts'
-import { bytes, decode, decodeAll, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
+import { decode, decodeAll, encode, MAX_MESSAGE_BYTES } from './message.ts'
 import { type Binding, type ErasedHandler, pathOf } from './service.ts'
 import { toStatus } from './status.ts'
-import { readAll, writeAll } from './streams.ts'
 
 /** What the kernel takes for a unix socket's path, in bytes. */
 export const MAX_SOCKET_PATH_BYTES = 107
 const PROBE_MS = 1000 // a socket that takes longer to answer is somebody's, and busy
 const GRACE_MS = 300 // how long running calls may go on once the server closes
+const STREAM_WINDOW = 1024 * 1024 // bytes of one request that may come before they are taken
+const MAX_FRAME = 256 * 1024 // bytes: fewer of them cost less
+const SESSION_WINDOW = 8 * 1024 * 1024 // and of all requests of a connection
 
-/** A call as the handlers below see it, whatever its kind. */
-export type RawCall = Parameters<handleUnaryCall<Buffer, Buffer>>[0] &
-  Parameters<handleServerStreamingCall<Buffer, Buffer>>[0] &
-  Parameters<handleClientStreamingCall<Buffer, Buffer>>[0] &
-  Parameters<handleBidiStreamingCall<Buffer, Buffer>>[0]
-/** Ends a call: with an error status, or with the reply of a call that has just one. */
-export type Reply = (error: object | null, message?: Uint8Array) => void
-/** Answers one method in bytes. */
-export type RawHandler = (call: RawCall, reply: Reply, stop: AbortSignal) => Promise<void>
-/** The methods of one service, each answered in bytes: what a binding and a gateway's route both come down to. */
-export type Route = readonly { readonly method: DescMethod; readonly handle: RawHandler }[]
+/** Answers calls of one path. */
+export interface Target {
+  /** @param live each call that runs, by what cuts it when the server stops */
+  serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, live: Set<() => void>): void
+}
+/** The methods of one service by their path: what a binding and a gateway's route both come down to. */
+export type Route = ReadonlyMap<string, Target>
 
 /**
  * Serves bindings (decoded) and routes (bytes passed through) on a unix socket until disposed. A socket file that
@@ -41,6 +34,7 @@ export type Route = readonly { readonly method: DescMethod; readonly handle: Raw
  *
  * @param options.address absolute path of the socket, at most 107 bytes
  * @param options.mode    permission bits of the socket file, 0600 unless told
+ * @param options.hop     serve the hop for a gateway, too, beside that socket
  * @throws {Fault} `invalid-argument` for a path that is too long, `failed-precondition` when somebody listens there
  */
 export async function listen(options: {
@@ -48,37 +42,67 @@ export async function listen(options: {
   bindings: readonly Binding[]
   routes?: readonly Route[]
   mode?: number
+  hop?: boolean
   log: Log
 }): Promise<AsyncDisposable> {
   await claimSocket(options.address)
-  const stop = new AbortController()
-  const server = new Server({
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-  })
-  allowResets(server)
+  const live = new Set<() => void>()
   const bindings = [...options.bindings, healthBinding()]
-  for (const route of [...bindings.map((binding) => routeOf(binding, options.log)), ...(options.routes ?? [])])
-    for (const { method, handle } of route) register(server, method, handle, stop.signal)
-
+  const targets = new Map([
+    ...bindings.flatMap((binding) => [...routeOf(binding, options.log)]),
+    ...(options.routes ?? []).flatMap((route) => [...route]),
+  ])
+  const sessions = new Set<ServerHttp2Session>()
+  const server = createServer({
+    settings: { initialWindowSize: STREAM_WINDOW, maxFrameSize: MAX_FRAME, maxHeaderListSize: MAX_HEADERS },
+    maxSessionMemory: 1000, // MB: what a connection holds is bounded by its windows
+    maxHeaderListPairs: 1000,
+    // A Go client resets each stream that it leaves before its trailers came, as when it reads a blob in small ranges. Node
+    // closes a session after 1,000 resets in a row; whoever may open our sockets is trusted with more than that.
+    streamResetBurst: 1_000_000,
+    streamResetRate: 100_000,
+  })
+  server.on('session', (session) => {
+    sessions.add(session)
+    session.setLocalWindowSize(SESSION_WINDOW)
+    session.on('close', () => sessions.delete(session))
+    session.on('error', (err) => options.log.debug({ err }, 'A connection broke'))
+  })
+  server.on('stream', (stream, headers) => {
+    const path = headers[':path'] ?? ''
+    const target = targets.get(path)
+    if (target) target.serve(stream, headers, live)
+    else refuse(stream, toStatus(new Fault('unimplemented', `${path}: unknown service or method`)))
+  })
+  const hop = options.hop ? await listenHop(options.address, bindings, options.log) : undefined // before anybody may look for it
   await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix:${options.address}`, ServerCredentials.createInsecure(), (error) =>
-      error ? reject(error) : resolve(),
-    )
+    server.once('error', reject)
+    server.listen(options.address, () => resolve())
   })
   await chmod(options.address, options.mode ?? 0o600)
-  return { [Symbol.asyncDispose]: () => close(server, stop) }
+  return {
+    async [Symbol.asyncDispose]() {
+      for (const cut of live) cut()
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const session of sessions) session.close()
+      const timer = setTimeout(() => sessions.forEach((session) => void session.destroy()), GRACE_MS)
+      await closed
+      clearTimeout(timer)
+      await hop?.[Symbol.asyncDispose]()
+    },
+  }
 }
 
-/**
- * A Go client resets each stream that it leaves before its trailers came, as when it reads a blob in small ranges. Node
- * closes a session after 1,000 resets in a row; whoever may open our sockets is trusted with more than that. grpc-js has
- * no option for it, so what it hands to node:http2 is completed here.
- */
-function allowResets(server: Server): void {
-  const http2 = server as unknown as { commonServerOptions?: object }
-  http2.commonServerOptions = { ...http2.commonServerOptions, streamResetBurst: 1_000_000, streamResetRate: 100_000 }
+async function listenHop(address: string, bindings: readonly Binding[], log: Log): Promise<AsyncDisposable> {
+  const path = hopAddress(address)
+  await claimSocket(path)
+  const server = await serveHop(path, hopMethods(bindings), log)
+  await chmod(path, 0o600)
+  return server
 }
+
+const STOPPING = new Fault('unavailable', 'The service is stopping')
+const MAX_HEADERS = 1024 * 1024 // bytes: labels do not travel in headers, but credentials may
 
 /** Makes a path free for a socket of ours. @throws {Fault} when it is too long, or somebody listens there */
 export async function claimSocket(path: string): Promise<void> {
@@ -98,78 +122,45 @@ export async function claimSocket(path: string): Promise<void> {
   })
 }
 
-async function close(server: Server, stop: AbortController): Promise<void> {
-  stop.abort(new Fault('unavailable', 'The service is stopping'))
-  const drained = new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
-  const timer = setTimeout(() => server.forceShutdown(), GRACE_MS)
-  await drained
-  clearTimeout(timer)
-}
-
-/** Registers one method with its bytes untouched, and gives its handler a signal that knows every reason to stop. */
-function register(server: Server, method: DescMethod, handle: RawHandler, stop: AbortSignal): void {
-  const start = (call: RawCall, reply: Reply): void => {
-    const hangup = new AbortController()
-    call.on('cancelled', () => hangup.abort(new Fault('cancelled', 'The caller hung up')))
-    void handle(call, reply, AbortSignal.any([hangup.signal, stop]))
-  }
-  switch (method.methodKind) {
-    case 'unary':
-      server.register(pathOf(method), start as handleUnaryCall<Buffer, Buffer>, bytes, bytes, 'unary')
-      break
-    case 'client_streaming':
-      server.register(pathOf(method), start as handleClientStreamingCall<Buffer, Buffer>, bytes, bytes, 'clientStream')
-      break
-    case 'server_streaming':
-      server.register(
-        pathOf(method),
-        streaming(start) as handleServerStreamingCall<Buffer, Buffer>,
-        bytes,
-        bytes,
-        'serverStream',
-      )
-      break
-    case 'bidi_streaming':
-      server.register(pathOf(method), streaming(start) as handleBidiStreamingCall<Buffer, Buffer>, bytes, bytes, 'bidi')
-      break
-  }
-}
-
-/** Gives the calls that answer with a stream the same way to end as those that answer once. */
-function streaming(start: (call: RawCall, reply: Reply) => void): (call: RawCall) => void {
-  return (call) => start(call, (error) => (error === null ? call.end() : call.emit('error', error)))
-}
-
 function routeOf(binding: Binding, log: Log): Route {
-  return binding.service.methods.map((method) => ({
-    method,
-    handle: async (call, reply, signal) => {
-      try {
-        const message = await answer(method, binding.handlerOf(method), call, createContext(call.metadata, signal))
-        if (!signal.aborted || message !== undefined) reply(null, message)
-        else reply(toStatus(signal.reason, signal))
-      } catch (error) {
-        const status = toStatus(error, signal)
+  const targets = binding.service.methods.map((method): [string, Target] => {
+    const handler = binding.handlerOf(method)
+    const serve: Target['serve'] = (stream, headers, live) => {
+      const call = createServedCall(stream, headers)
+      const cut = (): void => call.abort(STOPPING)
+      live.add(cut)
+      stream.on('close', () => live.delete(cut))
+      void answer(method, handler, call).catch((error: unknown) => {
+        const { signal } = call
         if (!(error instanceof Fault) && !signal.aborted)
           log.error({ err: error, method: pathOf(method) }, 'A call failed')
-        reply(status)
-      }
-    },
-  }))
+        call.end(toStatus(error, signal))
+      })
+    }
+    return [pathOf(method), { serve }]
+  })
+  return new Map(targets)
 }
 
-/** Decodes what comes in, calls the handler, writes what goes out; returns the reply of a call that has just one. */
-async function answer(
-  method: DescMethod,
-  handler: ErasedHandler,
-  call: RawCall,
-  context: CallContext,
-): Promise<Uint8Array | undefined> {
+/** Decodes what comes in, calls the handler, writes what goes out. */
+async function answer(method: DescMethod, handler: ErasedHandler, call: ServedCall): Promise<void> {
   const streamsIn = method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming'
-  const input = streamsIn ? decodeAll(method.input, readAll(call)) : decode(method.input, call.request)
+  const context = createContext(call)
+  const input = streamsIn ? decodeAll(method.input, call.messages()) : decode(method.input, await call.message())
   const output = handler(input as never, context)
   if (method.methodKind === 'unary' || method.methodKind === 'client_streaming')
-    return encode(method.output, await output)
-  await writeAll(call, encodeAll(method.output, output as AsyncIterable<unknown>), context.signal)
-  return undefined
+    return call.reply(checked(encode(method.output, await output)))
+  for await (const init of output as AsyncIterable<unknown>) {
+    if (call.isOver) return
+    await call.send(checked(encode(method.output, init)))
+  }
+  call.end({ code: 0, details: '' })
+}
+
+function checked(message: Uint8Array): Uint8Array {
+  if (message.length <= MAX_MESSAGE_BYTES) return message
+  throw new Fault(
+    'resource-exhausted',
+    `The answer has ${message.length} bytes, ${MAX_MESSAGE_BYTES} are allowed in one message`,
+  )
 }

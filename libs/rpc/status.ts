@@ -1,5 +1,5 @@
 import { Fault, type FaultCode } from '@gantry/model/fault'
-import { Metadata, status } from '@grpc/grpc-js'
+import { status } from '@grpc/grpc-js'
 
 /** The one map between our faults and gRPC's codes; a new fault code without a status does not compile. */
 const STATUS = {
@@ -27,18 +27,16 @@ const CODES = new Map<number, FaultCode>(Object.entries(STATUS).map(([code, numb
 export interface CallStatus {
   readonly code: status
   readonly details: string
-  readonly metadata: Metadata
 }
 
 /**
  * Turns whatever a handler threw into the status its caller sees. Only a `Fault` is shown as it is: anything else is a
  * bug of ours, whose text may hold what the caller must not read.
  */
-export function toStatus(error: unknown, signal: AbortSignal): CallStatus {
-  const metadata = new Metadata()
-  if (error instanceof Fault) return { code: STATUS[error.code], details: error.message, metadata }
-  if (signal.aborted) return { code: status.CANCELLED, details: 'The call was cancelled', metadata }
-  return { code: status.INTERNAL, details: 'Internal error', metadata }
+export function toStatus(error: unknown, signal?: AbortSignal): CallStatus {
+  if (error instanceof Fault) return { code: STATUS[error.code], details: error.message }
+  if (signal?.aborted) return { code: status.CANCELLED, details: 'The call was cancelled' }
+  return { code: status.INTERNAL, details: 'Internal error' }
 }
 
 /** The fault a status stands for: a `Fault` thrown in one process arrives in another as the same `Fault`. */

@@ -4,7 +4,6 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { type Request, RequestSchema, ResponseSchema } from '@gantry/api/gantry/ttrpc/v1/ttrpc_pb'
 import { Fault } from '@gantry/model/fault'
-import { Metadata } from '@grpc/grpc-js'
 import { createContext } from './context.ts'
 import type { Log } from './log.ts'
 import { decode, encode } from './message.ts'
@@ -89,10 +88,10 @@ async function handle({ bindings }: TtrpcParts, request: Request, signal: AbortS
   const method = binding?.service.methods.find(({ name }) => name === request.method)
   if (binding === undefined || method?.methodKind !== 'unary')
     throw new Fault('unimplemented', `/${request.service}/${request.method}: unknown service or method`)
-  const headers = new Metadata()
-  for (const { key, value } of request.metadata) headers.add(key, value)
+  const header = (name: string): string | undefined =>
+    request.metadata.find(({ key }) => key === name)?.value || undefined
   const input = decode(method.input, request.payload)
-  return encode(method.output, await binding.handlerOf(method)(input as never, createContext(headers, signal)))
+  return encode(method.output, await binding.handlerOf(method)(input as never, createContext({ header, signal })))
 }
 
 function closed(server: Server): Promise<void> {

@@ -1,10 +1,15 @@
 import { create } from '@bufbuild/protobuf'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import {
   ContainerSchema,
   type Containers as ContainersDesc,
+  ListContainersResponseSchema,
 } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { encoded } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Containers } from './containers.ts'
+
+const CONTAINERS = ListContainersResponseSchema.field.containers.number
 
 /** containerd.services.containers.v1.Containers. */
 export function containersService(containers: Containers): Implementation<typeof ContainersDesc> {
@@ -14,6 +19,10 @@ export function containersService(containers: Containers): Implementation<typeof
     },
 
     async list({ filters }, { namespace }) {
+      if (filters.length === 0) {
+        const bytes = repeated(CONTAINERS, containers.listBytes(namespace))
+        return encoded(ListContainersResponseSchema, bytes)
+      }
       return { containers: containers.list(namespace, filters) }
     },
 
@@ -34,4 +43,12 @@ export function containersService(containers: Containers): Implementation<typeof
       return {}
     },
   }
+}
+
+/** A message with nothing but a repeated field of messages, from the bytes of those. */
+function repeated(field: number, messages: readonly Uint8Array[]): Uint8Array {
+  const heads = messages.map((message) =>
+    new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(message.length).finish(),
+  )
+  return Buffer.concat(messages.flatMap((message, at) => [heads[at] ?? new Uint8Array(), message]))
 }

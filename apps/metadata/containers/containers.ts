@@ -37,6 +37,9 @@ export function createContainers({
       return valuesUnder(rows.containers, [namespace]).filter((container) => matches(containerFields(container)))
     },
 
+    /** All of them in that order, each in the bytes of its message. */
+    listBytes: (namespace: Namespace): Uint8Array[] => valuesUnder(rows.containerBytes, [namespace]),
+
     /** @throws {Fault} `already-exists`, `invalid-argument` */
     async create(namespace: Namespace, wanted: Container): Promise<Container> {
       const container = newContainer(wanted, now())

@@ -72,7 +72,7 @@ export function createNamespaces({
     },
 
     /**
-     * Removes an empty namespace with its labels and leases; neither leases nor ingests keep it.
+     * Removes an empty namespace with its labels, leases and sandbox records; neither these nor ingests keep it.
      *
      * @throws {Fault} `not-found`; `failed-precondition` when it holds images, containers, blobs or snapshots;
      *   `unavailable` when an owner cannot be asked
@@ -84,7 +84,7 @@ export function createNamespaces({
       await changes.write((emit) => {
         if (!rows.namespaces.has([name])) throw new Fault('not-found', `namespace ${JSON.stringify(name)}: not found`)
         checkBare(rows, name)
-        for (const table of [rows.leases, rows.leaseResources]) removeUnder<unknown>(table, [name])
+        for (const table of [rows.leases, rows.leaseResources, rows.sandboxes]) removeUnder<unknown>(table, [name])
         rows.namespaces.remove([name])
         emit(name, '/namespaces/delete', NamespaceDeleteSchema, { name })
       })
