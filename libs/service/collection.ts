@@ -56,8 +56,10 @@ export interface Keeper {
 
 /** A node with nothing but its name and what is given. */
 export function nodeOf(thing: ThingName, rest: Partial<Omit<Node, 'thing' | 'labels'>> & Pick<Node, 'labels'>): Node {
-  const gc = Object.entries(rest.labels).filter(([key]) => key.startsWith('containerd.io/gc.'))
-  return { refs: [], root: '', rootUntilMs: 0, size: 0n, ...rest, thing, labels: Object.fromEntries(gc) }
+  const { refs = [], root = '', rootUntilMs = 0, size = 0n } = rest
+  const labels: Record<string, string> = {}
+  for (const key in rest.labels) if (key.startsWith('containerd.io/gc.')) labels[key] = rest.labels[key] ?? ''
+  return { thing, labels, refs, root, rootUntilMs, size }
 }
 
 /** The owner that runs in this process. */

@@ -37,6 +37,8 @@ const UNITS_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
 }
 
+const NONE: LabelReferences = { refs: [], brefs: [], conds: [] }
+
 type Labels = Readonly<Record<string, string>>
 
 /** Another thing of the same namespace. */
@@ -59,10 +61,13 @@ export interface LabelReferences {
 
 /** What does not follow the grammar refers to nothing. */
 export function referencesOf(labels: Labels): LabelReferences {
+  const keys = Object.keys(labels)
+  if (keys.length === 0) return NONE
   const refs: Reference[] = []
   const brefs: Reference[] = []
   const conds: Conditional[] = []
-  for (const [key, value] of Object.entries(labels)) {
+  for (const key of keys) {
+    const value = labels[key] ?? ''
     const ref = kindOf(key, REF, REF_KINDS)
     const bref = kindOf(key, BREF, BREF_KINDS)
     const cond = kindOf(key, COND, {})
@@ -99,8 +104,11 @@ function kindOf(key: string, prefix: string, kinds: Readonly<Record<string, stri
     const [snapshotter] = rest.slice('snapshot.'.length).split('/')
     return snapshotter ? `snapshots/${snapshotter}` : undefined
   }
-  const [name = ''] = rest.split(/[./]/)
-  return Object.hasOwn(kinds, name) ? kinds[name] : undefined
+  for (const name in kinds) {
+    const next = rest[name.length]
+    if (rest.startsWith(name) && (next === undefined || next === '.' || next === '/')) return kinds[name]
+  }
+  return undefined
 }
 
 /** `usedat<op><duration>[,...]|<key>`; all of the conditions have to hold. */

@@ -1,5 +1,13 @@
 import type { Node, ThingName } from '@gantry/service/collection'
-import { expiryOf, isFlat, isLabelledRoot, type Reference, referencesOf, usedAtOf } from './labels.ts'
+import {
+  expiryOf,
+  isFlat,
+  isLabelledRoot,
+  type LabelReferences,
+  type Reference,
+  referencesOf,
+  usedAtOf,
+} from './labels.ts'
 
 /**
  * Finds out what has to stay. Pure: a graph and a time in, marks out.
@@ -40,6 +48,8 @@ type Depth = 'flat' | 'full'
 
 interface Entry {
   node: Node
+  /** What its labels say, read once. */
+  labels: LabelReferences
   marked?: Depth
   cause?: { readonly from: Entry | undefined; readonly how: string }
 }
@@ -62,10 +72,12 @@ export function createMarking(nowMs: number): Marking {
 
   function put(node: Node): Entry {
     const name = nameOf(node.thing)
-    const entry = entries.get(name) ?? { node }
+    const labels = referencesOf(node.labels)
+    const entry: Entry = entries.get(name) ?? { node, labels }
     entry.node = node
+    entry.labels = labels
     entries.set(name, entry)
-    for (const { kind, id } of referencesOf(node.labels).brefs) {
+    for (const { kind, id } of labels.brefs) {
       const parent = nameOf({ ...node.thing, kind, id })
       backEdges.set(parent, [...(backEdges.get(parent) ?? []), entry])
     }
@@ -80,14 +92,14 @@ export function createMarking(nowMs: number): Marking {
   }
 
   function follow(entry: Entry): void {
-    for (const { depth, how, ...to } of edgesOf(entry.node, entry.marked ?? 'full')) {
+    for (const { depth, how, ...to } of edgesOf(entry, entry.marked ?? 'full')) {
       const found = entries.get(nameOf({ ...entry.node.thing, ...to }))
       if (found) mark(found, depth, { from: entry, how })
     }
     if (entry.marked !== 'full') return
     for (const child of backEdges.get(nameOf(entry.node.thing)) ?? [])
       mark(child, 'full', { from: entry, how: 'back reference' })
-    for (const { kind, id, holds } of referencesOf(entry.node.labels).conds) {
+    for (const { kind, id, holds } of entry.labels.conds) {
       const found = entries.get(nameOf({ ...entry.node.thing, kind, id }))
       const usedAt = found && usedAtOf(found.node.labels)
       if (found && holds(usedAt === undefined ? undefined : nowMs - usedAt))
@@ -147,14 +159,14 @@ function rootOf({ thing, labels, root, rootUntilMs }: Node): { how: string; unti
   return isLabelledRoot(labels) ? { how: 'labelled gc.root', untilMs: forever } : undefined
 }
 
-function edgesOf({ thing, labels, refs }: Node, depth: Depth): Edge[] {
+function edgesOf({ node: { thing, labels, refs }, labels: said }: Entry, depth: Depth): Edge[] {
   if (thing.kind === 'leases') {
     const held = isFlat(labels) ? 'flat' : 'full'
     return refs.map((ref) => ({ ...ref, depth: held, how: 'held by the lease' }))
   }
   const own = refs.map((ref): Edge => ({ ...ref, depth, how: howOf(thing.kind) }))
   if (depth === 'flat') return own
-  return [...own, ...referencesOf(labels).refs.map((ref): Edge => ({ ...ref, depth, how: 'label' }))]
+  return [...own, ...said.refs.map((ref): Edge => ({ ...ref, depth, how: 'label' }))]
 }
 
 function howOf(kind: string): string {
@@ -202,8 +214,9 @@ function inOrder(entries: ReadonlyMap<string, Entry>): Node[] {
   return last.reverse()
 }
 
-function below({ node }: Entry, entries: ReadonlyMap<string, Entry>): Entry[] {
-  return edgesOf(node, 'full').flatMap(({ kind, id }) => entries.get(nameOf({ ...node.thing, kind, id })) ?? [])
+function below(entry: Entry, entries: ReadonlyMap<string, Entry>): Entry[] {
+  const { node } = entry
+  return edgesOf(entry, 'full').flatMap(({ kind, id }) => entries.get(nameOf({ ...node.thing, kind, id })) ?? [])
 }
 
 function nameOf({ namespace, kind, id }: ThingName): string {
