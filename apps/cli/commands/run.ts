@@ -14,6 +14,7 @@ import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
 import { addRunOptions, networkOf, type RunOptions, specOf } from '../run/options.ts'
+import { sharedNamespaces } from '../run/sharing.ts'
 import { streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
 import { parseLabel } from './namespaces.ts'
@@ -54,7 +55,8 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   const attachment = { tty: options.tty ?? false, interactive: options.interactive ?? false }
   const streams = options.detach ? undefined : streamsOf(attachment, session)
   const id = options.name ?? randomBytes(32).toString('hex')
-  const spec = specOf(options, { id, args }, session.env)
+  const own = specOf(options, { id, args }, session.env)
+  const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
   const network = networkOf(options)
   const labels = Object.fromEntries(options.label.map(parseLabel))
   const { platform, restart } = options

@@ -3,28 +3,44 @@ import type { DeviceOption, IdRange, NamespacePath, Rights, Rlimit, SpecOptions 
 import { Fault } from '@gantry/model/fault'
 
 /** Another network than these two and one that is there is made by the node, and known by its name. */
-export type NetworkChoice = 'host' | 'none' | NamespacePath | { readonly name: string }
+export type NetworkChoice = 'host' | 'none' | NamespacePath | SharedWith | { readonly name: string }
 
+/** The namespace of another container, by its name. */
+export interface SharedWith {
+  readonly container: string
+}
+
+const CONTAINER = 'container:'
 const MAX_PROFILE = 4 * 1024 * 1024 // bytes
 const SECURITY_FORMS =
   'seccomp=FILE, seccomp=unconfined, no-new-privileges[=false], systempaths=unconfined, mask=/a:/b, unmask=ALL or unmask=/a:/b'
 
-/** `host`, `none`, `ns:/path/of/a/namespace` or the name of a network. @throws {Fault} `invalid-argument` */
+/** `host`, `none`, `container:name`, `ns:/path/of/a/namespace` or the name of a network. @throws {Fault} `invalid-argument` */
 export function parseNetwork(text: string): NetworkChoice {
   if (text === 'host' || text === 'none') return text
   if (text.startsWith('ns:/')) return { path: text.slice(3) }
+  if (text.startsWith(CONTAINER)) return { container: text.slice(CONTAINER.length) }
   if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text)) return { name: text }
   throw new Fault(
     'invalid-argument',
-    `There is no network ${JSON.stringify(text)}: choose bridge, host, none, ns:/path, or the name of a CNI network`,
+    `There is no network ${JSON.stringify(text)}: choose bridge, host, none, container:name, ns:/path, or the name of a CNI network`,
   )
 }
 
-/** For `--ipc`, `--pid` and `--uts`: `host`, `ns:/path`, or `private`. @throws {Fault} `invalid-argument` */
+/** For `--ipc` and `--pid`: as `parseNamespace`, or `container:name`. @throws {Fault} `invalid-argument` */
+export function parseShared(text: string): 'host' | 'private' | NamespacePath | SharedWith {
+  return text.startsWith(CONTAINER) ? { container: text.slice(CONTAINER.length) } : parseNamespace(text)
+}
+
+/** For `--uts`: `host`, `ns:/path`, or `private`. @throws {Fault} `invalid-argument` */
 export function parseNamespace(text: string): 'host' | 'private' | NamespacePath {
   if (text === 'host' || text === 'private') return text
   if (text.startsWith('ns:/')) return { path: text.slice(3) }
   throw new Fault('invalid-argument', `Cannot use ${JSON.stringify(text)}: choose host, private or ns:/path`)
+}
+
+export function isShared(wanted: unknown): wanted is SharedWith {
+  return typeof wanted === 'object' && wanted !== null && 'container' in wanted
 }
 
 /** `nofile=1024` or `nofile=1024:2048`; -1 is no limit. @throws {Fault} `invalid-argument` */

@@ -9,13 +9,16 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import {
+  isShared,
   type NetworkChoice,
   parseDevice,
   parseIdRange,
   parseNamespace,
   parseNetwork,
+  parseShared,
   parseSysctl,
   parseUlimit,
+  type SharedWith,
   securityOf,
 } from './isolation.ts'
 
@@ -61,8 +64,8 @@ export interface RunOptions {
   readonly dns: readonly string[]
   readonly dnsSearch: readonly string[]
   readonly addHost: readonly string[]
-  readonly ipc?: 'host' | 'private' | NamespacePath
-  readonly pid?: 'host' | 'private' | NamespacePath
+  readonly ipc?: 'host' | 'private' | NamespacePath | SharedWith
+  readonly pid?: 'host' | 'private' | NamespacePath | SharedWith
   readonly uts?: 'host' | 'private' | NamespacePath
   readonly entrypoint?: string
   readonly platform?: string
@@ -131,7 +134,11 @@ function addSurroundings(command: Command): Command {
     .option('--device <device>', '/dev/from[:/dev/to][:rwm] (repeatable)', collecting(parseDevice), [])
     .option('--sysctl <setting>', 'name=value (repeatable)', collecting(parseSysctl), [])
     .option('-h, --hostname <name>', 'default: the beginning of the id')
-    .option('--net, --network <mode>', 'bridge, host, none, ns:/path, or a CNI network by name', parsing(parseNetwork))
+    .option(
+      '--net, --network <mode>',
+      'bridge, host, none, container:name, ns:/path, or a CNI network',
+      parsing(parseNetwork),
+    )
     .option(
       '-p, --publish <ports>',
       '[address:]port:port[/udp], a port of the node that leads to the container (repeatable)',
@@ -141,13 +148,17 @@ function addSurroundings(command: Command): Command {
     .option('--dns <address>', 'name server (repeatable)', collect, [])
     .option('--dns-search <domain>', 'where short names are looked up (repeatable)', collect, [])
     .option('--add-host <host>', 'name:address for /etc/hosts (repeatable)', collect, [])
-    .option('--ipc <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
-    .option('--pid <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
+    .option('--ipc <mode>', 'private, host, container:name, or ns:/path', parsing(parseShared))
+    .option('--pid <mode>', 'private, host, container:name, or ns:/path', parsing(parseShared))
     .option('--uts <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
     .helpOption('--help', 'display help for command')
 }
 
-/** @throws {Fault} `invalid-argument` for a file that cannot be read, or a value that cannot be meant */
+/**
+ * All that can be said without the node; `sharedNamespaces` says the rest.
+ *
+ * @throws {Fault} `invalid-argument` for a file that cannot be read, or a value that cannot be meant
+ */
 export function specOf(
   options: RunOptions,
   container: { readonly id: string; readonly args: readonly string[] },
@@ -201,9 +212,9 @@ function surroundingsOf(options: RunOptions, id: string): SpecOptions {
     ...(hostname !== undefined && { hostname }),
     ...(device.length > 0 && { devices: device }),
     ...(sysctl.length > 0 && { sysctls: Object.fromEntries(sysctl) }),
-    ...(network !== undefined && !isMade(network) && { network }),
-    ...(ipc !== undefined && ipc !== 'private' && { ipc }),
-    ...(pid !== undefined && pid !== 'private' && { pid }),
+    ...(network !== undefined && !isMade(network) && !isShared(network) && { network }),
+    ...(ipc !== undefined && ipc !== 'private' && !isShared(ipc) && { ipc }),
+    ...(pid !== undefined && pid !== 'private' && !isShared(pid) && { pid }),
     ...(uts !== undefined && uts !== 'private' && { uts }),
   }
 }
