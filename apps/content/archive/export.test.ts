@@ -58,7 +58,7 @@ async function save(store: MessageInitShape<typeof ImageStoreSchema>, more: Part
     ...more,
   }
   const run = createExport({ ...parts, images })
-  return Buffer.concat(await Array.fromAsync(run(request, HOLDER, { progress, signal })))
+  return Buffer.concat(await Array.fromAsync(run(request, HOLDER, { progress, signal }), (chunk) => Buffer.from(chunk)))
 }
 
 async function contents(archive: Buffer): Promise<Map<string, Buffer>> {

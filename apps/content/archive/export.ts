@@ -42,7 +42,8 @@ export type Export = (
 ) => AsyncIterable<Uint8Array>
 
 /**
- * Makes an archive of images: an OCI layout that is a Docker archive too. The same images are the same bytes.
+ * Makes an archive of images: an OCI layout that is a Docker archive too. The same images are the same bytes. A chunk of it is
+ * good until the next one is asked for.
  *
  * @throws {Fault} `not-found` for an image, a platform or a part that is not here; `unimplemented` for a prefix
  * @see behaviour facts, 15.2

@@ -48,7 +48,7 @@ async function fill(writer: Writer, incoming: Incoming, body: AsyncIterable<Uint
   let digest: Digest | undefined = expected
   try {
     if (shared) await skip(body)
-    else for await (const batch of batched(body)) await writer.append(batch)
+    else for await (const batch of batched(body, total)) await writer.append(batch)
     digest ??= await writer.digest()
     return await writer.commit({ total, expected, labels }, store.signal)
   } catch (error) {
@@ -62,16 +62,19 @@ async function skip(body: AsyncIterable<Uint8Array>): Promise<void> {
   for await (const _ of body);
 }
 
-async function* batched(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let batch: Uint8Array[] = []
+/** All in one buffer, which is used again: a batch is good until the next one is asked for. @param total 0 when not known */
+async function* batched(chunks: AsyncIterable<Uint8Array>, total: bigint): AsyncGenerator<Uint8Array> {
+  const batch = Buffer.allocUnsafeSlow(total > 0n && total < BATCH ? Number(total) : BATCH)
   let size = 0
-  for await (const chunk of chunks) {
-    batch.push(chunk)
-    size += chunk.length
-    if (size < BATCH) continue
-    yield Buffer.concat(batch)
-    batch = []
-    size = 0
-  }
-  if (size > 0) yield Buffer.concat(batch)
+  for await (const chunk of chunks)
+    for (let at = 0; at < chunk.length; ) {
+      const part = chunk.subarray(at, at + batch.length - size)
+      batch.set(part, size)
+      at += part.length
+      size += part.length
+      if (size < batch.length) continue
+      yield batch
+      size = 0
+    }
+  if (size > 0) yield batch.subarray(0, size)
 }

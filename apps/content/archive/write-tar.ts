@@ -4,6 +4,7 @@ import { Fault } from '@gantry/model/fault'
 import { pack } from 'tar-stream'
 
 const CHUNK = 256 * 1024 // bytes read at once
+const LARGE = 64 * 1024 // bytes; what is smaller may share its memory
 const EPOCH = new Date(0)
 
 /** One entry to write: a folder, a document, or a file that is on disk. */
@@ -14,7 +15,7 @@ export type TarEntry =
 
 /**
  * A tar of these entries, ordered by their names and without anything of when or by whom: the same entries are the same
- * bytes. Files are read when their turn comes.
+ * bytes. Files are read when their turn comes. A chunk is good until the next one is asked for.
  *
  * @throws {Fault} `data-loss` when a file is not as long as it should be
  */
@@ -28,7 +29,11 @@ export async function* writeTar(entries: readonly TarEntry[], signal: AbortSigna
   }
   write().catch((error: unknown) => tar.destroy(error instanceof Error ? error : new Error(String(error))))
   try {
-    for await (const chunk of tar) if (chunk instanceof Uint8Array) yield chunk
+    for await (const chunk of tar)
+      if (chunk instanceof Uint8Array) {
+        yield chunk
+        release(chunk)
+      }
   } finally {
     over.abort()
     tar.destroy()
@@ -59,4 +64,9 @@ async function add(tar: ReturnType<typeof pack>, entry: TarEntry, signal: AbortS
 
 async function* readFile(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   for await (const chunk of createReadStream(path, { highWaterMark: CHUNK, signal })) yield chunk
+}
+
+/** Gives the memory of a large chunk back at once: the collector sees late how much lies outside its heap. */
+function release({ buffer, length }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && length >= LARGE && length === buffer.byteLength) buffer.transfer(0)
 }
