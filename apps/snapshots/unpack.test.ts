@@ -108,7 +108,7 @@ describe.skipIf(process.getuid?.() !== 0)('unpacking (skipped without root: it e
     await expect(unpack(node, layersOf(node, promised))).rejects.toThrow(fault('failed-precondition'))
 
     expect(await names(node)).toEqual(chain.slice(0, 2).sort())
-    await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(2))
+    await vi.waitFor(() => expect(readdirSync(node.root)).toHaveLength(2), 10_000)
   })
 
   test('a blob that is not there, or of another type, leaves nothing behind', async () => {

@@ -251,7 +251,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(await exitOf('box')).toBe(3)
     const { live } = await node.tasks.deleteTask(NS, 'box')
 
-    await vi.waitFor(() => expect([out.text(), err.text()]).toEqual(['hello\n', 'oops\n']))
+    await vi.waitFor(() => expect([out.text(), err.text()]).toEqual(['hello\n', 'oops\n']), 10_000)
     expect(live.process.pid).toBe(pid)
     expect(told).toEqual(['create box', 'start box', 'exit box 3', 'delete box 3'])
     expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
@@ -280,7 +280,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     const writer = new Socket({ fd: client, readable: false, writable: true })
     writer.end('some text')
     await once(writer, 'close')
-    await vi.waitFor(() => expect(out.text()).toBe('some text'))
+    await vi.waitFor(() => expect(out.text()).toBe('some text'), 10_000)
     await sleep(100)
     expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
     await node.tasks.closeInput(NS, 'box', '')
@@ -296,7 +296,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     const url = `${scheme}://${logger(ready)}?to=${join(folder, 'log')}`
     await run('box', ['sh', '-c', 'echo hello; echo oops >&2; exec sleep 60'], { stdout: url })
     const { logger: process } = liveOf(node.tasks.find(NS, 'box', '').life)
-    await vi.waitFor(() => expect(readFileSync(join(folder, 'log'), 'utf8')).toContain('hello'))
+    await vi.waitFor(() => expect(readFileSync(join(folder, 'log'), 'utf8')).toContain('hello'), 10_000)
 
     await node[Symbol.asyncDispose]()
     node = await startNode()
@@ -389,7 +389,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await node.tasks.start(NS, 'box', 'two')
 
     expect(await early).toBe(7)
-    await vi.waitFor(() => expect(out.text()).toBe('from exec\n'))
+    await vi.waitFor(() => expect(out.text()).toBe('from exec\n'), 10_000)
     expect(node.tasks.find(NS, 'box', 'one').life).toMatchObject({ status: 'stopped', live: { process: { pid } } })
     expect((await node.tasks.pids(NS, 'box')).map(({ execId }) => execId)).toEqual([undefined, 'two'])
     await node.tasks.kill(NS, 'box', '', { signal: 9, all: false })
@@ -459,7 +459,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await create('box', ['sh', '-c', script], { stdin: input, stdout: out.path, terminal: true })
     await node.tasks.resize(NS, 'box', '', { columns: 90, rows: 30 })
     await node.tasks.start(NS, 'box', '')
-    await vi.waitFor(() => expect(out.text()).toContain('30 90'))
+    await vi.waitFor(() => expect(out.text()).toContain('30 90'), 10_000)
     await node.tasks.resize(NS, 'box', '', { columns: 100, rows: 40 })
 
     const writer = spawn('sh', ['-c', `echo there > ${input}`])
@@ -497,7 +497,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(isAlive(liveOf(lost).process)).toBe(false)
     const writer = spawn('sh', ['-c', `echo still here > ${input}`])
     await once(writer, 'exit')
-    await vi.waitFor(() => expect(out.text()).toBe('still here\n'))
+    await vi.waitFor(() => expect(out.text()).toBe('still here\n'), 10_000)
     await node.tasks.closeInput(NS, 'stays', '')
     expect(await exitOf('stays')).toBe(0)
 
@@ -681,7 +681,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await node.tasks.start(NS, 'box', 'look')
     await exitOf('box', 'look')
     const expected = isUnified() ? `${96 * MIB}\n7\n20000 100000\n0\n` : `${96 * MIB}\n7\n20000\n512\n0\n`
-    await vi.waitFor(() => expect(out.text()).toContain(expected))
+    await vi.waitFor(() => expect(out.text()).toContain(expected), 10_000)
     await vi.waitFor(() => expect(out.text()).toMatch(/fork/), { timeout: 5000 })
     out.socket.destroy()
   })

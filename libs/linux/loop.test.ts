@@ -27,7 +27,7 @@ describe.skipIf(!can)('loop devices (skipped without root and /dev/loop-control)
     const device = openLoop(file, { readOnly: false })
     expect(loopFile(device.path)).toBe(file)
     device[Symbol.dispose]()
-    await vi.waitFor(() => expect(loopFile(device.path)).not.toBe(file))
+    await vi.waitFor(() => expect(loopFile(device.path)).not.toBe(file), 10_000)
 
     const kept = openLoop(file, { readOnly: true })
     kept.keep()
@@ -36,7 +36,7 @@ describe.skipIf(!can)('loop devices (skipped without root and /dev/loop-control)
     freeLoop(kept.path, join(root, 'another'))
     expect(loopFile(kept.path)).toBe(file)
     freeLoop(kept.path, file)
-    await vi.waitFor(() => expect(loopFile(kept.path)).not.toBe(file))
+    await vi.waitFor(() => expect(loopFile(kept.path)).not.toBe(file), 10_000)
   })
 
   test('an image is mounted by its path', () => {
