@@ -178,7 +178,7 @@ export function trailersOf({ code, details }: CallStatus): Record<string, string
     : { 'grpc-status': String(code), 'grpc-message': escaped(details) }
 }
 
-/** Percent-encoding of all that is not printable ASCII, as gRPC has it. */
+/** Percent-encoding of all that is not printable ASCII, as gRPC has it, and of spaces at the ends, which HTTP refuses in a header. */
 function escaped(text: string): string {
   let result = ''
   for (const byte of Buffer.from(text))
@@ -186,7 +186,7 @@ function escaped(text: string): string {
       byte >= 0x20 && byte <= 0x7e && byte !== 0x25
         ? String.fromCharCode(byte)
         : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
-  return result
+  return result.replace(/^ +| +$/g, (spaces) => '%20'.repeat(spaces.length))
 }
 
 /** `100m` and the like, in ms. */
