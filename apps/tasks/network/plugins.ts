@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '@gantry/model/fault'
 import type { PublishedPort } from '@gantry/model/network'
 import { z } from 'zod'
+import { runToEnd } from '../child.ts'
 import type { Definition, Plugin } from './definition.ts'
 
 const PLUGIN_MS = 30_000 // a plugin that takes longer hangs
@@ -83,7 +83,13 @@ async function runPlugin(host: PluginHost, attachment: Attachment, call: Call): 
     ...{ PATH: host.env.PATH, CNI_COMMAND: call.command, CNI_CONTAINERID: containerId, CNI_NETNS: netns },
     ...{ CNI_IFNAME: call.device, CNI_PATH: host.plugins },
   }
-  const { code, output, errors } = await run(findPlugin(host.plugins, plugin.type), env, JSON.stringify(input))
+  const { code, output, errors } = await runToEnd(findPlugin(host.plugins, plugin.type), [], {
+    env,
+    input: JSON.stringify(input),
+    cwd: '/',
+    maxBytes: MAX_OUTPUT,
+    timeoutMs: PLUGIN_MS,
+  })
   if (code !== 0)
     throw new Fault(
       'unknown',
@@ -131,30 +137,4 @@ function wordsOf(output: string, errors: string, code: number | string): string 
   } catch {
     return errors.trim().split('\n').at(-1) || `it ended with ${code}`
   }
-}
-
-function run(
-  program: string,
-  env: Readonly<Record<string, string>>,
-  input: string,
-): Promise<{ code: number | string; output: string; errors: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, [], { env: { ...env }, cwd: '/', timeout: PLUGIN_MS, killSignal: 'SIGKILL' })
-    const output = collect(child.stdout)
-    const errors = collect(child.stderr)
-    child.on('error', reject)
-    child.on('close', (code, signal) =>
-      resolve({ code: code ?? signal ?? 'unknown', output: output(), errors: errors() }),
-    )
-    child.stdin.on('error', () => undefined) // it ended without reading: its exit code tells more
-    child.stdin.end(input)
-  })
-}
-
-function collect(stream: NodeJS.ReadableStream): () => string {
-  let text = ''
-  stream.on('data', (chunk: Buffer) => {
-    text = (text + chunk.toString()).slice(-MAX_OUTPUT)
-  })
-  return () => text
 }

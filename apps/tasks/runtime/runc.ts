@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process'
 import { Fault } from '@gantry/model/fault'
+import { runToEnd } from '../child.ts'
 import type { RuntimeChoice } from './runtime.ts'
 
 const MAX_OUTPUT = 64 * 1024 // bytes of what the OCI runtime says
@@ -20,7 +20,11 @@ export async function runRuntime(
   input = '',
 ): Promise<string> {
   const [verb] = args
-  const { code, output, errors } = await run(runtime.binary, [...globalArgs(runtime), ...args], env, input)
+  const { code, output, errors } = await runToEnd(runtime.binary, [...globalArgs(runtime), ...args], {
+    env: { ...env },
+    input,
+    maxBytes: MAX_OUTPUT,
+  })
   if (code === 0) return output
   throw new Fault('unknown', `OCI runtime ${verb} failed: ${lastError(errors) ?? `exit status ${code}`}: unknown`)
 }
@@ -41,31 +45,4 @@ export function lastError(log: string): string | undefined {
     }
   })
   return messages.at(-1)
-}
-
-function run(
-  binary: string,
-  args: readonly string[],
-  env: ChildEnvironment,
-  input: string,
-): Promise<{ code: number | string; output: string; errors: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(binary, args, { env: { ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
-    const output = collect(child.stdout)
-    const errors = collect(child.stderr)
-    child.on('error', reject)
-    child.on('close', (code, signal) =>
-      resolve({ code: code ?? signal ?? 'unknown', output: output(), errors: errors() }),
-    )
-    child.stdin.on('error', () => undefined) // it ended without reading: its exit code tells more
-    child.stdin.end(input)
-  })
-}
-
-function collect(stream: NodeJS.ReadableStream): () => string {
-  let text = ''
-  stream.on('data', (chunk: Buffer) => {
-    text = (text + chunk.toString()).slice(-MAX_OUTPUT)
-  })
-  return () => text
 }
