@@ -6,6 +6,8 @@
  *   request  length (4), headers as `name NUL value NUL ...`, the path under `:path`; the message
  *   reply    gRPC status (1), length (4), details; the message
  *   cancel   nothing
+ *
+ * A peer that sends anything else loses its connection, and what waited for it.
  */
 import { createServer, connect as dial, type Socket } from 'node:net'
 import type { DescMethod } from '@bufbuild/protobuf'
@@ -54,9 +56,11 @@ export async function serveHop(
     })
     receive(socket, ({ id, kind, payload }) => {
       if (kind === CANCEL) return running.get(id)?.abort(HANGUP)
+      const request = decodeRequest(payload)
+      if (!request) return void socket.destroy()
       const hangup = new AbortController()
       running.set(id, hangup)
-      void answer(payload, hangup).then(({ status, message }) => {
+      void answer(request, hangup).then(({ status, message }) => {
         running.delete(id)
         if (socket.writableLength > MAX_WAITING) socket.destroy()
         else if (!socket.destroyed) send({ id, kind: REPLY, payload: encodeReply(status), message })
@@ -65,10 +69,9 @@ export async function serveHop(
   })
 
   async function answer(
-    payload: Buffer,
+    { headers, message }: HopRequest,
     hangup: AbortController,
   ): Promise<{ status: CallStatus; message: Uint8Array }> {
-    const { headers, message } = decodeRequest(payload)
     const timer = deadline(headers.get('grpc-timeout'), hangup)
     const path = headers.get(':path') ?? ''
     try {
@@ -130,6 +133,11 @@ export interface Hop {
   ): () => void
 }
 
+interface HopRequest {
+  readonly headers: ReadonlyMap<string, string>
+  readonly message: Buffer
+}
+
 export interface HopReply {
   readonly status: CallStatus
   readonly message: Buffer
@@ -161,9 +169,11 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
     waiting.clear()
   })
   receive(socket, ({ id, payload }) => {
+    const reply = decodeReply(payload)
+    if (!reply) return void socket.destroy()
     const done = waiting.get(id)
     waiting.delete(id)
-    done?.(decodeReply(payload))
+    done?.(reply)
   })
   return { [Symbol.dispose]: () => void socket.destroy() }
 }
@@ -239,8 +249,10 @@ function encodeHeaders(headers: Iterable<readonly [string, string]>): Buffer {
   return bytes
 }
 
-function decodeRequest(payload: Buffer): { headers: Map<string, string>; message: Buffer } {
-  const end = 4 + payload.readUInt32BE(0)
+/** Undefined when it is none. */
+function decodeRequest(payload: Buffer): HopRequest | undefined {
+  const end = payload.length < 4 ? Number.POSITIVE_INFINITY : 4 + payload.readUInt32BE(0)
+  if (end > payload.length) return undefined
   const fields = payload.toString('latin1', 4, end).split('\0')
   const headers = new Map<string, string>()
   for (let at = 0; at + 1 < fields.length; at += 2) headers.set(fields[at] ?? '', fields[at + 1] ?? '')
@@ -256,8 +268,10 @@ function encodeReply({ code, details }: CallStatus): Buffer {
   return bytes
 }
 
-function decodeReply(payload: Buffer): HopReply {
-  const end = 5 + payload.readUInt32BE(1)
+/** Undefined when it is none. */
+function decodeReply(payload: Buffer): HopReply | undefined {
+  const end = payload.length < 5 ? Number.POSITIVE_INFINITY : 5 + payload.readUInt32BE(1)
+  if (end > payload.length) return undefined
   return {
     status: { code: payload[0] ?? 2, details: payload.toString('utf8', 5, end) },
     message: payload.subarray(end),
