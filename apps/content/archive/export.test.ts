@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { ImageRecord, Images } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import { createLayout, inPieces, type TestEntry, tarOf } from '../testing/archive.ts'
+import { playImages } from '../testing/images.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { noUnpacker } from '../testing/unpacker.ts'
 import { readEntries } from './entries.ts'
@@ -23,15 +24,7 @@ let records: Map<string, ImageRecord>
 
 beforeEach(async () => {
   parts = await openTestParts()
-  records = new Map()
-  images = {
-    target: async (_, name) => {
-      const record = records.get(name)
-      if (!record) throw new Error(`image "${name}": not found`)
-      return record.target
-    },
-    put: async (_, record) => void records.set(record.name, record),
-  }
+  ;({ images, records } = playImages())
 })
 afterEach(() => parts[Symbol.asyncDispose]())
 

@@ -7,10 +7,11 @@ import { hostPlatform, parsePlatform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createImport } from '../archive/import.ts'
-import type { ImageRecord, Images } from '../images.ts'
+import type { Images } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import type { BlobUpload, ManifestUpload, Pusher } from '../registry/push.ts'
 import { createLayout, inPieces, tarOf } from '../testing/archive.ts'
+import { playImages } from '../testing/images.ts'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { noUnpacker } from '../testing/unpacker.ts'
 import { createPush } from './push.ts'
@@ -19,20 +20,11 @@ const NS = parseNamespace('default')
 const HOLDER = { namespace: NS, lease: undefined }
 const signal = AbortSignal.timeout(20_000)
 let parts: TestParts
-let records: Map<string, ImageRecord>
 let images: Images
 
 beforeEach(async () => {
   parts = await openTestParts()
-  records = new Map()
-  images = {
-    target: async (_, name) => {
-      const record = records.get(name)
-      if (!record) throw new Error(`image "${name}": not found`)
-      return record.target
-    },
-    put: async (_, record) => void records.set(record.name, record),
-  }
+  images = playImages().images
 })
 afterEach(() => parts[Symbol.asyncDispose]())
 
