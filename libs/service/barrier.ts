@@ -134,17 +134,16 @@ function createTally() {
     mutation: () => add(0, 1),
     deletion: () => add(1, 0),
     async *watch(signal: AbortSignal): AsyncGenerator<Counts> {
-      const stopped = Promise.withResolvers<void>()
-      const stop = (): void => stopped.resolve()
-      signal.addEventListener('abort', stop, { once: true })
+      const wake = (): void => add(0, 0) // all watchers wake: a race with a promise that lasts would keep every round of it
+      signal.addEventListener('abort', wake, { once: true })
       try {
         while (!signal.aborted) {
           const next = more.promise
           yield counts
-          await Promise.race([next, stopped.promise])
+          await next
         }
       } finally {
-        signal.removeEventListener('abort', stop)
+        signal.removeEventListener('abort', wake)
       }
     },
   }
