@@ -1,7 +1,7 @@
 /**
  * The borders between packages, checked: who may import whom, and which package alone touches a library or the machine.
  *
- *   api, model  <-  linux  <-  rpc, store  <-  service, client  <-  apps  <-  e2e
+ *   api, model  <-  linux  <-  rpc, store  <-  service, client  <-  apps  <-  e2e  <-  tools/bench
  *
  *   node tools/borders.ts      prints every violation and fails when there is one
  *
@@ -30,6 +30,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['libs/service', 'libs/client'],
   ['apps/*'],
   ['e2e'],
+  ['tools/bench'],
 ]
 
 /** A library and the only package that may import it. */
@@ -109,7 +110,7 @@ export function importsOf(text: string): string[] {
 
 /** Reads the packages of the working copy at `top`. */
 export function readPackages(top: string): Package[] {
-  const folders = [...below(top, 'libs'), ...below(top, 'apps'), 'e2e']
+  const folders = [...below(top, 'libs'), ...below(top, 'apps'), 'e2e', 'tools/bench']
   return folders.map((folder) => {
     const manifest = JSON.parse(readFileSync(join(top, folder, 'package.json'), 'utf8')) as Record<
       string,

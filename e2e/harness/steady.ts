@@ -1,9 +1,9 @@
 /** Many processes and containers, one after the other, and what may grow with them. */
 import { readdirSync } from 'node:fs'
 import { createClient } from '@gantry/client/client'
-import { pssOf } from '../bench/memory.ts'
 import { processOf } from './kill.ts'
 import { cgroups, fifos, mounts } from './leaks.ts'
+import { pssOf } from './memory.ts'
 import type { Running } from './running.ts'
 
 const SERVICES = ['gateway', 'metadata', 'snapshots', 'tasks'] as const

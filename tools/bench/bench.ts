@@ -2,11 +2,12 @@
  * Gantry beside Debian's containerd: the same machine, the same run, the same `ctr`, measured in turns (A B A B) so that whatever else
  * the machine does hits both. What counts is the ratio.
  */
-import { pidsOf } from '../harness/leaks.ts'
-import type { Registry } from '../harness/registry.ts'
+
+import { largeImage } from '@gantry/e2e/harness/large-image'
+import { pidsOf } from '@gantry/e2e/harness/leaks'
+import { pssOf } from '@gantry/e2e/harness/memory'
+import type { Registry } from '@gantry/e2e/harness/registry'
 import { callsPerSecond } from './calls.ts'
-import { largeImage } from './large-image.ts'
-import { pssOf } from './memory.ts'
 import { ctr, inTurns, print, type Row, type Side, timed, withSides } from './sides.ts'
 
 const RUNS = 20

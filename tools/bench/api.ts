@@ -17,13 +17,13 @@ import {
   WriteAction,
   WriteContentRequestSchema,
 } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { startContainerd } from '@gantry/e2e/harness/containerd'
+import { startGantry } from '@gantry/e2e/harness/gantry'
+import { processOf } from '@gantry/e2e/harness/kill'
+import { pssOf } from '@gantry/e2e/harness/memory'
+import type { Running } from '@gantry/e2e/harness/running'
 import { clientOf, connect } from '@gantry/rpc/client'
-import { startContainerd } from '../harness/containerd.ts'
-import { startGantry } from '../harness/gantry.ts'
-import { processOf } from '../harness/kill.ts'
-import type { Running } from '../harness/running.ts'
 import { h2load, type Load } from './h2load.ts'
-import { pssOf } from './memory.ts'
 
 const MIB = 1024 * 1024
 const ROUNDS = Number(process.env.GANTRY_BENCH_ROUNDS ?? 3)

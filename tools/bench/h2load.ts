@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { run } from '../harness/command.ts'
+import { run } from '@gantry/e2e/harness/command'
 
 /** One measurement by h2load, a native client of nghttp2 that speaks to unix sockets. */
 export interface Load {

@@ -11,9 +11,9 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { type Blob, imageOf, LAYER, manifestOf, sha256 } from '../harness/image.ts'
-import { pushBlob, pushManifest, startRegistry } from '../harness/registry.ts'
-import { type Entry, tar } from '../harness/tar.ts'
+import { type Blob, imageOf, LAYER, manifestOf, sha256 } from '@gantry/e2e/harness/image'
+import { pushBlob, pushManifest, startRegistry } from '@gantry/e2e/harness/registry'
+import { type Entry, tar } from '@gantry/e2e/harness/tar'
 
 const LAYERS = 8
 const BIG_FILES = 3 // a layer

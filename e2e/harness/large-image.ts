@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type Image, imageOf } from '../harness/image.ts'
-import { type Entry, tar } from '../harness/tar.ts'
+import { type Image, imageOf } from './image.ts'
+import { type Entry, tar } from './tar.ts'
 
 const FILES = 1000 // a layer
 const FILE_BYTES = 2048

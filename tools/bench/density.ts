@@ -4,9 +4,9 @@
  */
 import { readdirSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { processOf } from '../harness/kill.ts'
-import { pidsOf } from '../harness/leaks.ts'
-import { pssOf } from './memory.ts'
+import { processOf } from '@gantry/e2e/harness/kill'
+import { pidsOf } from '@gantry/e2e/harness/leaks'
+import { pssOf } from '@gantry/e2e/harness/memory'
 import { ctr, median, print, type Side, timed, withSides } from './sides.ts'
 
 const { values } = parseArgs({

@@ -6,12 +6,12 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { run } from '../harness/command.ts'
-import { startGantry } from '../harness/gantry.ts'
-import { makeImage } from '../harness/image.ts'
-import { lastingTraces, removeNamespaceCgroups } from '../harness/leaks.ts'
-import { startRegistry } from '../harness/registry.ts'
-import { execMany, runMany, type Sizes, sizesOf, slopes } from '../harness/steady.ts'
+import { run } from '@gantry/e2e/harness/command'
+import { startGantry } from '@gantry/e2e/harness/gantry'
+import { makeImage } from '@gantry/e2e/harness/image'
+import { lastingTraces, removeNamespaceCgroups } from '@gantry/e2e/harness/leaks'
+import { startRegistry } from '@gantry/e2e/harness/registry'
+import { execMany, runMany, type Sizes, sizesOf, slopes } from '@gantry/e2e/harness/steady'
 
 const { values } = parseArgs({
   options: { execs: { type: 'string', default: '10000' }, cycles: { type: 'string', default: '1000' } },

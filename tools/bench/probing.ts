@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { until } from '../harness/daemon.ts'
+import { until } from '@gantry/e2e/harness/daemon'
 
 export interface Probed {
   /** How long its event loop was held up at most, in ms. */

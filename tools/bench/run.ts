@@ -1,6 +1,6 @@
 /** How fast containers start and processes are executed in them, by `ctr` on both sides; `gantry exec` beside `ctr tasks exec`. */
-import { run } from '../harness/command.ts'
-import { GANTRY, gantryEnv } from '../harness/gantry.ts'
+import { run } from '@gantry/e2e/harness/command'
+import { GANTRY, gantryEnv } from '@gantry/e2e/harness/gantry'
 import { ctr, inTurns, print, type Row, type Side, timed, withSides } from './sides.ts'
 
 const RUNS = 20
