@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest'
 import { makeImage, sha256 } from './harness/image.ts'
+import { hold } from './harness/lease.ts'
 import { onEveryTarget } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
 const fixture = makeImage()
 const TEXT = 'some bytes\n'
-const LEASE = 'holds-content'
 
 onEveryTarget((target) => {
   test('the blobs of an image are listed with their sizes and labels', async () => {
@@ -46,9 +46,7 @@ onEveryTarget((target) => {
 
   test('a blob is taken in, labelled, found by its label and removed', async () => {
     const digest = sha256(Buffer.from(TEXT))
-    await target().ctr(['leases', 'create', '--id', LEASE])
-    const leased = { env: { CONTAINERD_LEASE: LEASE } }
-
+    await using _ = await hold(target(), 'content', [digest])
     const ingest = [
       'content',
       'ingest',
@@ -58,7 +56,7 @@ onEveryTarget((target) => {
       digest,
       'upload-1',
     ]
-    expect(await target().ctr(ingest, { stdin: TEXT, ...leased })).toEqual({ code: 0, stdout: '', stderr: '' })
+    expect(await target().ctr(ingest, { stdin: TEXT })).toEqual({ code: 0, stdout: '', stderr: '' })
     expect(await target().ctr(['content', 'label', digest, 'kind=text'])).toEqual({
       code: 0,
       stdout: 'kind=text\n',
@@ -68,7 +66,6 @@ onEveryTarget((target) => {
     expect((await target().ctr(['content', 'get', digest])).stdout).toBe(TEXT)
     expect((await target().ctr(['content', 'rm', digest])).code).toBe(0)
     expect((await target().ctr(['content', 'get', digest])).code).toBe(1)
-    await target().ctr(['leases', 'rm', LEASE])
   })
 
   test('a blob that is not what was promised is refused', async () => {
