@@ -7,6 +7,7 @@ import { expect, test } from 'vitest'
 import { createBlobs } from './blobs/blobs.ts'
 import { createIngests } from './blobs/ingests.ts'
 import { openCollection } from './collect.ts'
+import { createStreams } from './streaming/streams.ts'
 import { openTestParts } from './testing/parts.ts'
 
 const A = parseNamespace('a')
@@ -21,6 +22,7 @@ async function open() {
   const watched = { ...parts, rows: kept.rows, changes: kept.changes }
   const ingests = createIngests(watched)
   const blobs = createBlobs(watched)
+  const streams = createStreams()
   const upload = async (namespace = A, ref = 'r') => {
     const writer = await ingests.open({ namespace, lease: undefined, ref, expected: DIGEST, total: 0n }, signal)
     if (writer.status().offset === 0n) await writer.append(BYTES)
@@ -28,7 +30,16 @@ async function open() {
   }
   const commit = async (namespace = A) =>
     (await upload(namespace)).commit({ total: 0n, expected: DIGEST, labels: { 'containerd.io/gc.root': '1' } }, signal)
-  return { ...parts, ...kept, ingests, blobs, upload, commit, keeper: kept.keeper(ingests.isBusy) }
+  return {
+    ...parts,
+    ...kept,
+    ingests,
+    blobs,
+    upload,
+    commit,
+    streams,
+    keeper: kept.keeper({ isBusy: ingests.isBusy, streams }),
+  }
 }
 
 const named = (keeper: Keeper) => [...keeper.nodes()].map(({ thing }) => `${thing.namespace} ${thing.kind} ${thing.id}`)
@@ -116,9 +127,40 @@ test('bytes that a crash left without a name go, unless an upload may come back 
   await writer[Symbol.asyncDispose]()
 
   await openCollection(before)
-    .keeper(() => false)
+    .keeper({ isBusy: () => false, streams: createStreams() })
     .clean()
 
   expect(existsSync(before.folder.blobPath(sha256Of(stray)))).toBe(false)
   expect(existsSync(before.folder.blobPath(DIGEST))).toBe(true)
+})
+
+test('a stream is told with the lease it was opened under, and ends when it is swept', async () => {
+  await using at = await open()
+  const nobody = { next: async () => ({ done: true as const, value: undefined }) }
+  using stream = at.streams.open({ namespace: 'a', id: 's', lease: 'l' }, nobody, signal)
+  using _free = at.streams.open({ namespace: '', id: 's' }, nobody, signal)
+  const thing = { namespace: 'a', kind: 'streams', id: 's' }
+
+  expect([...at.keeper.nodes()].map(({ thing, heldBy }) => ({ ...thing, heldBy }))).toEqual([
+    { ...thing, heldBy: [{ kind: 'leases', id: 'l' }] },
+    { ...thing, namespace: '', heldBy: [] },
+  ])
+  expect(await at.keeper.sweep([thing, { ...thing, id: 'other' }])).toBe(1)
+
+  for await (const _ of stream.outgoing()) expect.unreachable('it is over')
+  expect(() => at.streams.get('a', 's')).toThrow('not found')
+  expect(at.streams.get('', 's')).toBeDefined()
+})
+
+test('a stream that took the name of a swept one since the scan goes on', async () => {
+  await using at = await open()
+  const nobody = { next: async () => ({ done: true as const, value: undefined }) }
+  const first = at.streams.open({ namespace: 'a', id: 's', lease: 'l' }, nobody, signal)
+  Array.from(at.keeper.nodes())
+  first[Symbol.dispose]()
+  using _second = at.streams.open({ namespace: 'a', id: 's', lease: 'other' }, nobody, signal)
+
+  await at.keeper.sweep([{ namespace: 'a', kind: 'streams', id: 's' }])
+
+  expect(at.streams.get('a', 's')).toBeDefined()
 })

@@ -1,6 +1,3 @@
-import { existsSync, renameSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Info } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Collection } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { type Digest, parseDigest } from '@gantry/model/digest'
@@ -16,18 +13,27 @@ import {
   nodeOf,
   type ThingName,
 } from '@gantry/service/collection'
+import { createBytes } from './blobs/bytes.ts'
 import type { Folder } from './blobs/folder.ts'
 import type { Ingests } from './blobs/ingests.ts'
-import { holdersOf, type Ingest, type Rows, removeBlob } from './blobs/rows.ts'
+import { type Ingest, type Rows, removeBlob } from './blobs/rows.ts'
+import { createKeptStreams } from './streaming/kept-streams.ts'
+import type { Streams } from './streaming/streams.ts'
 
 /** What the rest of the process works with, so that a collection sees what it does and can hold it back for a moment. */
 export interface ContentCollection {
   readonly rows: Rows
   readonly changes: Pick<Changes, 'write'>
-  /** @param isBusy is a writer at the upload? */
-  keeper(isBusy: Ingests['isBusy']): Keeper
+  keeper(uses: Uses): Keeper
   /** gantry.collection.v1.Collection */
-  binding(isBusy: Ingests['isBusy']): Binding
+  binding(uses: Uses): Binding
+}
+
+/** What is in use now, though no record tells. */
+export interface Uses {
+  /** Is a writer at the upload? */
+  readonly isBusy: Ingests['isBusy']
+  readonly streams: Pick<Streams, 'all'>
 }
 
 /** Also looks for bytes that a crash left without a name: they go with the next collection. */
@@ -36,12 +42,12 @@ export function openCollection(parts: Pick<KeeperParts, 'rows' | 'changes' | 'fo
   const doomed = new Set<Digest>()
   const orphans = doomOrphans({ ...parts, doomed })
   orphans.catch(() => undefined) // heard by the collection
-  const keeper = (isBusy: Ingests['isBusy']): Keeper => createContentKeeper({ ...parts, isBusy, doomed, orphans })
+  const keeper = (uses: Uses): Keeper => createContentKeeper({ ...parts, ...uses, doomed, orphans })
   return {
     rows: watchRows(parts.rows, barrier, doomed),
     changes: barrier.changes,
     keeper,
-    binding: (isBusy) => bind(Collection, collectionService(localParty(barrier, keeper(isBusy)))),
+    binding: (uses) => bind(Collection, collectionService(localParty(barrier, keeper(uses)))),
   }
 }
 
@@ -62,21 +68,22 @@ function watchRows(rows: Rows, barrier: Barrier, doomed: Set<Digest>): Rows {
   }
 }
 
-interface KeeperParts {
+interface KeeperParts extends Uses {
   readonly rows: Rows
   readonly folder: Folder
   /** Not those that a pause holds back. */
   readonly changes: Pick<Changes, 'write'>
-  readonly isBusy: Ingests['isBusy']
   /** Blobs whose bytes may have lost their last holder. */
   readonly doomed: Set<Digest>
   /** Resolves when those that a crash left are among them. */
   readonly orphans: Promise<void>
 }
 
-/** What content keeps, as the collection sees it: the blobs of each namespace, and uploads that somebody may go on with. */
+/** What content keeps, as the collection sees it: blobs, uploads that somebody may go on with, and streams that are open. */
 function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): Keeper {
   const { isBusy, doomed, orphans } = parts
+  const open = createKeptStreams(parts.streams)
+  const bytes = createBytes({ rows, folder })
   const gone = new Set<string>() // folders of uploads without a name
 
   function ingestNode(namespace: string, ref: string, { shared, expiresAtMs }: Ingest): Node {
@@ -87,16 +94,11 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
     return nodeOf(thing, { labels: {}, refs, ...until })
   }
 
-  function isKept(digest: Digest): boolean {
-    for (const _ of holdersOf(rows, digest)) return true
-    for (const { value } of rows.ingests.list()) if (value.shared === digest) return true
-    return false
-  }
-
   return {
     *nodes() {
       for (const { key, value } of rows.blobs.list()) yield blobNode(key[0] ?? '', value)
       for (const { key, value } of rows.ingests.list()) yield ingestNode(key[0] ?? '', key[1] ?? '', value)
+      yield* open.nodes()
     },
 
     node({ namespace, kind, id }) {
@@ -110,7 +112,7 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
 
     sweep: (things) =>
       changes.write(() => {
-        const swept = things.filter((thing) => (thing.kind === 'ingests' ? dropIngest(thing) : dropBlob(thing)))
+        const swept = things.filter(drop)
         return swept.length
       }),
 
@@ -120,12 +122,20 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
       const digests = [...doomed]
       const folders = [...gone]
       await changes.write(() => undefined) // behind all that took them their names
-      for (const digest of digests) await dropBytes(digest)
+      for (const digest of digests) {
+        doomed.delete(digest) // before: it may lose its last holder again meanwhile
+        if ((await bytes.drop(digest)) === 'claimed') doomed.add(digest)
+      }
       for (const id of folders) {
         await folder.dropIngest(id)
         gone.delete(id)
       }
     },
+  }
+
+  function drop(thing: ThingName): boolean {
+    if (thing.kind === 'streams') return open.end(thing)
+    return thing.kind === 'ingests' ? dropIngest(thing) : dropBlob(thing)
   }
 
   function dropBlob({ namespace, id }: ThingName): boolean {
@@ -142,16 +152,6 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
     gone.add(ingest.id)
     if (ingest.shared) doomed.add(ingest.shared)
     return true
-  }
-
-  async function dropBytes(digest: Digest): Promise<void> {
-    const path = folder.blobPath(digest)
-    const aside = join(folder.root, 'ingest', `gone-${digest.replace(':', '-')}`) // the next start clears it after a crash
-    if (folder.isClaimed(digest)) return // looked at again next time
-    // no pause between look and move: a commit looks for the bytes when it writes the name
-    if (!isKept(digest) && existsSync(path)) renameSync(path, aside)
-    doomed.delete(digest)
-    await rm(aside, { force: true })
   }
 }
 

@@ -114,7 +114,7 @@ await using _server = await listen({
     bind(Blobs, blobsService(blobs, growing, scrub)),
     bind(Registries, registriesService({ registry, wallet })),
     bind(Owner, ownerService(blobs)),
-    collection.binding(ingests.isBusy),
+    collection.binding({ isBusy: ingests.isBusy, streams }),
     introspection(plugins(root)),
   ],
   log,

@@ -2,9 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseNamespace } from '@gantry/model/namespace'
+import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
 import { expect, test } from 'vitest'
 import { createSnapshotsKeeper, mountedNumbers } from './collect.ts'
+import type { ActivationRow } from './mounts/activations.ts'
 import { rowsOf, type Scope } from './rows.ts'
 import { parseKey, type Snapshot } from './snapshot.ts'
 
@@ -14,9 +16,23 @@ function openKeeper(mountTable = '') {
   const folder = mkdtempSync(join(tmpdir(), 'gantry-collect-'))
   const store = openStore(folder)
   const rows = rowsOf(store)
-  const [events, discarded] = [[] as string[], [] as number[]]
+  const [events, discarded, down] = [[] as string[], [] as number[], [] as string[]]
+  const table = store.table('activations', jsonCodec<ActivationRow>())
+  const activations = {
+    *all() {
+      for (const { key, value } of table.list()) yield { namespace: key[0] ?? '', name: key[1] ?? '', row: value }
+    },
+    get: (namespace: string, name: string) => table.get([namespace, name]),
+    drop(namespace: string, name: string) {
+      const row = table.get([namespace, name])
+      table.remove([namespace, name])
+      return row
+    },
+    takeDown: ({ id }: ActivationRow) => void down.push(id),
+  }
   const keeper = createSnapshotsKeeper({
     rows,
+    activations,
     changes: { write: (fn) => store.write(() => fn((_, topic) => void events.push(topic))) },
     discard: async (_, { id }) => void discarded.push(id),
     roots: ['/s/overlayfs'],
@@ -27,6 +43,9 @@ function openKeeper(mountTable = '') {
     keeper,
     events,
     discarded,
+    down,
+    activate: (name: string, row: Partial<ActivationRow>) =>
+      store.write(() => table.put(['a', name], { id: name, active: [], system: [], labels: {}, ...row })),
     put: (...snapshots: Snapshot[]) =>
       store.write(() => {
         for (const each of snapshots) rows.put(SCOPE, each)
@@ -103,4 +122,28 @@ test.each([
   ['', []],
 ])('the mount %s leads to %j', (line, numbers) => {
   expect(mountedNumbers(line, ['/var/s/overlayfs', '/s/overlayfs'])).toEqual(numbers)
+})
+
+test('an active mount is told with its lease and labels, and taken down when it is swept', async () => {
+  await using at = openKeeper()
+  const label = { 'containerd.io/gc.bref.container': 'c' }
+  await at.activate('leased', { lease: 'l' })
+  await at.activate('labelled', { labels: label })
+  const mounts = { namespace: 'a', kind: 'mounts' }
+
+  expect([...at.keeper.nodes()]).toMatchObject([
+    { thing: { ...mounts, id: 'labelled' }, labels: label, heldBy: [] },
+    { thing: { ...mounts, id: 'leased' }, labels: {}, heldBy: [{ kind: 'leases', id: 'l' }] },
+  ])
+  expect(
+    await at.keeper.sweep([
+      { ...mounts, id: 'leased' },
+      { ...mounts, id: 'gone' },
+    ]),
+  ).toBe(1)
+  await at.keeper.clean()
+
+  expect(at.down).toEqual(['leased'])
+  expect(at.keeper.node({ ...mounts, id: 'leased' })).toBeUndefined()
+  expect(at.keeper.node({ ...mounts, id: 'labelled' })).toBeDefined()
 })

@@ -14,17 +14,19 @@ import {
   type ThingName,
 } from '@gantry/service/collection'
 import type { Store } from '@gantry/store/store'
+import type { ActivationRow, Activations } from './mounts/activations.ts'
 import type { Rows, Scope } from './rows.ts'
 import { parseKey, type Snapshot } from './snapshot.ts'
 
 const KIND = 'snapshots/'
+const MOUNTS = 'mounts'
 
 /** What the rest of the process works with, so that a collection sees what it does and can hold it back for a moment. */
 export interface SnapshotsCollection {
   readonly store: Pick<Store, 'table'>
   readonly changes: Pick<Changes, 'write'>
   /** gantry.collection.v1.Collection */
-  binding(parts: Pick<KeeperParts, 'rows' | 'discard' | 'roots'>): Binding
+  binding(parts: Omit<KeeperParts, 'changes' | 'mountTable'>): Binding
 }
 
 export function openCollection(store: Store, changes: Changes): SnapshotsCollection {
@@ -39,11 +41,13 @@ export function openCollection(store: Store, changes: Changes): SnapshotsCollect
   }
 }
 
-/** The store, with what is written to snapshots noted for the collection that runs. */
+/** The store, with what is written to snapshots and active mounts noted for the collection that runs. */
 function watchStore(store: Store, barrier: Barrier): Pick<Store, 'table'> {
   return {
     table(name, codec) {
       const table = store.table(name, codec)
+      if (name === 'activations')
+        return barrier.watch(table, ([namespace = '', id = '']) => ({ namespace, kind: MOUNTS, id }))
       if (name !== 'snapshots') return table
       return barrier.watch(table, ([namespace = '', snapshotter = '', id = '']) => ({
         namespace,
@@ -56,6 +60,7 @@ function watchStore(store: Store, barrier: Barrier): Pick<Store, 'table'> {
 
 interface KeeperParts {
   readonly rows: Rows
+  readonly activations: Pick<Activations, 'all' | 'get' | 'drop' | 'takeDown'>
   /** Takes the folder of a snapshot that has no name any more away. */
   readonly discard: (scope: Scope, snapshot: Snapshot) => Promise<void>
   /** Not those that a pause holds back. */
@@ -67,10 +72,13 @@ interface KeeperParts {
 }
 
 /** What snapshots keeps, as the collection sees it. What is mounted somewhere is in use, whatever the records say. */
-export function createSnapshotsKeeper({ rows, discard, changes, mountTable, roots }: KeeperParts): Keeper {
+export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
+  const { rows, activations, discard, changes, mountTable, roots } = parts
   let byNumber = new Map<number, ThingName>()
   let gone: { scope: Scope; snapshot: Snapshot }[] = []
+  let ended: ActivationRow[] = []
   const find = ({ namespace, kind, id }: ThingName): Found | undefined => {
+    if (kind === MOUNTS) return undefined
     const scope = { namespace: namespace as Namespace, snapshotter: kind.slice(KIND.length) }
     const snapshot = rows.find(scope)(parseKey(id, 'key'))
     return snapshot && { scope, snapshot }
@@ -83,9 +91,12 @@ export function createSnapshotsKeeper({ rows, discard, changes, mountTable, root
         byNumber.set(found.snapshot.id, node.thing)
         yield node
       }
+      for (const { namespace, name, row } of activations.all()) yield mountNode(namespace, name, row)
     },
 
     node(thing) {
+      const active = thing.kind === MOUNTS ? activations.get(thing.namespace, thing.id) : undefined
+      if (active) return mountNode(thing.namespace, thing.id, active)
       const found = find(thing)
       return found && nodeFor(found)
     },
@@ -94,6 +105,8 @@ export function createSnapshotsKeeper({ rows, discard, changes, mountTable, root
 
     sweep: (things) =>
       changes.write((emit) => {
+        const mounts = things.filter(({ kind }) => kind === MOUNTS)
+        const dropped = mounts.flatMap(({ namespace, id }) => activations.drop(namespace, id) ?? [])
         const swept = things.flatMap((thing) => {
           const found = find(thing)
           if (!found || rows.hasChildren(found.snapshot)) return []
@@ -103,15 +116,18 @@ export function createSnapshotsKeeper({ rows, discard, changes, mountTable, root
           emit(scope.namespace, '/snapshot/remove', SnapshotRemoveSchema, { key, snapshotter: scope.snapshotter })
           return [found]
         })
+        ended.push(...dropped)
         gone.push(...swept)
-        return swept.length
+        return swept.length + dropped.length
       }),
 
     async clean() {
-      const all = gone
+      const [all, mounts] = [gone, ended]
       gone = []
+      ended = []
       await changes.write(() => undefined) // behind all that took them their names
       for (const { scope, snapshot } of all) await discard(scope, snapshot)
+      for (const row of mounts) activations.takeDown(row)
     },
   }
 }
@@ -132,6 +148,11 @@ function nodeFor({ scope, snapshot }: Found): Node {
       size: snapshot.kind === 'committed' ? snapshot.usage.size : 0n,
     },
   )
+}
+
+function mountNode(namespace: string, id: string, { labels, lease }: ActivationRow): Node {
+  const heldBy = lease === undefined ? [] : [{ kind: 'leases', id: lease }]
+  return nodeOf({ namespace, kind: MOUNTS, id }, { labels, heldBy })
 }
 
 function mountTable(): string {

@@ -99,8 +99,8 @@ const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
 const activations = await createActivations({
-  table: store.table('activations', jsonCodec<ActivationRow>()),
-  write: store.write,
+  table: collection.store.table('activations', jsonCodec<ActivationRow>()),
+  write: collection.changes.write,
   folder: join(config.state, 'mounts'),
   roots: [folder],
   clock: Date.now,
@@ -118,7 +118,7 @@ await using _server = await listen({
     bind(Owner, ownerService(snapshots)),
     collection.binding({
       roots: drivers.map(({ name }) => join(folder, name)),
-      rows,
+      ...{ rows, activations },
       discard: async (scope, { id }) => drivers.find(({ name }) => name === scope.snapshotter)?.discard(id),
     }),
     introspection(pluginsOf(drivers)),

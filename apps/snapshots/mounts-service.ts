@@ -10,8 +10,8 @@ import type { Activation } from './mounts/active.ts'
 /** containerd.services.mounts.v1.Mounts: parse the request, ask `activations`, shape the reply. */
 export function mountsService(activations: Activations): Implementation<typeof Mounts> {
   return {
-    async activate({ name, mounts, labels, temporary }, { namespace, signal }) {
-      const what = { name, mounts: mounts.map(toMount), labels, temporary }
+    async activate({ name, mounts, labels, temporary }, { namespace, lease, signal }) {
+      const what = { name, mounts: mounts.map(toMount), labels, temporary, lease }
       const activation = await activations.activate(namespace, what, signal)
       return { info: toInfo(name, activation) }
     },

@@ -26,6 +26,8 @@ export interface Node {
   readonly rootUntilMs: number
   /** Bytes on disk as far as they are known. */
   readonly size: bigint
+  /** Who holds it without a word of it in their own records, in its own namespace. */
+  readonly heldBy: readonly { readonly kind: string; readonly id: string }[]
 }
 
 /** One owner, as the collection sees it: here or behind a socket. */
@@ -56,10 +58,10 @@ export interface Keeper {
 
 /** A node with nothing but its name and what is given. */
 export function nodeOf(thing: ThingName, rest: Partial<Omit<Node, 'thing' | 'labels'>> & Pick<Node, 'labels'>): Node {
-  const { refs = [], root = '', rootUntilMs = 0, size = 0n } = rest
+  const { refs = [], root = '', rootUntilMs = 0, size = 0n, heldBy = [] } = rest
   const labels: Record<string, string> = {}
   for (const key in rest.labels) if (key.startsWith('containerd.io/gc.')) labels[key] = rest.labels[key] ?? ''
-  return { thing, labels, refs, root, rootUntilMs, size }
+  return { thing, labels, refs, root, rootUntilMs, size, heldBy }
 }
 
 /** The owner that runs in this process. */
@@ -141,13 +143,13 @@ function parseToken(token: string): string {
   return token
 }
 
-function toWire({ refs, rootUntilMs, labels, ...node }: Node): NodeInit {
-  return { ...node, labels: { ...labels }, refs: [...refs], rootUntilMs: BigInt(rootUntilMs) }
+function toWire({ refs, heldBy, rootUntilMs, labels, ...node }: Node): NodeInit {
+  return { ...node, labels: { ...labels }, refs: [...refs], heldBy: [...heldBy], rootUntilMs: BigInt(rootUntilMs) }
 }
 
-function fromWire({ thing, labels, refs, root, rootUntilMs, size }: NodeMessage): Node {
+function fromWire({ thing, labels, refs, root, rootUntilMs, size, heldBy }: NodeMessage): Node {
   const { namespace = '', kind = '', id = '' } = thing ?? {}
-  return { thing: { namespace, kind, id }, labels, refs, root, rootUntilMs: Number(rootUntilMs), size }
+  return { thing: { namespace, kind, id }, labels, refs, root, rootUntilMs: Number(rootUntilMs), size, heldBy }
 }
 
 function* batched(nodes: Iterable<Node>): Generator<Node[]> {

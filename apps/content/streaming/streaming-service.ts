@@ -21,7 +21,7 @@ export function streamingService(streams: Streams): Implementation<typeof Stream
       if (id === '' || id.length > MAX_ID)
         throw new Fault('invalid-argument', 'the first message must be a StreamInit with an id')
       const namespace = context.header(NAMESPACE_HEADER) ?? ''
-      using stream = streams.open({ namespace, id }, received, context.signal)
+      using stream = streams.open({ namespace, id, lease: context.lease }, received, context.signal)
       yield { typeUrl: EmptySchema.typeName, value: new Uint8Array() }
       yield* stream.outgoing()
     },

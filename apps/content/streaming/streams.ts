@@ -21,28 +21,48 @@ export interface OpenStream extends Disposable {
   outgoing(): AsyncIterable<AnyInit>
 }
 
+/** Whose stream it is, and the lease it was opened under: it is collected with that (behaviour facts, 15.1). */
+export interface StreamName {
+  readonly namespace: string
+  readonly id: string
+  readonly lease?: string | undefined
+}
+
 /** The streams that are open now, by namespace and id. */
 export interface Streams {
   /** @throws {Fault} `unknown` when the id is taken: that is how containerd answers */
-  open(name: { namespace: string; id: string }, received: AsyncIterator<Any>, signal: AbortSignal): OpenStream
+  open(name: StreamName, received: AsyncIterator<Any>, signal: AbortSignal): OpenStream
+  /** Those that are open; `end` closes that very one, and frees its name. */
+  all(): Iterable<StreamName & { readonly end: () => void }>
   /** @throws {Fault} `not-found` */
   get(namespace: string, id: string): Stream
 }
 
 export function createStreams(): Streams {
-  const streams = new Map<string, Stream>()
+  const streams = new Map<string, Stream & { readonly name: StreamName }>()
   return {
-    open({ namespace, id }, received, signal) {
+    open(name, received, signal) {
+      const { namespace, id } = name
       const key = `${namespace}/${id}`
       if (streams.has(key)) throw new Fault('unknown', `stream ${JSON.stringify(id)}: already exists`)
       const queue = createQueue(signal)
-      streams.set(key, { received, send: queue.put, close: queue.close })
+      const stream = { name, received, send: queue.put, close: queue.close }
+      streams.set(key, stream)
       return {
         outgoing: queue.take,
         [Symbol.dispose]() {
-          streams.delete(key)
+          if (streams.get(key) === stream) streams.delete(key)
           queue.drop()
         },
+      }
+    },
+    *all() {
+      for (const [key, stream] of streams) {
+        const end = (): void => {
+          if (streams.get(key) === stream) streams.delete(key)
+          stream.close()
+        }
+        yield { ...stream.name, end }
       }
     },
     get(namespace, id) {

@@ -11,12 +11,14 @@ import { collect, type Parties } from './collect.ts'
 
 const NAMES = ['a', 'b', 'c', 'd', 'e'] as const
 const REF = 'containerd.io/gc.ref.content.'
+const BREF = 'containerd.io/gc.bref.container'
 const OWNERS = ['metadata', 'content', 'snapshots'] as const
 type Owner = (typeof OWNERS)[number]
 
 interface Row {
   readonly labels: Record<string, string>
   readonly refs: readonly string[]
+  readonly heldBy?: readonly string[]
 }
 
 const op = fc.oneof(
@@ -27,10 +29,14 @@ const op = fc.oneof(
   fc.record({ do: fc.constant('leased blob'), name: fc.constantFrom(...NAMES), to: fc.constantFrom('', ...NAMES) }),
   fc.record({ do: fc.constant('snapshot'), name: fc.constantFrom(...NAMES), to: fc.constantFrom('', ...NAMES) }),
   fc.record({ do: fc.constant('use'), name: fc.constantFrom(...NAMES), to: fc.constantFrom(...NAMES) }),
+  fc.record({ do: fc.constant('sandbox'), name: fc.constantFrom(...NAMES), to: fc.constantFrom(...NAMES) }),
+  fc.record({ do: fc.constant('stream'), name: fc.constantFrom(...NAMES), to: fc.constantFrom('', ...NAMES) }),
+  fc.record({ do: fc.constant('mount'), name: fc.constantFrom(...NAMES), to: fc.constantFrom('', ...NAMES) }),
+  fc.record({ do: fc.constant('box mount'), name: fc.constantFrom(...NAMES), to: fc.constantFrom(...NAMES) }),
   fc.record({
     do: fc.constant('drop'),
     name: fc.constantFrom(...NAMES),
-    to: fc.constantFrom('images', 'containers', 'leases', 'content'),
+    to: fc.constantFrom('images', 'containers', 'leases', 'sandboxes', 'content'),
   }),
   fc.record({ do: fc.constant('kill'), name: fc.constantFrom(...OWNERS), to: fc.constant('') }),
 )
@@ -55,6 +61,13 @@ function createWorld() {
       for (const [label, id] of Object.entries(row.labels)) if (label.startsWith(REF)) visit(`content/${id}`)
     }
     for (const key of metadata.rows.keys()) visit(key)
+    for (const { rows } of [content, snapshots]) {
+      for (const [key, { labels, heldBy = [] }] of rows) {
+        const holders = [...heldBy, ...(BREF in labels ? [`containers/${labels[BREF]}`] : [])]
+        if (!/^(streams|mounts)/.test(key)) continue
+        if (holders.length === 0 || holders.some((holder) => found.has(holder))) visit(key)
+      }
+    }
     return found
   }
 
@@ -79,6 +92,16 @@ function createWorld() {
           if (!snapshots.rows.has(`snapshots/o/${name}`))
             snapshots.set(`snapshots/o/${name}`, { labels: {}, refs: to === '' ? [] : [`snapshots/o/${to}`] })
         })
+      case 'sandbox':
+        return metadata.put(`sandboxes/${name}`, { labels, refs: [] })
+      case 'stream': // opened by a client under its lease, or without
+      case 'mount': {
+        const row = { labels: {}, refs: [], heldBy: to === '' ? [] : [`leases/${to}`] }
+        if (to !== '') await metadata.put(`leases/${to}`, { labels: {}, refs: [] })
+        return what === 'stream' ? content.put(`streams/${name}`, row) : snapshots.put(`mounts/${name}`, row)
+      }
+      case 'box mount':
+        return snapshots.put(`mounts/${name}`, { labels: { [BREF]: to }, refs: [] })
       case 'use': // of what is there already: held first, then looked at again
         if (!content.rows.has(`content/${name}`)) return
         await metadata.put(`leases/use-${name}`, { labels: {}, refs: [`content/${name}`] })
@@ -129,7 +152,8 @@ function createWorld() {
   }
 
   function keeperOf(rows: Map<string, Row>): Keeper {
-    const node = (key: string, { labels, refs }: Row): Node => nodeOf(thingOf(key), { labels, refs: refs.map(thingOf) })
+    const node = (key: string, { labels, refs, heldBy = [] }: Row): Node =>
+      nodeOf(thingOf(key), { labels, refs: refs.map(thingOf), heldBy: heldBy.map(thingOf) })
     return {
       *nodes() {
         for (const [key, row] of [...rows]) yield node(key, row)

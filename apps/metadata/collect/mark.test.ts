@@ -137,6 +137,42 @@ test.each([
   expect(keptOf([node('images/i', { expire: PAST, 'cond.snapshot.o/a': condition }), snapshot])).toEqual([])
 })
 
+test.each(['streams', 'mounts'])('%s stay by themselves, or with the lease they were opened under', (kind) => {
+  const one = (id: string, lease?: string) =>
+    nodeOf(
+      { namespace: 'a', kind, id },
+      { labels: {}, heldBy: lease === undefined ? [] : [{ kind: 'leases', id: lease }] },
+    )
+  const kept = keptOf([
+    one('free'),
+    one('held', 'l'),
+    one('left', 'gone'),
+    one('late', 'old'),
+    one('flat', 'f'),
+    node('leases/l'),
+    node('leases/f', { flat: '' }),
+    node('leases/old', { expire: PAST }),
+  ])
+
+  expect(kept.filter((name) => name.startsWith(kind))).toEqual([`${kind}/free`, `${kind}/held`, `${kind}/flat`])
+})
+
+test('an active mount with a back reference lives as long as what it names', () => {
+  const mount = node('mounts/m', { 'bref.container': 'c' })
+
+  expect(keptOf([node('containers/c'), mount])).toContain('mounts/m')
+  expect(keptOf([mount])).toEqual([])
+})
+
+test.each(['stream', 'mount'])('a label on an image keeps a %s that its lease would let go', (kind) => {
+  const held = nodeOf(
+    { namespace: 'a', kind: `${kind}s`, id: 'x' },
+    { labels: {}, heldBy: [{ kind: 'leases', id: 'gone' }] },
+  )
+
+  expect(keptOf([node('images/i', { [`ref.${kind}.why`]: 'x' }), held])).toContain(`${kind}s/x`)
+})
+
 test('an owner says how long a thing stays by itself', () => {
   const upload = (id: string, rootUntilMs: number) =>
     nodeOf({ namespace: 'a', kind: 'ingests', id }, { labels: {}, root: 'upload', rootUntilMs })

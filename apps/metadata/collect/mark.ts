@@ -59,6 +59,7 @@ interface Edge extends Reference {
   readonly how: string
 }
 
+const HELD = 'held by the lease'
 const CHANGED = 'changed during the collection'
 const STEP = 2000 // entries visited between two turns of others
 
@@ -77,7 +78,7 @@ export function createMarking(nowMs: number): Marking {
     entry.node = node
     entry.labels = labels
     entries.set(name, entry)
-    for (const { kind, id } of labels.brefs) {
+    for (const { kind, id } of [...labels.brefs, ...node.heldBy]) {
       const parent = nameOf({ ...node.thing, kind, id })
       backEdges.set(parent, [...(backEdges.get(parent) ?? []), entry])
     }
@@ -98,7 +99,7 @@ export function createMarking(nowMs: number): Marking {
     }
     if (entry.marked !== 'full') return
     for (const child of backEdges.get(nameOf(entry.node.thing)) ?? [])
-      mark(child, 'full', { from: entry, how: 'back reference' })
+      mark(child, 'full', { from: entry, how: isLease(entry) ? HELD : 'back reference' })
     for (const { kind, id, holds } of entry.labels.conds) {
       const found = entries.get(nameOf({ ...entry.node.thing, kind, id }))
       const usedAt = found && usedAtOf(found.node.labels)
@@ -108,7 +109,7 @@ export function createMarking(nowMs: number): Marking {
   }
 
   function markRoot(entry: Entry): void {
-    const root = rootOf(entry.node)
+    const root = rootOf(entry)
     if (!root || root.untilMs <= nowMs) return
     if (root.untilMs < (next ?? Number.POSITIVE_INFINITY)) next = root.untilMs
     mark(entry, 'full', { from: undefined, how: root.how })
@@ -149,24 +150,32 @@ export function createMarking(nowMs: number): Marking {
 }
 
 /** Why a thing stays by itself, and until when. */
-function rootOf({ thing, labels, root, rootUntilMs }: Node): { how: string; untilMs: number } | undefined {
+function rootOf({ node, labels: said }: Entry): { how: string; untilMs: number } | undefined {
   const forever = Number.POSITIVE_INFINITY
-  const { kind } = thing
+  const { labels, root, rootUntilMs, heldBy } = node
+  const { kind } = node.thing
   if (root !== '') return { how: root, untilMs: rootUntilMs === 0 ? forever : rootUntilMs }
   if (kind === 'leases' || kind === 'images') return { how: kind.slice(0, -1), untilMs: expiryOf(labels) ?? forever }
   if (kind === 'containers') return { how: 'container', untilMs: forever }
   if (kind === 'sandboxes') return { how: 'sandbox', untilMs: forever }
+  const isHeld = heldBy.length + said.brefs.length > 0 // then it stays with those, and no longer
+  if (kind === 'streams' && !isHeld) return { how: 'open stream', untilMs: forever }
+  if (kind === 'mounts' && !isHeld) return { how: 'active mount', untilMs: forever }
   return isLabelledRoot(labels) ? { how: 'labelled gc.root', untilMs: forever } : undefined
 }
 
 function edgesOf({ node: { thing, labels, refs }, labels: said }: Entry, depth: Depth): Edge[] {
   if (thing.kind === 'leases') {
     const held = isFlat(labels) ? 'flat' : 'full'
-    return refs.map((ref) => ({ ...ref, depth: held, how: 'held by the lease' }))
+    return refs.map((ref) => ({ ...ref, depth: held, how: HELD }))
   }
   const own = refs.map((ref): Edge => ({ ...ref, depth, how: howOf(thing.kind) }))
   if (depth === 'flat') return own
   return [...own, ...said.refs.map((ref): Edge => ({ ...ref, depth, how: 'label' }))]
+}
+
+function isLease({ node }: Entry): boolean {
+  return node.thing.kind === 'leases'
 }
 
 function howOf(kind: string): string {

@@ -2,6 +2,7 @@ import { ImageDeleteSchema } from '@gantry/api/containerd/events/image_pb'
 import type { Container } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import type { Image } from '@gantry/api/containerd/services/images/v1/images_pb'
 import type { Lease } from '@gantry/api/containerd/services/leases/v1/leases_pb'
+import type { Sandbox } from '@gantry/api/containerd/types/sandbox_pb'
 import type { Barrier } from '@gantry/service/barrier'
 import type { Changes } from '@gantry/service/changes'
 import { type Keeper, type Node, nodeOf, type ThingName } from '@gantry/service/collection'
@@ -18,6 +19,7 @@ export function watchRows(rows: Rows, barrier: Barrier): Rows {
     images: barrier.watch(rows.images, named('images')),
     containers: barrier.watch(rows.containers, named('containers')),
     leases: barrier.watch(rows.leases, named('leases')),
+    sandboxes: barrier.watch(rows.sandboxes, named('sandboxes')),
     leaseResources: barrier.watch(rows.leaseResources, named('leases')),
   }
 }
@@ -37,14 +39,17 @@ export function createRecordsKeeper({ rows, changes }: { rows: Rows; changes: Pi
       for (const { key, value } of rows.images.list()) yield imageNode(key[0] ?? '', value)
       for (const { key, value } of rows.containers.list()) yield containerNode(key[0] ?? '', value)
       for (const { key, value } of rows.leases.list()) yield leaseNode(key[0] ?? '', value)
+      for (const { key, value } of rows.sandboxes.list()) yield sandboxNode(key[0] ?? '', value)
     },
 
     node({ namespace, kind, id }) {
       const image = kind === 'images' ? rows.images.get([namespace, id]) : undefined
       const container = kind === 'containers' ? rows.containers.get([namespace, id]) : undefined
+      const sandbox = kind === 'sandboxes' ? rows.sandboxes.get([namespace, id]) : undefined
       const lease = kind === 'leases' ? rows.leases.get([namespace, id]) : undefined
       if (image) return imageNode(namespace, image)
       if (container) return containerNode(namespace, container)
+      if (sandbox) return sandboxNode(namespace, sandbox)
       return lease && leaseNode(namespace, lease)
     },
 
@@ -75,4 +80,8 @@ function imageNode(namespace: string, { name, labels, target }: Image): Node {
 function containerNode(namespace: string, { id, labels, snapshotter, snapshotKey }: Container): Node {
   const refs = snapshotKey === '' ? [] : [{ kind: `snapshots/${snapshotter}`, id: snapshotKey }]
   return nodeOf({ namespace, kind: 'containers', id }, { labels, refs })
+}
+
+function sandboxNode(namespace: string, { sandboxId, labels }: Sandbox): Node {
+  return nodeOf({ namespace, kind: 'sandboxes', id: sandboxId }, { labels })
 }

@@ -19,6 +19,8 @@ const MAX_MOUNTS = 1024 // of one activation
 export interface ActivationRow extends Activation {
   /** Names its folder. */
   readonly id: string
+  /** The lease it was activated under: it is collected with that. */
+  readonly lease?: string
 }
 
 export interface Activating {
@@ -27,6 +29,7 @@ export interface Activating {
   readonly labels: Labels
   /** Mount all of it, and answer where. */
   readonly temporary: boolean
+  readonly lease: string | undefined
 }
 
 /** Mounts that stay active under a name, whoever asked for them. */
@@ -38,6 +41,13 @@ export interface Activations {
   /** @throws {Fault} `not-found` */
   info(namespace: Namespace, name: string): Activation
   list(namespace: Namespace): Iterable<{ readonly name: string; readonly activation: Activation }>
+  /** Of all namespaces; only for collections, as what follows. */
+  all(): Iterable<{ readonly namespace: string; readonly name: string; readonly row: ActivationRow }>
+  get(namespace: string, name: string): ActivationRow | undefined
+  /** Inside a write: takes the name away. */
+  drop(namespace: string, name: string): ActivationRow | undefined
+  /** Takes away what was mounted under a name that is gone. */
+  takeDown(row: ActivationRow): void
 }
 
 export interface ActivationsParts {
@@ -57,7 +67,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
   await recover(parts)
   return {
     async activate(namespace, activating, signal) {
-      const { name, mounts, labels, temporary } = activating
+      const { name, mounts, labels, temporary, lease } = activating
       checkLabels(labels)
       if (name === '') throw new Fault('invalid-argument', 'Cannot activate mounts: they have no name')
       if (mounts.length > MAX_MOUNTS) throw new Fault('invalid-argument', `Cannot activate ${mounts.length} mounts`)
@@ -72,7 +82,8 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
         const done = await perform(plan, { ...parts, folder: join(folder, id) }, signal)
         const last = done.active.at(-1)
         const bind = temporary && last ? [{ type: 'bind', source: last.point, target: '', options: ['rbind'] }] : []
-        const row = { id, active: done.active, system: [...done.system, ...bind], labels: withoutEmpty(labels) }
+        const own = { id, labels: withoutEmpty(labels), ...(lease !== undefined && { lease }) }
+        const row: ActivationRow = { ...own, active: done.active, system: [...done.system, ...bind] }
         await write(() => {
           check() // again: others went on meanwhile
           table.put([namespace, name], row)
@@ -95,6 +106,20 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
     *list(namespace) {
       for (const { key, value } of table.list({ prefix: [namespace] })) yield { name: key[1] ?? '', activation: value }
     },
+
+    *all() {
+      for (const { key, value } of table.list()) yield { namespace: key[0] ?? '', name: key[1] ?? '', row: value }
+    },
+
+    get: (namespace, name) => table.get([namespace, name]),
+
+    drop(namespace, name) {
+      const row = table.get([namespace, name])
+      table.remove([namespace, name])
+      return row
+    },
+
+    takeDown: ({ id }) => takeDown(join(folder, id)),
   }
 }
 
