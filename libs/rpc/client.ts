@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type DescMessage,
   type DescMethod,
@@ -7,7 +8,7 @@ import {
   type MessageInitShape,
   type MessageShape,
 } from '@bufbuild/protobuf'
-import { Fault } from '@gantry/model/fault'
+import { Fault, isFault } from '@gantry/model/fault'
 import {
   connectivityState,
   credentials,
@@ -16,15 +17,18 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js'
+import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { pathOf } from './service.ts'
 import { fromStatus } from './status.ts'
 import { readAll, writeAll } from './streams.ts'
+import type { TlsKeys } from './tls.ts'
 import { createUpstream, type Upstream } from './upstream.ts'
 
 /** How long a call waits for a peer that is not reachable yet, unless told. */
 const WAIT_MS = 5000
+const RETRY_MS = 100
 
 /** How one call is made. */
 export interface CallOptions {
@@ -64,21 +68,31 @@ export interface Channel extends AsyncDisposable {
   readonly stream: Upstream
 }
 
-/** Opens a channel to the unix socket `address`; nothing is dialled before the first call. */
-export function connect(address: string): Channel {
-  const raw = new GrpcClient(`unix:${address}`, credentials.createInsecure(), {
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-    'grpc.initial_reconnect_backoff_ms': 50,
-    'grpc.max_reconnect_backoff_ms': 1000,
-    'grpc.use_local_subchannel_pool': 1,
-  })
+/**
+ * Opens a channel to a unix socket by its absolute path, or to `tcp://host:port` with mutual TLS; nothing is dialled
+ * before the first call.
+ *
+ * @throws {Fault} `invalid-argument` for a malformed address of TCP, and for one without keys: there is none in plain text
+ */
+export function connect(address: string, keys?: TlsKeys): Channel {
+  const tcp = parseTcp(address)
+  if (tcp && !keys)
+    throw new Fault(
+      'invalid-argument',
+      `Cannot reach "${address}" without a client certificate: TCP is only served with TLS`,
+    )
+  const raw = new GrpcClient(
+    tcp ? `dns:${address.slice('tcp://'.length)}` : `unix:${address}`,
+    tcp && keys ? credentials.createSsl(keys.ca, keys.key, keys.cert) : credentials.createInsecure(),
+    CHANNEL,
+  )
   const stream = createUpstream(address)
   return {
     raw,
     stream,
     async ready(waitMs) {
       if (raw.getChannel().getConnectivityState(true) === connectivityState.READY) return
+      if (tcp && keys) await reachable(tcp, keys, waitMs)
       await new Promise<void>((resolve, reject) =>
         raw.waitForReady(Date.now() + waitMs, (error) =>
           error ? reject(new Fault('unavailable', `Cannot reach "${address}": is the service running?`)) : resolve(),
@@ -89,6 +103,26 @@ export function connect(address: string): Channel {
       raw.close()
       await stream[Symbol.asyncDispose]()
     },
+  }
+}
+
+const CHANNEL = {
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+  'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  'grpc.use_local_subchannel_pool': 1,
+}
+
+/** Waits for a server that starts, not for one that does not trust us: that does not pass. */
+async function reachable(tcp: TcpAddress, keys: TlsKeys, waitMs: number): Promise<void> {
+  const { checkPeer } = await import('./tls-peer.ts')
+  for (const end = performance.now() + waitMs; ; await sleep(RETRY_MS)) {
+    try {
+      return await checkPeer(tcp, keys)
+    } catch (error) {
+      if (!isFault(error, 'unavailable') || performance.now() + RETRY_MS >= end) throw error
+    }
   }
 }
 

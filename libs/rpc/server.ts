@@ -1,6 +1,15 @@
-import { chmod, unlink } from 'node:fs/promises'
-import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+import { chmod, chown, unlink } from 'node:fs/promises'
+import {
+  createSecureServer,
+  createServer,
+  type Http2SecureServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2'
 import { connect as dial } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMethod } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
 import { createServedCall, refuse, type ServedCall } from './call.ts'
@@ -11,14 +20,35 @@ import type { Log } from './log.ts'
 import { decode, decodeAll, encode, MAX_MESSAGE_BYTES } from './message.ts'
 import { type Binding, type ErasedHandler, pathOf } from './service.ts'
 import { toStatus } from './status.ts'
+import { MUTUAL_TLS, type TlsKeys } from './tls.ts'
 
 /** What the kernel takes for a unix socket's path, in bytes. */
 export const MAX_SOCKET_PATH_BYTES = 107
 const PROBE_MS = 1000 // a socket that takes longer to answer is somebody's, and busy
-const GRACE_MS = 300 // how long running calls may go on once the server closes
+const LAST_WORDS_MS = 300 // for the statuses of calls that were cut
+const POLL_MS = 10
 const STREAM_WINDOW = 1024 * 1024 // bytes of one request that may come before they are taken
 const MAX_FRAME = 256 * 1024 // bytes: fewer of them cost less
 const SESSION_WINDOW = 8 * 1024 * 1024 // and of all requests of a connection
+const MAX_HEADERS = 1024 * 1024 // bytes: labels do not travel in headers, but credentials may
+const MAX_STREAMS = 65_536 // calls at once on a connection: a client may wait for each of its containers
+const MAX_REMOTE_STREAMS = 4096
+const KEEP_ALIVE_MS = 30_000
+
+const SETTINGS = { initialWindowSize: STREAM_WINDOW, maxFrameSize: MAX_FRAME, maxHeaderListSize: MAX_HEADERS }
+
+/** Bounds of a connection, which it breaks at the cost of being closed. */
+const BOUNDS = {
+  maxSessionMemory: 1000, // MB: what a connection holds is bounded by its windows
+  maxHeaderListPairs: 1000,
+}
+
+/**
+ * A Go client resets each stream that it leaves before its trailers came, as when it reads a blob in small ranges. Node
+ * closes a session after 1,000 resets in a row; whoever may open our sockets is trusted with more than that.
+ */
+const TRUSTED = { ...BOUNDS, streamResetBurst: 1_000_000, streamResetRate: 100_000 }
+const REMOTE = { ...BOUNDS, streamResetBurst: 20_000, streamResetRate: 2000 }
 
 /** Answers calls of one path. */
 export interface Target {
@@ -28,67 +58,117 @@ export interface Target {
 /** The methods of one service by their path: what a binding and a gateway's route both come down to. */
 export type Route = ReadonlyMap<string, Target>
 
+/** What is served. */
+export interface Served {
+  readonly bindings: readonly Binding[]
+  readonly routes?: readonly Route[]
+  /** How long running calls may go on once the server closes, in ms; not at all unless told. */
+  readonly graceMs?: number
+  /** Paths of calls that may last for ever: nothing waits for their end. */
+  readonly lasting?: ReadonlySet<string>
+  readonly log: Log
+}
+
 /**
  * Serves bindings (decoded) and routes (bytes passed through) on a unix socket until disposed. A socket file that
- * nobody listens on any more is replaced. Running calls get a short grace at the end, then they are cut.
+ * nobody listens on any more is replaced. Running calls get their grace at the end, then they are cut.
  *
  * @param options.address absolute path of the socket, at most 107 bytes
  * @param options.mode    permission bits of the socket file, 0600 unless told
+ * @param options.gid     the group of the socket file
  * @param options.hop     serve the hop for a gateway, too, beside that socket
  * @throws {Fault} `invalid-argument` for a path that is too long, `failed-precondition` when somebody listens there
  */
-export async function listen(options: {
-  address: string
-  bindings: readonly Binding[]
-  routes?: readonly Route[]
-  mode?: number
-  hop?: boolean
-  log: Log
-}): Promise<AsyncDisposable> {
+export async function listen(
+  options: Served & { address: string; mode?: number; gid?: number; hop?: boolean },
+): Promise<AsyncDisposable> {
   await claimSocket(options.address)
-  const live = new Set<() => void>()
+  const server = createServer({ settings: { ...SETTINGS, maxConcurrentStreams: MAX_STREAMS }, ...TRUSTED })
+  const serving = serve(server, options)
   const bindings = [...options.bindings, healthBinding()]
-  const targets = new Map([
-    ...bindings.flatMap((binding) => [...routeOf(binding, options.log)]),
-    ...(options.routes ?? []).flatMap((route) => [...route]),
-  ])
-  const sessions = new Set<ServerHttp2Session>()
-  const server = createServer({
-    settings: { initialWindowSize: STREAM_WINDOW, maxFrameSize: MAX_FRAME, maxHeaderListSize: MAX_HEADERS },
-    maxSessionMemory: 1000, // MB: what a connection holds is bounded by its windows
-    maxHeaderListPairs: 1000,
-    // A Go client resets each stream that it leaves before its trailers came, as when it reads a blob in small ranges. Node
-    // closes a session after 1,000 resets in a row; whoever may open our sockets is trusted with more than that.
-    streamResetBurst: 1_000_000,
-    streamResetRate: 100_000,
-  })
-  server.on('session', (session) => {
-    sessions.add(session)
-    session.setLocalWindowSize(SESSION_WINDOW)
-    session.on('close', () => sessions.delete(session))
-    session.on('error', (err) => options.log.debug({ err }, 'A connection broke'))
-  })
-  server.on('stream', (stream, headers) => {
-    const path = headers[':path'] ?? ''
-    const target = targets.get(path)
-    if (target) target.serve(stream, headers, live)
-    else refuse(stream, toStatus(new Fault('unimplemented', `${path}: unknown service or method`)))
-  })
   const hop = options.hop ? await listenHop(options.address, bindings, options.log) : undefined // before anybody may look for it
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.address, () => resolve())
   })
+  if (options.gid !== undefined) await chown(options.address, -1, options.gid)
   await chmod(options.address, options.mode ?? 0o600)
   return {
     async [Symbol.asyncDispose]() {
-      for (const cut of live) cut()
+      await serving[Symbol.asyncDispose]()
+      await hop?.[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** A server on a port, with mutual TLS. */
+export interface TlsServer extends AsyncDisposable {
+  readonly port: number
+  /** New connections are met with these keys. */
+  renew(keys: TlsKeys): void
+}
+
+/**
+ * Serves the same on a port of TCP, to clients whose certificate is signed by `keys.ca`. There is no way without TLS.
+ *
+ * @throws {Fault} `failed-precondition` when it cannot listen there
+ */
+export async function listenTls(options: Served & { host: string; port: number; keys: TlsKeys }): Promise<TlsServer> {
+  const { host, port, keys, log } = options
+  const limits = { settings: { ...SETTINGS, maxConcurrentStreams: MAX_REMOTE_STREAMS }, ...REMOTE }
+  const server = createSecureServer({ ...limits, ...MUTUAL_TLS, ...keys })
+  server.on('connection', (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS))
+  server.on('tlsClientError', (error, socket) => {
+    log.debug({ reason: error.message, peer: socket.remoteAddress }, 'A connection is refused')
+  })
+  const serving = serve(server, options)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      reject(new Fault('failed-precondition', `Cannot listen on ${host}:${port}: ${error.message}`, { cause: error }))
+    })
+    server.listen({ host, port }, () => resolve())
+  })
+  const address = server.address()
+  return {
+    port: typeof address === 'object' && address ? address.port : port,
+    renew: (renewed) => server.setSecureContext({ ...MUTUAL_TLS, ...renewed }),
+    [Symbol.asyncDispose]: () => serving[Symbol.asyncDispose](),
+  }
+}
+
+/** Answers the calls of a server; disposing ends it in order. */
+function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncDisposable {
+  const { log, lasting, graceMs = 0 } = options
+  const brief = new Set<() => void>()
+  const endless = new Set<() => void>()
+  const targets = new Map([
+    ...[...options.bindings, healthBinding()].flatMap((binding) => [...routeOf(binding, log)]),
+    ...(options.routes ?? []).flatMap((route) => [...route]),
+  ])
+  const sessions = new Set<ServerHttp2Session>()
+  server.on('session', (session) => {
+    sessions.add(session)
+    session.setLocalWindowSize(SESSION_WINDOW)
+    session.on('close', () => sessions.delete(session))
+    session.on('error', (err) => log.debug({ err }, 'A connection broke'))
+  })
+  server.on('stream', (stream, headers) => {
+    const path = headers[':path'] ?? ''
+    const target = targets.get(path)
+    if (target) target.serve(stream, headers, lasting?.has(path) ? endless : brief)
+    else refuse(stream, toStatus(new Fault('unimplemented', `${path}: unknown service or method`)))
+  })
+  return {
+    async [Symbol.asyncDispose]() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      for (const session of sessions) session.close()
-      const timer = setTimeout(() => sessions.forEach((session) => void session.destroy()), GRACE_MS)
+      for (const session of sessions) session.close() // tells each client to make its next call elsewhere
+      for (const cut of endless) cut()
+      const end = performance.now() + graceMs
+      while (brief.size > 0 && performance.now() < end) await sleep(POLL_MS)
+      for (const cut of brief) cut()
+      const timer = setTimeout(() => sessions.forEach((session) => void session.destroy()), LAST_WORDS_MS)
       await closed
       clearTimeout(timer)
-      await hop?.[Symbol.asyncDispose]()
     },
   }
 }
@@ -102,7 +182,6 @@ async function listenHop(address: string, bindings: readonly Binding[], log: Log
 }
 
 const STOPPING = new Fault('unavailable', 'The service is stopping')
-const MAX_HEADERS = 1024 * 1024 // bytes: labels do not travel in headers, but credentials may
 
 /** Makes a path free for a socket of ours. @throws {Fault} when it is too long, or somebody listens there */
 export async function claimSocket(path: string): Promise<void> {
@@ -122,7 +201,8 @@ export async function claimSocket(path: string): Promise<void> {
   })
 }
 
-function routeOf(binding: Binding, log: Log): Route {
+/** The methods of a service that is answered here. */
+export function routeOf(binding: Binding, log: Log): Route {
   const targets = binding.service.methods.map((method): [string, Target] => {
     const handler = binding.handlerOf(method)
     const serve: Target['serve'] = (stream, headers, live) => {
