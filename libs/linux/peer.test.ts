@@ -18,7 +18,7 @@ s.connect("${folder}/s")
 time.sleep(60)`
   const as = ['--reuid', '1234', '--regid', '1235', '--groups', '7,77,1236']
   chmodSync(folder, 0o711)
-  const child = spawn('setpriv', [...as, 'python3', '-c', dial])
+  const child = spawn('setpriv', [...as, '/usr/bin/python3', '-c', dial])
   onTestFinished(() => void child.kill('SIGKILL'))
 
   const [socket] = (await once(server, 'connection')) as [Socket & { _handle: { fd: number } }]
