@@ -27,7 +27,8 @@ export interface Barrier {
   watch<V>(table: Table<V>, nameOf: (key: Key) => ThingName): Table<V>
   /** Says that something was deleted that no event tells of. */
   deleted(): void
-  begin(token: string): void
+  /** Resolves when all that was written before is on disk, where a scan sees it: it is not among what is noted. */
+  begin(token: string): Promise<void>
   /** Resolves when all that was written is on disk. @throws {Fault} `failed-precondition` for another token */
   pause(token: string, holdMs: number): Promise<ThingName[]>
   /** @throws {Fault} `failed-precondition` unless the first half of that pause still runs */
@@ -84,9 +85,10 @@ export function createBarrier(changes: Pick<Changes, 'write'>, clock: () => numb
       },
     }),
     deleted: tally.deletion,
-    begin(token) {
+    async begin(token) {
       end()
       cycle = { token, touched: new Map() }
+      await changes.write(() => undefined)
     },
     async pause(token, holdMs) {
       const paused = current(token)

@@ -68,7 +68,7 @@ export function nodeOf(thing: ThingName, rest: Partial<Omit<Node, 'thing' | 'lab
 export function localParty(barrier: Barrier, keeper: Keeper): Party {
   return {
     async *scan(token, signal) {
-      barrier.begin(token)
+      await barrier.begin(token)
       for (const nodes of batched(keeper.nodes())) {
         await breathe()
         signal.throwIfAborted()

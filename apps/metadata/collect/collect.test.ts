@@ -145,7 +145,7 @@ function createWorld() {
         life++
         const { barrier } = at
         at = fresh()
-        barrier.begin('') // lets go of what waits
+        void barrier.begin('') // lets go of what waits
       },
       party: (): Party => at.party,
     }

@@ -13,7 +13,7 @@ test('a sandbox stays by itself, with what its labels refer to, and a change of 
   const keeper = createRecordsKeeper({ rows: store.rows, changes })
   const labels = { 'containerd.io/gc.ref.content': 'sha256:1', other: '2' }
   const thing = { namespace: 'a', kind: 'sandboxes', id: 's' }
-  barrier.begin('t')
+  await barrier.begin('t')
 
   await barrier.changes.write(() => rows.sandboxes.put(['a', 's'], create(SandboxSchema, { sandboxId: 's', labels })))
 
