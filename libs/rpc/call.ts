@@ -24,6 +24,8 @@ export interface ServedCall {
   end(status: CallStatus): void
   /** Hears when the caller is gone before the call is over. */
   onHangup(heard: () => void): void
+  /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
+  onOver(heard: (code: number) => void): void
   /** Ends it from our side, with the fault as its reason. */
   abort(reason: Fault): void
 }
@@ -33,11 +35,16 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
   let reason: Fault | undefined
   let over = false
   let hungUp: (() => void) | undefined
+  let ended: ((code: number) => void) | undefined
   const timer = startDeadline(headers, () => abort(new Fault('deadline-exceeded', 'The deadline has passed')))
 
-  function stop(why: Fault): void {
+  function finish(code: number): void {
     over = true
     clearTimeout(timer)
+    ended?.(code)
+  }
+
+  function stop(why: Fault): void {
     reason ??= why
     hangup?.abort(reason)
     hungUp?.()
@@ -49,18 +56,10 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     stop(why)
   }
 
-  function begin(status: CallStatus): void {
-    stream.respond(HEAD, { waitForTrailers: true })
-    stream.once('wantTrailers', () => {
-      stream.sendTrailers(trailersOf(final ?? status))
-    })
-  }
-
-  let final: CallStatus | undefined
+  let final = OK
   function end(status: CallStatus): void {
     if (over) return
-    over = true
-    clearTimeout(timer)
+    finish(status.code)
     final = status
     if (stream.destroyed) return
     if (!stream.headersSent) stream.respond({ ...HEAD, ...trailersOf(status) }, { endStream: true })
@@ -70,7 +69,9 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
 
   stream.on('error', () => undefined) // `close` follows
   stream.on('close', () => {
-    if (!over) stop(new Fault('cancelled', 'The caller hung up'))
+    if (over) return
+    finish(CANCELLED)
+    stop(new Fault('cancelled', 'The caller hung up'))
   })
 
   return {
@@ -88,7 +89,7 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     async send(message) {
       if (over) return
       if (!stream.headersSent) {
-        begin(OK)
+        begin(stream, () => final)
         const counted = countStream()
         stream.on('close', () => counted[Symbol.dispose]())
       }
@@ -96,10 +97,9 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     },
     reply(message) {
       if (over) return
-      over = true
-      clearTimeout(timer)
+      finish(OK.code)
       if (stream.destroyed) return
-      begin(OK)
+      begin(stream, () => final)
       const [head, body] = framed(message)
       if (body) stream.write(head)
       stream.end(body ?? head)
@@ -110,7 +110,16 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     onHangup: (heard) => {
       hungUp = heard
     },
+    onOver: (heard) => {
+      ended = heard
+    },
   }
+}
+
+/** Sends the head; the status follows when all is said. */
+function begin(stream: ServerHttp2Stream, last: () => CallStatus): void {
+  stream.respond(HEAD, { waitForTrailers: true })
+  stream.once('wantTrailers', () => stream.sendTrailers(trailersOf(last())))
 }
 
 function startDeadline(headers: IncomingHttpHeaders, passed: () => void): NodeJS.Timeout | undefined {
@@ -169,6 +178,7 @@ async function write(stream: ServerHttp2Stream, message: Uint8Array): Promise<vo
 }
 
 const OK: CallStatus = { code: 0, details: '' }
+const CANCELLED = 1
 const HEAD = { ':status': 200, 'content-type': 'application/grpc' } as const
 
 /** What ends a call on the wire. */

@@ -20,6 +20,7 @@ import {
 import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
+import { currentScope, headersOf } from './scope.ts'
 import { pathOf } from './service.ts'
 import { fromStatus } from './status.ts'
 import { readAll, writeAll } from './streams.ts'
@@ -289,6 +290,8 @@ function cancelWith(signal: AbortSignal, call: { cancel(): void }): Disposable {
 
 function metadataOf({ namespace, lease, headers = {} }: CallOptions): Metadata {
   const metadata = new Metadata()
+  const scope = currentScope()
+  if (scope) for (const [name, value] of Object.entries(headersOf(scope))) metadata.set(name, value)
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value)
   if (namespace !== undefined) metadata.set(NAMESPACE_HEADER, namespace)
   if (lease !== undefined) metadata.set(LEASE_HEADER, lease)

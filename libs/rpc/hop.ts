@@ -16,8 +16,10 @@ import { parseTimeout } from './call.ts'
 import { createContext } from './context.ts'
 import type { Log } from './log.ts'
 import { decode, encode, MAX_MESSAGE_BYTES } from './message.ts'
+import { inScope } from './scope.ts'
 import { type ErasedHandler, pathOf } from './service.ts'
 import { type CallStatus, toStatus } from './status.ts'
+import type { MethodTelemetry, Telemetry } from './telemetry.ts'
 
 const HEAD = 9 // bytes
 const REQUEST = 1
@@ -38,10 +40,16 @@ interface Frame {
   readonly payload: Buffer
 }
 
+interface HopMethod {
+  readonly method: DescMethod
+  readonly handler: ErasedHandler
+  readonly watch: MethodTelemetry
+}
+
 /** Serves the unary methods of a process. The socket file must not be there yet. */
 export async function serveHop(
   address: string,
-  methods: ReadonlyMap<string, { readonly method: DescMethod; readonly handler: ErasedHandler }>,
+  methods: ReadonlyMap<string, HopMethod>,
   log: Log,
 ): Promise<AsyncDisposable> {
   const sockets = new Set<Socket>()
@@ -68,21 +76,30 @@ export async function serveHop(
     })
   })
 
-  async function answer(
+  async function answer(request: HopRequest, hangup: AbortController): Promise<Answer> {
+    const path = request.headers.get(':path') ?? ''
+    const found = methods.get(path)
+    if (found === undefined) return { status: toStatus(unknown(path)), message: NOTHING }
+    const { scope, end } = found.watch.begin((name) => request.headers.get(name) || undefined)
+    const reply = await inScope(scope, () => handle(found, request, hangup))
+    end(reply.status.code)
+    return reply
+  }
+
+  async function handle(
+    { method, handler }: HopMethod,
     { headers, message }: HopRequest,
     hangup: AbortController,
-  ): Promise<{ status: CallStatus; message: Uint8Array }> {
+  ): Promise<Answer> {
     const timer = deadline(headers.get('grpc-timeout'), hangup)
-    const path = headers.get(':path') ?? ''
     try {
-      const { method, handler } = methods.get(path) ?? unknown(path)
       const header = (name: string): string | undefined => headers.get(name) || undefined
       const context = createContext({ header, signal: hangup.signal })
       const output = handler(decode(method.input, message) as never, context)
       return { status: OK, message: checked(encode(method.output, await output)) }
     } catch (error) {
       const reason = hangup.signal.aborted ? hangup.signal.reason : error
-      if (!(reason instanceof Fault)) log.error({ err: error, method: path }, 'A call failed')
+      if (!(reason instanceof Fault)) log.error({ err: error, method: pathOf(method) }, 'A call failed')
       return { status: toStatus(reason, hangup.signal), message: NOTHING }
     } finally {
       clearTimeout(timer)
@@ -108,13 +125,14 @@ export function hopMethods(
     service: { methods: readonly DescMethod[] }
     handlerOf: (method: DescMethod) => ErasedHandler
   }[],
-): Map<string, { method: DescMethod; handler: ErasedHandler }> {
+  telemetry: Telemetry,
+): Map<string, HopMethod> {
   const unary = bindings.flatMap(({ service, handlerOf }) =>
     service.methods
       .filter(({ methodKind }) => methodKind === 'unary')
-      .map((method): [string, { method: DescMethod; handler: ErasedHandler }] => [
+      .map((method): [string, HopMethod] => [
         pathOf(method),
-        { method, handler: handlerOf(method) },
+        { method, handler: handlerOf(method), watch: telemetry.of(method) },
       ]),
   )
   return new Map(unary)
@@ -131,6 +149,11 @@ export interface Hop {
     message: Uint8Array,
     done: (reply: HopReply | undefined) => void,
   ): () => void
+}
+
+interface Answer {
+  readonly status: CallStatus
+  readonly message: Uint8Array
 }
 
 interface HopRequest {
@@ -182,8 +205,8 @@ const OK: CallStatus = { code: 0, details: '' }
 const NOTHING = Buffer.alloc(0)
 const HANGUP = new Fault('cancelled', 'The caller hung up')
 
-function unknown(path: string): never {
-  throw new Fault('unimplemented', `${path}: unknown service or method`)
+function unknown(path: string): Fault {
+  return new Fault('unimplemented', `${path}: unknown service or method`)
 }
 
 function checked(message: Buffer): Buffer {

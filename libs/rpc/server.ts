@@ -18,8 +18,10 @@ import { healthBinding } from './health.ts'
 import { hopAddress, hopMethods, serveHop } from './hop.ts'
 import type { Log } from './log.ts'
 import { decode, decodeAll, encode, MAX_MESSAGE_BYTES } from './message.ts'
+import { inScope } from './scope.ts'
 import { type Binding, type ErasedHandler, pathOf } from './service.ts'
 import { toStatus } from './status.ts'
+import { type Telemetry, UNWATCHED } from './telemetry.ts'
 import { MUTUAL_TLS, type TlsKeys } from './tls.ts'
 
 /** What the kernel takes for a unix socket's path, in bytes. */
@@ -66,6 +68,8 @@ export interface Served {
   readonly graceMs?: number
   /** Paths of calls that may last for ever: nothing waits for their end. */
   readonly lasting?: ReadonlySet<string>
+  /** Hears of every call of the bindings; routes have their own. */
+  readonly telemetry?: Telemetry
   readonly log: Log
 }
 
@@ -86,7 +90,7 @@ export async function listen(
   const server = createServer({ settings: { ...SETTINGS, maxConcurrentStreams: MAX_STREAMS }, ...TRUSTED })
   const serving = serve(server, options)
   const bindings = [...options.bindings, healthBinding()]
-  const hop = options.hop ? await listenHop(options.address, bindings, options.log) : undefined // before anybody may look for it
+  const hop = options.hop ? await listenHop(options.address, bindings, options) : undefined // before anybody may look for it
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.address, () => resolve())
@@ -142,7 +146,7 @@ function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncD
   const brief = new Set<() => void>()
   const endless = new Set<() => void>()
   const targets = new Map([
-    ...[...options.bindings, healthBinding()].flatMap((binding) => [...routeOf(binding, log)]),
+    ...[...options.bindings, healthBinding()].flatMap((binding) => [...routeOf(binding, options)]),
     ...(options.routes ?? []).flatMap((route) => [...route]),
   ])
   const sessions = new Set<ServerHttp2Session>()
@@ -173,10 +177,16 @@ function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncD
   }
 }
 
-async function listenHop(address: string, bindings: readonly Binding[], log: Log): Promise<AsyncDisposable> {
+type Watched = Pick<Served, 'telemetry' | 'log'>
+
+async function listenHop(
+  address: string,
+  bindings: readonly Binding[],
+  { telemetry = UNWATCHED, log }: Watched,
+): Promise<AsyncDisposable> {
   const path = hopAddress(address)
   await claimSocket(path)
-  const server = await serveHop(path, hopMethods(bindings), log)
+  const server = await serveHop(path, hopMethods(bindings, telemetry), log)
   await chmod(path, 0o600)
   return server
 }
@@ -202,20 +212,24 @@ export async function claimSocket(path: string): Promise<void> {
 }
 
 /** The methods of a service that is answered here. */
-export function routeOf(binding: Binding, log: Log): Route {
+export function routeOf(binding: Binding, { telemetry = UNWATCHED, log }: Watched): Route {
   const targets = binding.service.methods.map((method): [string, Target] => {
     const handler = binding.handlerOf(method)
+    const watch = telemetry.of(method)
     const serve: Target['serve'] = (stream, headers, live) => {
       const call = createServedCall(stream, headers)
       const cut = (): void => call.abort(STOPPING)
       live.add(cut)
       stream.on('close', () => live.delete(cut))
-      void answer(method, handler, call).catch((error: unknown) => {
+      const { scope, end } = watch.begin(call.header)
+      call.onOver(end)
+      const fail = (error: unknown): void => {
         const { signal } = call
         if (!(error instanceof Fault) && !signal.aborted)
           log.error({ err: error, method: pathOf(method) }, 'A call failed')
         call.end(toStatus(error, signal))
-      })
+      }
+      inScope(scope, () => void answer(method, handler, call).catch(fail))
     }
     return [pathOf(method), { serve }]
   })

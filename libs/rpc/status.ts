@@ -1,5 +1,6 @@
 import { Fault, type FaultCode } from '@gantry/model/fault'
 import { status } from '@grpc/grpc-js'
+import { currentScope } from './scope.ts'
 
 /** The one map between our faults and gRPC's codes; a new fault code without a status does not compile. */
 const STATUS = {
@@ -31,12 +32,18 @@ export interface CallStatus {
 
 /**
  * Turns whatever a handler threw into the status its caller sees. Only a `Fault` is shown as it is: anything else is a
- * bug of ours, whose text may hold what the caller must not read.
+ * bug of ours, whose text may hold what the caller must not read. It is told the id of its call: our log has the rest.
  */
 export function toStatus(error: unknown, signal?: AbortSignal): CallStatus {
   if (error instanceof Fault) return { code: STATUS[error.code], details: error.message }
   if (signal?.aborted) return { code: status.CANCELLED, details: 'The call was cancelled' }
-  return { code: status.INTERNAL, details: 'Internal error' }
+  const scope = currentScope()
+  return { code: status.INTERNAL, details: scope ? `Internal error (request ${scope.requestId})` : 'Internal error' }
+}
+
+/** What gRPC calls a code, such as `NOT_FOUND`. */
+export function nameOfCode(code: number): string {
+  return status[code] ?? String(code)
 }
 
 /** The fault a status stands for: a `Fault` thrown in one process arrives in another as the same `Fault`. */

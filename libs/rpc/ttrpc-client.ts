@@ -5,6 +5,7 @@ import { Fault } from '@gantry/model/fault'
 import type { CallOptions, Client } from './client.ts'
 import { NAMESPACE_HEADER } from './context.ts'
 import { decode, encode } from './message.ts'
+import { currentScope, headersOf } from './scope.ts'
 import { fromStatus } from './status.ts'
 import { encodeFrame, MAX_FRAME_BYTES, REQUEST, RESPONSE, readFrames } from './ttrpc-frame.ts'
 
@@ -57,7 +58,7 @@ function speak(socket: Socket): TtrpcConnection {
     async call(service, method, payload, { signal, namespace, timeoutMs }) {
       const request = create(RequestSchema, {
         ...{ service, method, payload, timeoutNano: BigInt(timeoutMs ?? 0) * NANOS },
-        metadata: namespace === undefined ? [] : [{ key: NAMESPACE_HEADER, value: namespace }],
+        metadata: metadataOf(namespace),
       })
       const bytes = toBinary(RequestSchema, request)
       if (bytes.length > MAX_FRAME_BYTES)
@@ -76,6 +77,12 @@ function speak(socket: Socket): TtrpcConnection {
       await closed
     },
   }
+}
+
+function metadataOf(namespace: string | undefined): { key: string; value: string }[] {
+  const scope = currentScope()
+  const headers = { ...(scope && headersOf(scope)), ...(namespace !== undefined && { [NAMESPACE_HEADER]: namespace }) }
+  return Object.entries(headers).map(([key, value]) => ({ key, value }))
 }
 
 /** Hands every reply to the call that waits for it; one that nobody waits for any more is passed over. */

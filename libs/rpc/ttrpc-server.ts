@@ -7,15 +7,19 @@ import { Fault } from '@gantry/model/fault'
 import { createContext } from './context.ts'
 import type { Log } from './log.ts'
 import { decode, encode } from './message.ts'
+import { inScope } from './scope.ts'
 import { claimSocket } from './server.ts'
 import type { Binding } from './service.ts'
-import { toStatus } from './status.ts'
+import { fromStatus, toStatus } from './status.ts'
+import { type Telemetry, UNWATCHED } from './telemetry.ts'
 import { encodeFrame, type Frame, REQUEST, RESPONSE, readFrames } from './ttrpc-frame.ts'
 
 export interface TtrpcParts {
   /** Absolute path of the unix socket; it gets the mode 0600. */
   readonly address: string
   readonly bindings: readonly Binding[]
+  /** Hears of every call. */
+  readonly telemetry?: Telemetry
   readonly log: Log
 }
 
@@ -69,7 +73,6 @@ async function answer(parts: TtrpcParts, frame: Frame, isNew: boolean, signal: A
     const payload = await handle(parts, parseRequest(frame.payload), signal)
     return toBinary(ResponseSchema, create(ResponseSchema, { payload }))
   } catch (error) {
-    if (!(error instanceof Fault) && !signal.aborted) parts.log.error({ err: error }, 'A call over ttrpc failed')
     const { code, details } = toStatus(error, signal)
     return toBinary(ResponseSchema, create(ResponseSchema, { status: { code, message: details } }))
   }
@@ -83,15 +86,30 @@ function parseRequest(payload: Uint8Array): Request {
   }
 }
 
-async function handle({ bindings }: TtrpcParts, request: Request, signal: AbortSignal): Promise<Uint8Array> {
+async function handle(parts: TtrpcParts, request: Request, signal: AbortSignal): Promise<Uint8Array> {
+  const { bindings, telemetry = UNWATCHED, log } = parts
   const binding = bindings.find(({ service }) => service.typeName === request.service)
   const method = binding?.service.methods.find(({ name }) => name === request.method)
   if (binding === undefined || method?.methodKind !== 'unary')
     throw new Fault('unimplemented', `/${request.service}/${request.method}: unknown service or method`)
   const header = (name: string): string | undefined =>
     request.metadata.find(({ key }) => key === name)?.value || undefined
-  const input = decode(method.input, request.payload)
-  return encode(method.output, await binding.handlerOf(method)(input as never, createContext({ header, signal })))
+  const { scope, end } = telemetry.of(method).begin(header)
+  return await inScope(scope, async () => {
+    try {
+      const input = decode(method.input, request.payload)
+      const output = await binding.handlerOf(method)(input as never, createContext({ header, signal }))
+      const reply = encode(method.output, output)
+      end(0)
+      return reply
+    } catch (error) {
+      if (!(error instanceof Fault) && !signal.aborted)
+        log.error({ err: error, method: method.name }, 'A call over ttrpc failed')
+      const { code, details } = toStatus(error, signal)
+      end(code)
+      throw fromStatus(code, details, error)
+    }
+  })
 }
 
 function closed(server: Server): Promise<void> {
