@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { Fault } from '@gantry/model/fault'
 import type { Logger } from 'pino'
 import type { NatsConfig } from './config.ts'
+import { createJournal, type Journal } from './journal.ts'
 import { createLink, type Session } from './link.ts'
 import { readLog } from './log-reader.ts'
+import type { LogSpec } from './stream.ts'
 import { subjectOf } from './topic.ts'
 
 /** The most an event may take on the bus, in bytes; the server's usual limit is 1 MiB with headers. */
@@ -50,6 +52,8 @@ export interface Bus extends AsyncDisposable {
    * @throws {Fault} `out-of-range` for a sequence that the log has not reached yet
    */
   read(options: { from: LogStart; signal: AbortSignal }): AsyncIterable<LoggedEvent>
+  /** Another log on the same server, made when first needed. */
+  journal(spec: LogSpec): Journal
 }
 
 /** Connects in the background for ever; starting without a server is no error. */
@@ -72,6 +76,7 @@ export function connectBus(config: NatsConfig, log: Logger): Bus {
       await session.append({ subject, id, data: envelope })
     },
     read: (options) => readLog(link, options),
+    journal: (spec) => createJournal(link, spec),
     [Symbol.asyncDispose]: () => link.close(),
   }
 }

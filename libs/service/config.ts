@@ -104,6 +104,15 @@ export function parseConfig<S extends z.ZodObject>(
   }
 }
 
+/**
+ * Reads another TOML file that an operator writes, as strictly.
+ *
+ * @throws {Fault} `invalid-argument` with one clear line
+ */
+export function parseFile<S extends z.ZodObject>(schema: S, file: string, text: string): z.infer<S> {
+  return check(schema, parseToml(file, text), file, '')
+}
+
 /** The socket a process serves; `gantry` is the public one. */
 export function socketOf(config: { readonly state: string }, app: App | 'gantry'): string {
   return join(config.state, `${app}.sock`)

@@ -21,7 +21,8 @@ export interface Session {
   readonly manager: JetStreamManager
   /** Aborted when the connection has ended. */
   readonly ended: AbortSignal
-  append(message: { subject: string; id: string; data: Uint8Array }): Promise<void>
+  /** @param message.log that of events unless told */
+  append(message: { subject: string; id: string; data: Uint8Array; log?: string }): Promise<void>
 }
 
 /** Keeps one session open for ever. */
@@ -126,9 +127,9 @@ function sessionOf(connection: NatsConnection, manager: JetStreamManager): Sessi
     connection,
     manager,
     ended: ended.signal,
-    async append({ subject, id, data }) {
+    async append({ subject, id, data, log = STREAM }) {
       try {
-        await stream.publish(subject, data, { msgID: id, timeout: PUBLISH_MS, expect: { streamName: STREAM } })
+        await stream.publish(subject, data, { msgID: id, timeout: PUBLISH_MS, expect: { streamName: log } })
       } catch (error) {
         if (error instanceof NatsError && error.code === MAX_PAYLOAD)
           throw new Fault('resource-exhausted', 'Cannot publish: the server takes no message of this size')

@@ -44,7 +44,7 @@ async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGe
     try {
       const session = await link.next(signal)
       const start = await abortable(locate(session.manager, cursor), signal)
-      for await (const event of pull(session, start, signal)) {
+      for await (const event of pull(session, { start }, signal)) {
         delay = FIRST_RETRY_MS
         cursor.next = event.sequence + 1
         cursor.first ??= event.sequence

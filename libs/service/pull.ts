@@ -22,12 +22,18 @@ export type PullStart = number | Date
  * Reads the log through a consumer of its own that lives as long as the iteration. It asks for a batch once the one
  * before is used up, so a slow reader holds up the server and nothing here.
  *
+ * @param from.stream that of events unless told
+ *
  * @throws {Error} when the consumer cannot go on: the reader opens a new one behind its last event
  */
-export async function* pull(session: Session, start: PullStart, signal: AbortSignal): AsyncGenerator<LoggedEvent> {
+export async function* pull(
+  session: Session,
+  { start, stream = STREAM }: { start: PullStart; stream?: string },
+  signal: AbortSignal,
+): AsyncGenerator<LoggedEvent> {
   const { connection, manager } = session
   const over = AbortSignal.any([signal, session.ended])
-  const { name } = await abortable(addConsumer(session, start), over)
+  const { name } = await abortable(addConsumer(session, stream, start), over)
   const inbox = createInbox()
   const arrivals = createArrivals(over)
   const subscription = connection.subscribe(inbox, { callback: arrivals.push })
@@ -42,7 +48,7 @@ export async function* pull(session: Session, start: PullStart, signal: AbortSig
   try {
     for (;;) {
       if (open === 0) {
-        connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${STREAM}.${name}`, request, { reply: inbox })
+        connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${name}`, request, { reply: inbox })
         open = BATCH
       }
       const message = await arrivals.next()
@@ -56,17 +62,17 @@ export async function* pull(session: Session, start: PullStart, signal: AbortSig
   } finally {
     if (!connection.isClosed()) {
       subscription.unsubscribe()
-      manager.consumers.delete(STREAM, name).catch(() => {}) // or it goes by itself
+      manager.consumers.delete(stream, name).catch(() => {}) // or it goes by itself
     }
   }
 }
 
-function addConsumer({ manager }: Session, start: PullStart) {
+function addConsumer({ manager }: Session, stream: string, start: PullStart) {
   const where =
     start instanceof Date
       ? { deliver_policy: DeliverPolicy.StartTime, opt_start_time: start.toISOString() }
       : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: start }
-  return manager.consumers.add(STREAM, {
+  return manager.consumers.add(stream, {
     ...where,
     ack_policy: AckPolicy.None,
     replay_policy: ReplayPolicy.Instant,
