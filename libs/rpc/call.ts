@@ -188,15 +188,29 @@ export function trailersOf({ code, details }: CallStatus): Record<string, string
     : { 'grpc-status': String(code), 'grpc-message': escaped(details) }
 }
 
-/** Percent-encoding of all that is not printable ASCII, as gRPC has it, and of spaces at the ends, which HTTP refuses in a header. */
+/** What every client takes in trailers: gRPC's C core refuses 8 KiB of them, and Node ends the connection at 64 KiB. */
+const MAX_DETAILS = 6000 // characters
+
+/**
+ * Percent-encoding of all that is not printable ASCII, as gRPC has it, and of spaces at the ends, which HTTP refuses in a
+ * header. A text that is too long is cut: it may quote whatever the caller sent.
+ */
 function escaped(text: string): string {
   let result = ''
-  for (const byte of Buffer.from(text))
-    result +=
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
-        ? String.fromCharCode(byte)
-        : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
+  for (const character of text.slice(0, MAX_DETAILS + 1)) {
+    result += PLAIN.test(character) ? character : percent(character)
+    if (result.length > MAX_DETAILS) {
+      result += '...'
+      break
+    }
+  }
   return result.replace(/^ +| +$/g, (spaces) => '%20'.repeat(spaces.length))
+}
+
+const PLAIN = /[\x20-\x24\x26-\x7e]/
+
+function percent(character: string): string {
+  return [...Buffer.from(character)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('')
 }
 
 /** `100m` and the like, in ms. */

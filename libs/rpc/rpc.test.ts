@@ -31,6 +31,7 @@ const content: Implementation<typeof Content> = {
   async info({ digest }, { namespace, lease, header }) {
     if (digest === 'missing') throw new Fault('not-found', 'content missing: not found')
     if (digest === 'odd') throw new Fault('not-found', '  100 % ü\n ')
+    if (digest === 'long') throw new Fault('not-found', 'ü'.repeat(200_000))
     if (digest === 'bug') throw new Error('secret')
     return { info: { digest, labels: { namespace, lease: lease ?? '', extra: header('x-extra') ?? '' } } }
   },
@@ -93,6 +94,7 @@ describe.each(WAYS)('%s', (way) => {
   test.each([
     ['a fault arrives as the same fault', 'missing', 'default', 'not-found', 'content missing: not found'],
     ['whatever its text', 'odd', 'default', 'not-found', '  100 % ü\n '],
+    ['as far as trailers hold it', 'long', 'default', 'not-found', `${'ü'.repeat(1001)}...`],
     ['a bug arrives as INTERNAL without its text', 'bug', 'default', 'internal', 'Internal error'],
     ['a missing namespace is refused', 'd', undefined, 'failed-precondition', 'namespace is required'],
     ['a malformed namespace is refused', 'd', '-bad-', 'invalid-argument', '-bad-'],
