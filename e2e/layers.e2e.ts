@@ -5,6 +5,7 @@ import { createClient } from '@gantry/client/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { imageOf } from './harness/image.ts'
+import { hold } from './harness/lease.ts'
 import { type Registry, startRegistry } from './harness/registry.ts'
 import { LIST, within } from './harness/snapshot.ts'
 import { type Entry, tar } from './harness/tar.ts'
@@ -88,6 +89,7 @@ async function treeOf(target: Target, namespace = target.namespace): Promise<str
   const ctr = (args: readonly string[]) => target.ctr(['-n', namespace, ...args])
   const listed = rows((await ctr(['snapshots', 'ls'])).stdout).filter((row) => row.at(-1) === 'Committed')
   const top = listed.find(([name]) => !listed.some(([, parent]) => parent === name))?.[0] ?? ''
+  await using _ = await hold({ ...target, namespace }, 'snapshots/overlayfs', ['look'])
   await ctr(['snapshots', 'view', 'look', top])
   const seen = await within({ ...target, ctr }, 'look', `${LIST}\n${TIMES}`)
   await ctr(['snapshots', 'rm', 'look'])

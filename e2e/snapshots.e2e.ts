@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { makeImage } from './harness/image.ts'
+import { hold } from './harness/lease.ts'
 import { onEveryTarget } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
@@ -23,6 +24,7 @@ onEveryTarget((target) => {
   test('a snapshot is prepared, mounted, written to, committed and removed', async () => {
     const point = join(target().dir, 'point')
     await run(['mkdir', '-p', point])
+    await using _ = await hold(target(), 'snapshots/overlayfs', ['done', 'look'])
 
     expect(await target().ctr(['snapshots', 'prepare', 'work'])).toEqual({ code: 0, stdout: '', stderr: '' })
     expect(rows((await target().ctr(['snapshots', 'ls'])).stdout)).toContainEqual(['work', 'Active'])

@@ -10,6 +10,7 @@ import { until } from './harness/daemon.ts'
 import type { Image } from './harness/image.ts'
 import { processOf, signal } from './harness/kill.ts'
 import { largeImage } from './harness/large-image.ts'
+import { hold } from './harness/lease.ts'
 import { openRegistry } from './harness/registry.ts'
 import { onGantry, type Target } from './harness/target.ts'
 import { rows, words } from './harness/text.ts'
@@ -62,6 +63,7 @@ function topOf(listed: readonly string[][], { diffIds: [base] }: Image): string 
 async function treeIn(target: Target, snapshot: string): Promise<string[]> {
   const point = join(target.dir, 'point')
   mkdirSync(point, { recursive: true })
+  await using _ = await hold(target, 'snapshots/overlayfs', ['look'])
   expect((await target.ctr(['snapshots', 'view', 'look', snapshot])).code).toBe(0)
   const { stdout } = await target.ctr(['snapshots', 'mounts', point, 'look'])
   expect((await run(['sh', '-c', stdout])).code).toBe(0)
@@ -69,7 +71,7 @@ async function treeIn(target: Target, snapshot: string): Promise<string[]> {
     return listing(point)
   } finally {
     expect((await run(['umount', point])).code).toBe(0)
-    await target.ctr(['snapshots', 'rm', 'look']) // a collection may have been faster: nothing holds a view that is not mounted
+    await target.ctr(['snapshots', 'rm', 'look'])
   }
 }
 

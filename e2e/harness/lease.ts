@@ -9,7 +9,7 @@ import type { Target } from './target.ts'
  * @param ids digests for `content`, keys for `snapshots/<snapshotter>`
  */
 export async function hold(
-  target: Target,
+  target: Pick<Target, 'address' | 'namespace'>,
   type: 'content' | `snapshots/${string}`,
   ids: readonly string[],
 ): Promise<AsyncDisposable> {
