@@ -1,4 +1,4 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { create, toBinary } from '@bufbuild/protobuf'
 import type { Any } from '@bufbuild/protobuf/wkt'
 import type { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import type { Tasks as TasksDescriptor } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
@@ -9,6 +9,7 @@ import { Fault } from '@gantry/model/fault'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
 import type { Client } from '@gantry/rpc/client'
+import { decode } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import { readMetrics } from './metrics.ts'
 import { fromRecord } from './record.ts'
@@ -174,7 +175,7 @@ function checkpointWishOf(options: Any | undefined): CheckpointWish {
   if (options === undefined || options.typeUrl === '') return create(CheckpointOptionsSchema)
   if (!options.typeUrl.endsWith(CheckpointOptionsSchema.typeName))
     throw new Fault('invalid-argument', `Cannot checkpoint with options of type "${options.typeUrl}"`)
-  return fromBinary(CheckpointOptionsSchema, options.value)
+  return decode(CheckpointOptionsSchema, options.value)
 }
 
 /** The JSON in an Any whose type is one of the runtime specification's. @param what names it in the message */

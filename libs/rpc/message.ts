@@ -1,4 +1,11 @@
-import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
 
 /** The most one message may hold, both ways, as containerd allows (behaviour facts, 1.1). */
@@ -8,7 +15,7 @@ export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 export const bytes = (value: Buffer): Buffer => value
 
 /** Reads a message that came from the other side. @throws {Fault} `invalid-argument` when the bytes are none */
-export function decode(schema: DescMessage, message: Uint8Array): unknown {
+export function decode<S extends DescMessage>(schema: S, message: Uint8Array): MessageShape<S> {
   try {
     return fromBinary(schema, message)
   } catch (cause) {

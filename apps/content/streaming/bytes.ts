@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { create, toBinary } from '@bufbuild/protobuf'
 import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
 import { Fault } from '@gantry/model/fault'
+import { decode } from '@gantry/rpc/message'
 import { abortable } from '@gantry/service/abortable'
 import { typeNameOf } from './streaming-service.ts'
 import type { Stream } from './streams.ts'
@@ -29,7 +30,7 @@ export async function* receiveBytes({ send, received }: Pipe, signal: AbortSigna
     const next = await abortable(received.next(), signal)
     if (next.done) return
     if (typeNameOf(next.value.typeUrl) !== DataSchema.typeName) continue
-    const { data } = fromBinary(DataSchema, next.value.value)
+    const { data } = decode(DataSchema, next.value.value)
     window = Math.max(0, window - data.length)
     if (data.length > 0) yield data
   }
@@ -73,7 +74,7 @@ function openWindow(received: Stream['received']) {
       const next = await received.next()
       if (next.done) return
       if (typeNameOf(next.value.typeUrl) !== WindowUpdateSchema.typeName) continue
-      const { update } = fromBinary(WindowUpdateSchema, next.value.value)
+      const { update } = decode(WindowUpdateSchema, next.value.value)
       granted = Math.min(MAX_GRANTED, granted + Math.max(0, update))
       change()
     }

@@ -63,6 +63,12 @@ test('options of another runtime are refused', () => {
   expect(() => resolveRuntime(parts, { ...wish, options: other })).toThrow('got runtimeoptions.v1.Options')
 })
 
+test('options that cannot be read are refused', () => {
+  const broken = create(AnySchema, { typeUrl: 'containerd.runc.v1.Options', value: Buffer.from([0xff]) })
+
+  expect(() => resolveRuntime(parts, { ...wish, options: broken })).toThrow('it is no containerd.runc.v1.Options')
+})
+
 test.each([
   ['io.containerd.runsc.v1', '', 'binary not installed "containerd-shim-runsc-v1"'],
   ['nonsense', '', 'neither like'],

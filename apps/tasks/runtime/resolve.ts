@@ -1,8 +1,8 @@
 import { basename, join } from 'node:path'
-import { fromBinary } from '@bufbuild/protobuf'
 import type { Any } from '@bufbuild/protobuf/wkt'
 import { type Options, OptionsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
+import { decode } from '@gantry/rpc/message'
 import { socketPathOf } from '../shim/bootstrap.ts'
 import { chooseRuntime, type Host } from './choose.ts'
 import type { RuntimeChoice, ShimChoice } from './runtime.ts'
@@ -37,7 +37,7 @@ export interface Wish {
 
 /**
  * Chooses how a task is run (behaviour facts, 9.2).
- * @throws {Fault} `unknown` for a shim that is not installed or options of another runtime, `invalid-argument` for a bad name,
+ * @throws {Fault} `unknown` for a shim that is not installed or options of another runtime, `invalid-argument` for a bad name or malformed options,
  *   `failed-precondition` when a program is missing
  */
 export function resolveRuntime({ configured, host, state }: ResolveParts, wish: Wish): RuntimeChoice {
@@ -105,7 +105,7 @@ function optionsOf({ options, containerOptions }: Wish): ShimChoice['options'] {
 function parseOptions(any: Any | undefined): Options | undefined {
   if (any === undefined || any.typeUrl === '' || any.value.length === 0) return undefined
   const name = any.typeUrl.slice(any.typeUrl.lastIndexOf('/') + 1)
-  if (name === OptionsSchema.typeName) return fromBinary(OptionsSchema, any.value)
+  if (name === OptionsSchema.typeName) return decode(OptionsSchema, any.value)
   throw new Fault('unknown', `invalid runtime options: expected ${OptionsSchema.typeName}, got ${name}`)
 }
 
