@@ -17,6 +17,8 @@ import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
+import { statusBinding } from '@gantry/service/status-service'
+import { openTelemetry } from '@gantry/service/telemetry'
 import { openStore } from '@gantry/store/store'
 import { createExport } from './archive/export.ts'
 import { createImport } from './archive/import.ts'
@@ -55,9 +57,12 @@ const { log, stop, options } = await startProcess('content', process.argv.slice(
 const config = loadConfig('content', Config, options)
 const root = join(config.root, 'content')
 
-await using store = openStore(join(root, 'records'))
-await using bus = connectBus(config.nats, log)
-await using changes = openChanges({ store, bus, log })
+const socket = socketOf(config, 'content')
+await using telemetry = await openTelemetry({ app: 'content', address: socket }, config, { log, env: process.env })
+const { metrics } = telemetry
+await using store = openStore(join(root, 'records'), metrics)
+await using bus = connectBus(config.nats, log, metrics)
+await using changes = openChanges({ store, bus, log, metrics })
 await using metadata = connect(socketOf(config, 'metadata'))
 await using snapshots = connect(socketOf(config, 'snapshots'))
 
@@ -106,7 +111,8 @@ await scrub.resume(stop)
 
 await using _server = await listen({
   hop: true,
-  address: socketOf(config, 'content'),
+  address: socket,
+  telemetry: telemetry.calls,
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),
     bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet })),
@@ -116,6 +122,7 @@ await using _server = await listen({
     bind(Owner, ownerService(blobs)),
     collection.binding({ isBusy: ingests.isBusy, streams }),
     introspection(plugins(root)),
+    statusBinding('content', { bus, eventsBehind: changes.behind }),
   ],
   log,
 })

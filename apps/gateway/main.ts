@@ -21,6 +21,8 @@ import { connectBus } from '@gantry/service/bus'
 import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspectionOf } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
+import { statusBinding } from '@gantry/service/status-service'
+import { openTelemetry } from '@gantry/service/telemetry'
 import { Config } from './config.ts'
 import { eventsService } from './events-service.ts'
 import { introspectionService } from './introspection-service.ts'
@@ -30,28 +32,33 @@ import { versionService } from './version-service.ts'
 const { log, stop, options } = await startProcess('gateway', process.argv.slice(2))
 const config = loadConfig('gateway', Config, options)
 
-await using bus = connectBus(config.nats, log)
+const socket = config.socket ?? socketOf(config, 'gantry')
+await using telemetry = await openTelemetry({ app: 'gateway', address: socket }, config, { log, env: process.env })
+const { calls } = telemetry
+await using bus = connectBus(config.nats, log, telemetry.metrics)
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using content = connect(config.content ?? socketOf(config, 'content'))
 await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'))
 await using tasks = connect(config.tasks ?? socketOf(config, 'tasks'))
 
 await using _server = await listen({
-  address: config.socket ?? socketOf(config, 'gantry'),
+  address: socket,
+  telemetry: calls,
   mode: 0o660,
   bindings: [
     bind(Version, versionService()),
     bind(Events, eventsService(bus)),
+    statusBinding('gateway', { bus, eventsBehind: () => 0 }),
     bind(
       Introspection,
       introspectionService({ own: introspectionOf(PLUGINS), metadata, others: [content, snapshots, tasks], log }),
     ),
   ],
   routes: [
-    ...[Namespaces, Images, Containers, Leases, Store].map((service) => route(service, metadata)),
-    ...[Content, Transfer, Streaming].map((service) => route(service, content)),
-    ...[Snapshots, Diff, Mounts].map((service) => route(service, snapshots)),
-    ...[Tasks, Controller].map((service) => route(service, tasks)),
+    ...[Namespaces, Images, Containers, Leases, Store].map((service) => route(service, metadata, calls)),
+    ...[Content, Transfer, Streaming].map((service) => route(service, content, calls)),
+    ...[Snapshots, Diff, Mounts].map((service) => route(service, snapshots, calls)),
+    ...[Tasks, Controller].map((service) => route(service, tasks, calls)),
   ],
   log,
 })

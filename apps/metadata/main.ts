@@ -18,6 +18,8 @@ import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
 import { localParty, remoteParty } from '@gantry/service/collection'
 import { startProcess, stopped } from '@gantry/service/process'
+import { statusBinding } from '@gantry/service/status-service'
+import { openTelemetry } from '@gantry/service/telemetry'
 import { openStore } from '@gantry/store/store'
 import { collectorService } from './collect/collector-service.ts'
 import { createRecordsKeeper, watchRows } from './collect/records.ts'
@@ -41,9 +43,12 @@ import { sandboxStoreService } from './sandboxes/sandboxes-service.ts'
 const { log, stop, options } = await startProcess('metadata', process.argv.slice(2))
 const config = readConfig(options)
 
-await using store = openStore(config.records)
-await using bus = connectBus(config.nats, log)
-await using changes = openChanges({ store, bus, log })
+const { socket } = config
+await using telemetry = await openTelemetry({ app: 'metadata', address: socket }, config, { log, env: process.env })
+const { metrics } = telemetry
+await using store = openStore(config.records, metrics)
+await using bus = connectBus(config.nats, log, metrics)
+await using changes = openChanges({ store, bus, log, metrics })
 await using content = connect(config.content)
 await using snapshots = connect(config.snapshots)
 
@@ -65,7 +70,8 @@ const owners = createOwners({ content: clientOf(Owner, content), snapshots: clie
 
 await using _server = await listen({
   hop: true,
-  address: config.socket,
+  address: socket,
+  telemetry: telemetry.calls,
   bindings: [
     bind(Namespaces, namespacesService(createNamespaces({ rows, changes: barrier.changes, owners }))),
     bind(Images, imagesService(createImages(parts), collector)),
@@ -74,6 +80,7 @@ await using _server = await listen({
     bind(Leases, leasesService(createLeases({ ...parts, deleted: barrier.deleted }), collector)),
     bind(Store, sandboxStoreService(createSandboxes(parts))),
     bind(Introspection, introspectionService(await openIdentity(rows, changes), config.records)),
+    statusBinding('metadata', { bus, eventsBehind: changes.behind }),
   ],
   log,
 })

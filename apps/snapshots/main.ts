@@ -12,6 +12,8 @@ import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
+import { statusBinding } from '@gantry/service/status-service'
+import { openTelemetry } from '@gantry/service/telemetry'
 import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
 import { openCollection } from './collect.ts'
@@ -46,9 +48,12 @@ const folder = join(config.root, 'snapshots')
 const mountRoot = join(config.state, 'snapshots-mounts')
 clearTargets(mountRoot)
 
-await using store = openStore(join(folder, 'records'))
-await using bus = connectBus(config.nats, log)
-await using changes = openChanges({ store, bus, log })
+const socket = socketOf(config, 'snapshots')
+await using telemetry = await openTelemetry({ app: 'snapshots', address: socket }, config, { log, env: process.env })
+const { metrics } = telemetry
+await using store = openStore(join(folder, 'records'), metrics)
+await using bus = connectBus(config.nats, log, metrics)
+await using changes = openChanges({ store, bus, log, metrics })
 const collection = openCollection(store, changes)
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using content = connect(config.content ?? socketOf(config, 'content'))
@@ -109,7 +114,8 @@ const address = addressOf({ drivers: drivers.map(({ name }) => name), exported: 
 
 await using _server = await listen({
   hop: true,
-  address: socketOf(config, 'snapshots'),
+  address: socket,
+  telemetry: telemetry.calls,
   bindings: [
     bind(Snapshots, snapshotsService(snapshots, address)),
     bind(Diff, diffService({ apply, diff })),
@@ -122,6 +128,7 @@ await using _server = await listen({
       discard: async (scope, { id }) => drivers.find(({ name }) => name === scope.snapshotter)?.discard(id),
     }),
     introspection(pluginsOf(drivers)),
+    statusBinding('snapshots', { bus, eventsBehind: changes.behind }),
   ],
   log,
 })

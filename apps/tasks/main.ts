@@ -14,6 +14,8 @@ import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
+import { statusBinding } from '@gantry/service/status-service'
+import { openTelemetry } from '@gantry/service/telemetry'
 import { openStore } from '@gantry/store/store'
 import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
@@ -44,9 +46,12 @@ const env = { PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbi
 const host = createHost(env.PATH)
 const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 
-await using bus = connectBus(config.nats, log)
-await using store = openStore(`${config.root}/tasks/records`)
-await using changes = openChanges({ store, bus, log })
+const socket = socketOf(config, 'tasks')
+await using telemetry = await openTelemetry({ app: 'tasks', address: socket }, config, { log, env: process.env })
+const { metrics } = telemetry
+await using bus = connectBus(config.nats, log, metrics)
+await using store = openStore(`${config.root}/tasks/records`, metrics)
+await using changes = openChanges({ store, bus, log, metrics })
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'))
 
@@ -83,6 +88,7 @@ const parts = {
 await using _intake = await listenTtrpc({
   address: ttrpcAddress,
   bindings: [bind(Events, eventsIntake(changes.write))],
+  telemetry: telemetry.calls,
   log,
 })
 await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, env, log })
@@ -95,8 +101,14 @@ const containers = clientOf(Containers, metadata)
 const service = tasksService({ tasks, containers, runtimes })
 await using _server = await listen({
   hop: true,
-  address: socketOf(config, 'tasks'),
-  bindings: [bind(Tasks, service), bind(Controller, sandboxService()), introspection(tasksPlugins())],
+  address: socket,
+  telemetry: telemetry.calls,
+  bindings: [
+    bind(Tasks, service),
+    bind(Controller, sandboxService()),
+    introspection(tasksPlugins()),
+    statusBinding('tasks', { bus, eventsBehind: changes.behind }),
+  ],
   log,
 })
 using restarts = createMonitor({

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Fault } from '@gantry/model/fault'
+import type { Metrics } from '@gantry/model/metric'
 import type { Logger } from 'pino'
 import type { NatsConfig } from './config.ts'
 import { createJournal, type Journal } from './journal.ts'
@@ -36,6 +37,8 @@ export type LogStart = number | Date | 'new'
 export interface Bus extends AsyncDisposable {
   /** Is the server reachable and the log ready? */
   readonly ready: boolean
+  /** The server, while it is reachable: `host:port`, and its version. */
+  readonly server: { readonly server: string; readonly version: string } | undefined
   /** Resolves once the log is ready; rejects only when `signal` is aborted. */
   whenReady(signal: AbortSignal): Promise<void>
   /**
@@ -57,13 +60,19 @@ export interface Bus extends AsyncDisposable {
 }
 
 /** Connects in the background for ever; starting without a server is no error. */
-export function connectBus(config: NatsConfig, log: Logger): Bus {
+export function connectBus(config: NatsConfig, log: Logger, metrics?: Metrics): Bus {
   const link = createLink(config, log)
+  const about = { name: 'gantry_bus_connected', help: 'Is the server of the event bus reachable?' }
+  metrics?.read('gauge', about, () => (link.session ? 1 : 0))
   const self = randomUUID()
   let count = 0
   return {
     get ready() {
       return link.session !== undefined
+    },
+    get server() {
+      const connection = link.session?.connection
+      return connection && { server: connection.getServer(), version: connection.info?.version ?? '' }
     },
     whenReady: async (signal) => {
       await link.next(signal)

@@ -2,6 +2,7 @@ import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufb
 import { EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
 import { toTimestamp } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
+import type { Metrics } from '@gantry/model/metric'
 import { openOutbox } from '@gantry/store/outbox'
 import type { Store } from '@gantry/store/store'
 import type { Logger } from 'pino'
@@ -32,10 +33,25 @@ export interface Changes extends AsyncDisposable {
   write<T>(fn: (emit: Emit) => T): Promise<T>
 }
 
-export function openChanges({ store, bus, log }: { store: Store; bus: Bus; log: Logger }): Changes {
+export interface OpenChanges extends Changes {
+  /** Events that are stored and not in the log yet. */
+  readonly behind: () => number
+}
+
+interface ChangesParts {
+  readonly store: Store
+  readonly bus: Bus
+  readonly log: Logger
+  readonly metrics?: Metrics
+}
+
+export function openChanges({ store, bus, log, metrics }: ChangesParts): OpenChanges {
   const outbox = openOutbox(store)
   const publisher = createPublisher({ outbox, bus, log })
+  const { behind } = publisher
+  metrics?.read('gauge', { name: 'gantry_events_behind', help: 'Events that are not in the log yet.' }, behind)
   return {
+    behind,
     async write(fn) {
       let last = 0
       const result = await store.write(() =>

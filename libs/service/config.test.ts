@@ -19,6 +19,8 @@ describe('what is read', () => {
       root: '/var/lib/gantry',
       state: '/run/gantry',
       max_downloads: 3,
+      metrics: { address: undefined },
+      trace: { endpoint: undefined, ratio: 1 },
       nats: {
         url: undefined,
         urlFile: '/run/gantry/nats/url',
@@ -81,7 +83,7 @@ test.each([
 })
 
 test('a state folder whose sockets would have too long a path is refused', () => {
-  const fits = `/${'s'.repeat(107 - 1 - '/gantry.sock.ttrpc'.length)}`
+  const fits = `/${'s'.repeat(107 - 1 - '/snapshots.sock.metrics'.length)}`
 
   expect(read('', { state: fits }).state).toBe(fits)
   expect(() => read('', { state: `${fits}s` })).toThrow('paths of 108 bytes, the kernel takes 107')

@@ -4,12 +4,14 @@ import { Fault } from '@gantry/model/fault'
 import { parse, TomlError } from 'smol-toml'
 import { z } from 'zod'
 import { claimFolder } from './folder.ts'
+import type { LoopbackPort } from './metrics-endpoint.ts'
 import { nearest } from './nearest.ts'
 import type { Options } from './process.ts'
+import type { TraceConfig } from './tracer.ts'
 
 const DEFAULT_FILE = '/etc/gantry/gantry.toml'
 const MAX_SOCKET_BYTES = 107 // what the kernel takes as the path of a unix socket
-const LONGEST_SOCKET = 'gantry.sock.ttrpc'
+const LONGEST_SOCKET = 'snapshots.sock.metrics'
 
 /** The tables of the file; each process reads its own and knows that the others exist. */
 const APPS = ['gateway', 'metadata', 'content', 'snapshots', 'tasks', 'cli'] as const
@@ -29,6 +31,20 @@ const Nats = z.strictObject({
     .int()
     .min(1024 * 1024)
     .default(1024 * 1024 * 1024),
+})
+
+/** A port for metrics: whoever can reach it may read, so nobody beyond this machine can. */
+const PortText = z
+  .string()
+  .refine((text) => parseLoopback(text), 'must be a loopback address and a port, such as 127.0.0.1:9640')
+  .optional()
+const MetricsTable = z.strictObject({
+  ...{ gateway: PortText, metadata: PortText, content: PortText },
+  ...{ snapshots: PortText, tasks: PortText },
+})
+const Trace = z.strictObject({
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  ratio: z.number().min(0).max(1).default(1),
 })
 
 /** How to reach the bus and what to keep on it. */
@@ -52,6 +68,9 @@ export interface SharedConfig {
   /** Absolute folder of sockets and of what a reboot clears. */
   readonly state: string
   readonly nats: NatsConfig
+  /** The port on which this process serves its metrics, beside the socket that it always has. */
+  readonly metrics: { readonly address: LoopbackPort | undefined }
+  readonly trace: TraceConfig
 }
 
 /**
@@ -80,10 +99,12 @@ export function parseConfig<S extends z.ZodObject>(
   const schema = z.strictObject({
     ...Shared,
     nats: Nats.prefault({}),
+    metrics: MetricsTable.prefault({}),
+    trace: Trace.prefault({}),
     ...Object.fromEntries(APPS.map((name) => [name, anyTable])),
   })
   const content = { ...parseToml(file, text), ...flagsOf(options) }
-  const { root, state, nats } = check(schema, content, file, '')
+  const { root, state, nats, metrics, trace } = check(schema, content, file, '')
   check(table.strict(), content[app] ?? {}, file, app)
   const own = check(table, content[app] ?? {}, file, app)
   const url = options.nats ?? nats.url
@@ -93,6 +114,8 @@ export function parseConfig<S extends z.ZodObject>(
     ...own,
     root,
     state,
+    metrics: { address: app === 'cli' ? undefined : parseLoopback(metrics[app]) },
+    trace: { endpoint: trace.endpoint, ratio: trace.ratio },
     nats: {
       url,
       urlFile: join(state, 'nats', 'url'),
@@ -116,6 +139,12 @@ export function parseFile<S extends z.ZodObject>(schema: S, file: string, text: 
 /** The socket a process serves; `gantry` is the public one. */
 export function socketOf(config: { readonly state: string }, app: App | 'gantry'): string {
   return join(config.state, `${app}.sock`)
+}
+
+function parseLoopback(text = ''): LoopbackPort | undefined {
+  const [, host = '', port] = /^(127(?:\.\d{1,3}){3}|\[::1\]|localhost):(\d{1,5})$/.exec(text) ?? []
+  if (host === '' || Number(port) > 65_535) return undefined
+  return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
 function readFile(path: string | undefined): { file: string; text: string } {

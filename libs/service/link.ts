@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { abortable, aborted } from './abortable.ts'
 import type { NatsConfig } from './config.ts'
 import { ensureStream, STREAM } from './stream.ts'
+import { VERSION } from './version.ts'
 
 const FIRST_DELAY_MS = 50
 const LAST_DELAY_MS = 2000
@@ -13,7 +14,6 @@ const SETTLED_MS = 5000 // a session that lasted this long ends without counting
 const CONNECT_MS = 3000
 const PUBLISH_MS = 3000
 const PING_MS = 10_000
-const VERSION = '0.1.0'
 
 /** One connection to the server, whose log is known to exist. It never reconnects: the link opens the next one. */
 export interface Session {

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { Fault, isFault } from '@gantry/model/fault'
+import { currentScope } from '@gantry/rpc/scope'
 import { type Logger, pino } from 'pino'
 
 const STOP_MS = 15_000 // how long an orderly stop may take before the process ends anyway
@@ -34,7 +35,7 @@ export async function startProcess(name: string, argv: readonly string[]): Promi
     process.exit(1)
   })
   const options = parseOptions(argv)
-  const log = pino({ name: `gantry-${name}`, level: parseLevel(options.logLevel ?? 'info') })
+  const log = pino({ name: `gantry-${name}`, level: parseLevel(options.logLevel ?? 'info'), mixin: scopeFields })
   process.removeAllListeners('uncaughtException')
   process.on('uncaughtException', (error) => die(name, log, error))
   process.on('unhandledRejection', (error) => die(name, log, error))
@@ -61,6 +62,13 @@ export function parseOptions(argv: readonly string[]): Options {
     const reason = error instanceof Error ? error.message : String(error)
     throw new Fault('invalid-argument', `Cannot read the command line: ${reason}`, { cause: error })
   }
+}
+
+/** Says of every line which call it belongs to, and which trace that is part of. */
+function scopeFields(): object {
+  const scope = currentScope()
+  if (scope === undefined) return {}
+  return { request: scope.requestId, ...(scope.trace && { trace: scope.trace.traceId }) }
 }
 
 function parseLevel(level: string): string {

@@ -13,6 +13,8 @@ const FORGET_MS = 100
 export interface Publisher {
   /** Events have been committed up to `seq`: resolves when the log has them, or the wait is not worth it. */
   delivered(seq: number): Promise<void>
+  /** How many events the log does not have yet. */
+  behind(): number
   close(): Promise<void>
 }
 
@@ -96,6 +98,7 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
 
   const running = run()
   return {
+    behind: () => outbox.behind(acked),
     async delivered(seq) {
       work.resolve()
       if (!bus.ready || seq <= acked) return

@@ -21,6 +21,7 @@ test('events wait in order, numbered, and go once they are delivered', async () 
   expect(second).toMatchObject({ ...event(2), id: first?.id.replace(/1$/, '2') })
   expect(outbox.pending(9).map(({ seq }) => seq)).toEqual([3])
   expect(outbox.pending(9, 3)).toEqual([])
+  expect([outbox.behind(0), outbox.behind(2), outbox.behind(3)]).toEqual([1, 1, 0])
 })
 
 test('an event of a write that fails is never sent', async () => {

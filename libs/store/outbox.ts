@@ -26,6 +26,8 @@ export interface Outbox {
   append(event: OutboxEvent): number
   /** The oldest committed events behind `after` (a sequence), oldest first. */
   pending(limit: number, after?: number): PendingEvent[]
+  /** How many committed events there are behind `after` (a sequence). */
+  behind(after: number): number
   /** Forgets events that have been delivered, up to and with `seq`. */
   removeThrough(seq: number): Promise<void>
 }
@@ -50,6 +52,10 @@ export function openOutbox(store: Store): Outbox {
         const seq = Number(key[0])
         return { ...value, id: `${uuid}:${seq}`, seq }
       })
+    },
+    behind(after) {
+      const [first] = events.list({ after: keyOf(after), limit: 1 })
+      return first === undefined ? 0 : Number(state.get(['last'])) - Number(first.key[0]) + 1
     },
     removeThrough: (seq) =>
       store.write(() => {

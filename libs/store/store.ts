@@ -1,10 +1,13 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { Fault } from '@gantry/model/fault'
+import { type Metrics, SECONDS } from '@gantry/model/metric'
 import type { Codec } from './codec.ts'
 import { type Database, openDatabase } from './database.ts'
 import { createTable, type Table } from './table.ts'
 import type { View } from './view.ts'
 
+const BLOCK_BYTES = 512 // what stat counts in
 const TABLE_NAME = /^[a-z][a-z0-9-]{0,62}$/
 
 /**
@@ -35,12 +38,14 @@ interface Group {
 /**
  * Opens the records in `path`, a folder that is made (mode 0700) when it is not there.
  *
+ * @param metrics where its commits are counted, if anywhere
  * @throws {Fault} `failed-precondition` when the folder cannot be made or written
  */
-export function openStore(path: string): Store {
+export function openStore(path: string, metrics?: Metrics): Store {
   makeFolder(path)
   const database = openDatabase(path)
-  const commits = createCommits(database)
+  const commits = createCommits(metrics ? counted(database, metrics) : database)
+  if (metrics) describeStore(metrics, path, commits.waiting)
   let current: Map<string, Uint8Array | null> | undefined // the changes of the write that runs now
   let closed = false
 
@@ -95,6 +100,30 @@ function viewOf(database: Database, layers: View['layers']): View {
   }
 }
 
+/** The same database; its commits are counted. */
+function counted(database: Database, metrics: Metrics): Database {
+  const help = 'Transactions of the records, from their start until they are on disk.'
+  const seconds = metrics.histogram({ name: 'gantry_store_commit_seconds', help, bounds: SECONDS })()
+  const about = { name: 'gantry_store_changes_total', help: 'Records that were put or removed.' }
+  const changed = metrics.counter(about)()
+  return {
+    ...database,
+    async commit(changes) {
+      const from = performance.now()
+      await database.commit(changes)
+      seconds.observe((performance.now() - from) / 1000)
+      changed.add(changes.size)
+    },
+  }
+}
+
+function describeStore(metrics: Metrics, path: string, waiting: () => number): void {
+  const queue = { name: 'gantry_store_waiting_writes', help: 'Writes that wait for the next transaction.' }
+  metrics.read('gauge', queue, waiting)
+  const size = { name: 'gantry_store_size_bytes', help: 'What the records take on disk.' }
+  metrics.read('gauge', size, () => statSync(join(path, 'data.mdb')).blocks * BLOCK_BYTES)
+}
+
 /** Commits groups of changes one after the other. */
 function createCommits(database: Database) {
   let waiting: Group = { changes: new Map(), waiters: [] }
@@ -132,6 +161,7 @@ function createCommits(database: Database) {
       return promise
     },
     idle: async () => running,
+    waiting: () => waiting.waiters.length,
   }
 }
 
