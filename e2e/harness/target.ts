@@ -2,7 +2,7 @@
  * The daemon under test. Every suite that says "as containerd does" runs twice, against Debian's containerd and against Gantry, with
  * the same commands and the same expectations, so an expectation that is wrong about containerd fails first.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, inject } from 'vitest'
@@ -34,6 +34,19 @@ export interface Target extends AsyncDisposable, Running {
   sweep(): Promise<void>
 }
 
+/** With GANTRY_E2E_EAGER=1 collections follow each other closely, so what a test uses and nothing holds is soon gone. */
+const EAGER = process.env.GANTRY_E2E_EAGER === '1'
+const EAGERLY = ['pause_threshold = 0.5', 'deletion_threshold = 1', 'mutation_threshold = 1']
+
+async function start(name: TargetName, dir: string): Promise<Running> {
+  const folders = [join(dir, 'root'), join(dir, 'state')] as const
+  const table = name === 'gantry' ? '[metadata.gc]' : '[plugins."io.containerd.gc.v1.scheduler"]'
+  const lines = EAGER ? [table, ...EAGERLY] : []
+  if (name === 'containerd') return startContainerd(...folders, lines)
+  writeFileSync(join(dir, 'gantry.toml'), lines.join('\n'))
+  return startGantry(...folders, ['--config', join(dir, 'gantry.toml')])
+}
+
 /** Short, because a socket's path may not be longer than 107 bytes. */
 async function startTarget(name: TargetName): Promise<Target> {
   const dir = mkdtempSync(join(tmpdir(), name === 'gantry' ? 'ge-' : 'ce-'))
@@ -42,7 +55,7 @@ async function startTarget(name: TargetName): Promise<Target> {
   const namespaces = [`e2e${dir.slice(-6)}`]
   const namespace = namespaces[0] ?? ''
   const ids = new Set<string>() // every argument of ctr that may be one
-  const running = await (name === 'gantry' ? startGantry : startContainerd)(join(dir, 'root'), join(dir, 'state'))
+  const running = await start(name, dir)
   const scope: Scope = { dir, namespaces, daemons: () => running.pids(), ids }
   const ctr = ['ctr', '-a', running.address]
   const env = { CONTAINERD_NAMESPACE: namespace }
