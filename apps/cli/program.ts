@@ -1,7 +1,7 @@
+import { VERSION } from '@gantry/service/version'
 import { Command } from 'commander'
 import type { Context } from './context.ts'
 import { addGlobals } from './globals.ts'
-import { VERSION } from './version.ts'
 
 interface Entry {
   readonly summary: string
@@ -35,6 +35,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   gc: { summary: 'remove what nothing refers to', load: () => import('./commands/gc.ts') },
   why: { summary: 'show what keeps a blob, snapshot or image', load: () => import('./commands/why.ts') },
   df: { summary: 'show what takes room on disk', load: () => import('./commands/df.ts') },
+  status: { summary: 'show how the processes of a node are', load: () => import('./commands/status.ts') },
   version: { summary: 'show versions of client and server', load: () => import('./commands/version.ts') },
 }
 

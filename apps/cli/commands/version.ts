@@ -1,8 +1,8 @@
+import { VERSION } from '@gantry/service/version'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { globalsOf } from '../globals.ts'
 import { openSession, printJson } from '../session.ts'
-import { VERSION } from '../version.ts'
 
 /** `gantry version`: of this command line and of the node; the first is told even when there is no node. */
 export function createCommand(context: Context): Command {

@@ -10,10 +10,15 @@ const UNITS = [
 
 /** How long ago something was, roughly: `3 minutes ago`. */
 export function formatAge(time: Date, now: Date): string {
-  const seconds = Math.floor((now.getTime() - time.getTime()) / 1000)
+  const ms = now.getTime() - time.getTime()
+  return ms < 1000 ? 'just now' : `${formatDuration(ms)} ago`
+}
+
+/** How long something has lasted, roughly: `3 minutes`. */
+export function formatDuration(ms: number): string {
   for (const [unit, length] of UNITS) {
-    const count = Math.floor(seconds / length)
-    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'} ago`
+    const count = Math.floor(ms / 1000 / length)
+    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'}`
   }
-  return 'just now'
+  return '0 seconds'
 }

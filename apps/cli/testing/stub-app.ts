@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { listen } from '@gantry/rpc/server'
+import { statusBinding } from '@gantry/service/status-service'
 
 const { values } = parseArgs({ options: { root: { type: 'string' }, state: { type: 'string' } } })
 const name = basename(dirname(process.argv[1] ?? ''))
@@ -19,7 +20,8 @@ if (existsSync(join(state, `refuse-${name}`))) {
 }
 const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
 const address = join(state, `${name === 'gateway' ? 'gantry' : name}.sock`)
-await using _server = await listen({ address, bindings: [], log })
+const status = statusBinding(name, { bus: { server: undefined }, eventsBehind: () => 0 })
+await using _server = await listen({ address, bindings: [status], log })
 say(`serving as ${process.pid}`)
 await new Promise((resolve) => process.once('SIGTERM', resolve))
 say('stopping')

@@ -2,7 +2,7 @@
  * Who runs a node on a state folder:
  *
  *   <state>/up.lock        the `gantry up` that runs: {"pid", "startTime"}
- *   <state>/up.processes   what it started: [{"name", "pid", "startTime"}], rewritten at each start
+ *   <state>/up.processes   what it started: [{"name", "pid", "startTime", "restarts", "lastEnd"}], rewritten at each start
  *
  * Both outlive a `gantry up` that was killed; the next one takes over the lock and stops what the last one left.
  */
@@ -15,6 +15,10 @@ const ATTEMPTS = 10
 
 export interface NamedProcess extends ProcessId {
   readonly name: string
+  /** How often it was started again, since the node began. */
+  readonly restarts: number
+  /** How it ended the last time, such as `signal SIGKILL`; empty when it never did. */
+  readonly lastEnd: string
 }
 
 export interface NodeLock extends Disposable {
@@ -31,9 +35,9 @@ export interface NodeLock extends Disposable {
  */
 export function lockNode(state: string): NodeLock {
   const lock = join(state, 'up.lock')
-  const list = join(state, 'up.processes')
+  const list = listIn(state)
   takeLock(lock, state)
-  const leftovers = parseProcesses(readText(list)).filter(isAlive)
+  const leftovers = readProcesses(state).filter(isAlive)
   const processes = new Map(leftovers.map((process) => [process.name, process]))
   return {
     leftovers,
@@ -48,6 +52,15 @@ export function lockNode(state: string): NodeLock {
       rmSync(lock, { force: true })
     },
   }
+}
+
+/** What the `gantry up` of a state folder has started, the dead included; nothing when none ever ran. */
+export function readProcesses(state: string): NamedProcess[] {
+  return parseProcesses(readText(listIn(state)))
+}
+
+function listIn(state: string): string {
+  return join(state, 'up.processes')
 }
 
 /** A link either makes the name or fails, so only one can have it; a dead owner's file is moved away first. */
@@ -135,7 +148,9 @@ function toProcess(value: unknown): NamedProcess | undefined {
   if (typeof value !== 'object' || value === null || !('pid' in value) || !('startTime' in value)) return undefined
   const { pid, startTime } = value
   if (typeof pid !== 'number' || !Number.isInteger(pid) || pid <= 1 || typeof startTime !== 'string') return undefined
-  return { pid, startTime, name: 'name' in value ? String(value.name) : '' }
+  const restarts = 'restarts' in value && typeof value.restarts === 'number' ? value.restarts : 0
+  const lastEnd = 'lastEnd' in value ? String(value.lastEnd) : ''
+  return { pid, startTime, name: 'name' in value ? String(value.name) : '', restarts, lastEnd }
 }
 
 function isCode(error: unknown, code: string): boolean {

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { identify } from '@gantry/linux/process'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { readProcesses } from './lock.ts'
 import { runNode } from './node.ts'
 
 const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata']
@@ -36,9 +37,11 @@ test('a node announces itself once all serve, brings back what crashes, and stop
   process.kill(pidOf('content'), 'SIGKILL')
   await heard('content ended (signal SIGKILL): starting it again in 100 ms')
   await heard(/content: serving/, 2)
+  const restarted = readProcesses(join(dir, 'state')).filter(({ restarts }) => restarts > 0)
   stop.abort()
   await running
 
+  expect(restarted).toMatchObject([{ name: 'content', restarts: 1, lastEnd: 'signal SIGKILL' }])
   expect(lines.filter((line) => line.endsWith('stopping'))).toEqual(APPS.map((app) => `${app}: stopping`))
   expect(lines.filter((line) => line.startsWith('gantry is ready'))).toHaveLength(1)
   expect(existsSync(join(dir, 'state', 'up.lock'))).toBe(false)

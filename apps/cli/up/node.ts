@@ -41,14 +41,17 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
   const stop = AbortSignal.any([signals.stop, end.signal])
   let ready = false
   let refusal: Fault | undefined
+  const ends = new Map<string, { readonly count: number; readonly how: string }>()
 
   const hooks: Hooks = {
     onLine: parts.printer.line,
     onStart(name, pid) {
       const id = identify(pid)
-      if (id) lock.record({ ...id, name })
+      const { count = 0, how = '' } = ends.get(name) ?? {}
+      if (id) lock.record({ ...id, name, restarts: count, lastEnd: how })
     },
     onCrash(name, ended, delayMs) {
+      ends.set(name, { count: (ends.get(name)?.count ?? 0) + 1, how: ended.how })
       refusal ??= ready ? undefined : refusalOf(name, ended)
       if (refusal) end.abort()
       else parts.printer.say('warn', `${name} ended (${ended.how}): starting it again in ${delayMs} ms`)
