@@ -102,6 +102,21 @@ test('a container has an address, names and ports, and is reached by them', asyn
   expect((await remains()).length).toBeGreaterThan(2) // so that the look for what is left can find something
 })
 
+test('the containers of a sandbox have its network, which goes with it', async () => {
+  const flags = ['--net', 'bridge', '-h', 'pod', '-p', '8088:80']
+  expect(await gantry('sandbox', 'run', '--name', 'pod', ...flags)).toMatchObject({ code: 0, stderr: '' })
+  const serve = ['httpd', '-f', '-p', '80', '-h', '/etc']
+  await gantry('run', '-d', '--name', 'web', '--sandbox', 'pod', image, ...serve)
+  await gantry('run', '-d', '--name', 'other', '--sandbox', 'pod', image, 'sleep', '1000')
+
+  const get = `printf 'GET /hosts HTTP/1.0\\r\\n\\r\\n' | busybox nc`
+  const hosts = { code: 0, stdout: expect.stringContaining(`${await addressOf('other')}\tpod\n`) }
+  expect(await gantry('exec', 'other', 'sh', '-c', `${get} 127.0.0.1 80`)).toMatchObject(hosts)
+  expect(await there('sh', '-c', `${get} 127.0.0.1 8088`)).toMatchObject(hosts)
+  expect(readdirSync(join(state, 'networks', namespace))).toEqual(['.pod'])
+  expect(await gantry('sandbox', 'rm', '-f', 'pod')).toMatchObject({ code: 0, stderr: '' })
+})
+
 test('a port that is taken is refused, and nothing is left of the attempt', async () => {
   await gantry('run', '-d', '--name', 'first', '--net', 'bridge', '-p', '8081:80', image, 'sleep', '1000')
   await using listener = startDaemon(['nsenter', `--net=${netns}`, 'busybox', 'nc', '-l', '-p', '8082'])

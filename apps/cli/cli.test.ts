@@ -9,9 +9,12 @@ import { Exit, report } from './report.ts'
 import { parseSignal } from './signal.ts'
 import { parseSince } from './since.ts'
 
+const NO_TLS = { ca: '', cert: '', key: '' }
+
 test.each([
   [['run', 'busybox', 'ps'], 'run'],
   [['--address', 'pull', '--json', 'ps'], 'ps'],
+  [['--tls-ca', 'run', '--tls-cert=kill', 'ps'], 'ps'],
   [['--namespace=x', 'help', 'exec'], 'exec'],
   [['--help'], undefined],
 ])('%j chooses %s', (argv, name) => {
@@ -24,10 +27,10 @@ test('an option behind the command counts more than before it, that more than th
   program.parse(['--address', '/a', '--namespace', 'one', 'ps', '--namespace', 'two'], { from: 'user' })
 
   const env = { GANTRY_ADDRESS: '/env', GANTRY_NAMESPACE: 'env' }
-  expect(globalsOf(ps, { env })).toEqual({ address: '/a', namespace: 'two', json: false })
-  expect(globalsOf(new Command(), { env })).toEqual({ address: '/env', namespace: 'env', json: false })
+  expect(globalsOf(ps, { env })).toEqual({ address: '/a', namespace: 'two', tls: NO_TLS, json: false })
+  expect(globalsOf(new Command(), { env })).toEqual({ address: '/env', namespace: 'env', tls: NO_TLS, json: false })
   expect(globalsOf(new Command(), { env: { GANTRY_ADDRESS: '' } })).toEqual({
-    ...{ address: '/run/gantry/gantry.sock', namespace: 'default', json: false },
+    ...{ address: '/run/gantry/gantry.sock', namespace: 'default', tls: NO_TLS, json: false },
   })
 })
 
@@ -87,7 +90,16 @@ test('each filter of events is narrowed to the namespace', () => {
 test('a container that has ended says so, also when its task is gone', () => {
   const now = new Date('2026-01-02T12:00:00Z')
   const labels = { 'gantry/exit-status': '3', 'gantry/exited-at': '2026-01-02T11:58:00.000Z' }
-  const container = { id: 'c', image: '', runtime: '', snapshotter: '', snapshotKey: '', labels: {}, spec: undefined }
+  const container = {
+    id: 'c',
+    image: '',
+    runtime: '',
+    snapshotter: '',
+    snapshotKey: '',
+    labels: {},
+    sandbox: '',
+    spec: undefined,
+  }
   const times = { createdAt: now, updatedAt: now }
   const task = { containerId: 'c', execId: '', pid: 5, terminal: false, exitStatus: 9, exitedAt: now }
 

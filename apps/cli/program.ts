@@ -30,7 +30,9 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   stop: { summary: 'end containers, gently first', load: () => import('./commands/stop.ts') },
   kill: { summary: 'send a signal to containers', load: () => import('./commands/kill.ts') },
   rm: { summary: 'remove containers', load: () => import('./commands/rm.ts') },
+  sandbox: { summary: 'run, list and remove groups of containers', load: () => import('./commands/sandbox.ts') },
   events: { summary: 'print what happens and what happened', load: () => import('./commands/events.ts') },
+  audit: { summary: 'print who changed what', load: () => import('./commands/audit.ts') },
   namespaces: { summary: 'list, create and remove namespaces', load: () => import('./commands/namespaces.ts') },
   gc: { summary: 'remove what nothing refers to', load: () => import('./commands/gc.ts') },
   why: { summary: 'show what keeps a blob, snapshot or image', load: () => import('./commands/why.ts') },
@@ -38,6 +40,9 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   status: { summary: 'show how the processes of a node are', load: () => import('./commands/status.ts') },
   version: { summary: 'show versions of client and server', load: () => import('./commands/version.ts') },
 }
+
+/** Options of ours that take a value. */
+const WITH_VALUE = new Set(['--address', '--namespace', '--tls-ca', '--tls-cert', '--tls-key'])
 
 /** The command line, with the command that `argv` names in full and the others by name only. */
 export async function createProgram(argv: readonly string[], context: Context): Promise<Command> {
@@ -64,7 +69,7 @@ export async function createProgram(argv: readonly string[], context: Context): 
 export function chosenIn(argv: readonly string[]): string | undefined {
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at]
-    if (word === '--address' || word === '--namespace') at++
+    if (word !== undefined && WITH_VALUE.has(word)) at++
     else if (word !== undefined && word !== 'help' && !word.startsWith('-')) return word
   }
   return undefined

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs'
 import { createClient, type GantryClient } from '@gantry/client/client'
 import { Fault } from '@gantry/model/fault'
+import { readKeys, type TlsKeys } from '@gantry/rpc/tls'
 import type { Command } from 'commander'
 import type { Context } from './context.ts'
-import { globalsOf } from './globals.ts'
+import { type Globals, globalsOf } from './globals.ts'
 
 /** What a command works with: a client of the chosen node and namespace. */
 export interface Session extends Context, AsyncDisposable {
@@ -22,12 +23,14 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /**
  * Opens the node that options and environment name.
  *
- * @throws {Fault} `unavailable` at once when there is no socket, `invalid-argument` for a malformed namespace
+ * @throws {Fault} `unavailable` at once when there is no socket, `invalid-argument` for a malformed namespace or TLS that lacks a file
  */
 export function openSession(command: Command, context: Context): Session {
-  const { address, namespace, json } = globalsOf(command, context)
-  const client = createClient({ address, namespace })
-  if (!existsSync(address)) throw new Fault('unavailable', `Cannot reach "${address}": there is no such socket`)
+  const { address, namespace, tls, json } = globalsOf(command, context)
+  const remote = address.startsWith('tcp://')
+  const client = createClient({ address, namespace, ...(remote && { tls: readTls(tls) }) })
+  if (!remote && !existsSync(address))
+    throw new Fault('unavailable', `Cannot reach "${address}": there is no such socket`)
   const interrupt = new AbortController()
   const abort = (): void => interrupt.abort()
   const releaseSignals = (): void => {
@@ -46,6 +49,15 @@ export function openSession(command: Command, context: Context): Session {
       await client[Symbol.asyncDispose]()
     },
   }
+}
+
+/** The client names the server by its address, which node does not like where that is a number. */
+function readTls(tls: Globals['tls']): TlsKeys {
+  process.noDeprecation = true
+  for (const what of ['ca', 'cert', 'key'] as const)
+    if (tls[what] === '')
+      throw new Fault('invalid-argument', `Cannot use TCP without --tls-${what} (or GANTRY_TLS_${what.toUpperCase()})`)
+  return readKeys(tls)
 }
 
 /** Writes one document for machines. */

@@ -11,6 +11,11 @@ export const Config = z.strictObject({
     .string()
     .regex(/^(\/.*|[^/]+)$/)
     .default('conmon'),
+  /** The program that waits in a sandbox, statically linked: a name that is looked up in PATH, or an absolute path. */
+  pause: z
+    .string()
+    .regex(/^(\/.*|[^/]+)$/)
+    .default('catatonit'),
   /** Folders of CNI plugins, parted by colons. */
   cni_path: z
     .string()

@@ -21,7 +21,9 @@ export async function createTask(
 ): Promise<number> {
   const { registry, runtime, endings, bundles, limits, log } = parts
   parseIdentifier(id, 'container id')
-  const { shim } = options.runtime
+  using entry = parts.entrance.enter(namespace, options.sandbox)
+  const choice = entry.runtime(options.runtime)
+  const { shim } = choice
   const stdio = shim ? options.stdio : checkStdio(options.stdio) // a shim has schemes of its own
   const spec = fitSpec(options.spec, limits)
   if (spec.changes.length > 0)
@@ -30,12 +32,13 @@ export async function createTask(
   const bundle = bundleOf(bundles, namespace, id)
   try {
     removeBundle(bundles, namespace, id) // a crash may have left one
-    const config = await withNetwork(parts, namespace, id, { spec: spec.text, network: options.network })
-    makeBundle(bundle, { config, runtime: options.runtime }, shim ? [] : options.rootfs)
+    const own = entry.spec(id, spec.text)
+    const config = await withNetwork(parts, namespace, id, { spec: own, network: options.network })
+    makeBundle(bundle, { config, runtime: choice }, shim ? [] : options.rootfs)
     letRootWalk(dirname(bundles), bundle, config)
-    const unborn: RuntimeTask = { namespace, id, bundle, runtime: options.runtime, cgroup: null }
+    const unborn: RuntimeTask = { namespace, id, bundle, runtime: choice, cgroup: null }
     const live = await runtime.create({ task: unborn, execId: '', stdio }, options.rootfs)
-    const task = await store(parts, unborn, options, live).catch(async (error) => {
+    const task = await store(parts, unborn, { ...options, sandbox: entry.sandbox }, live).catch(async (error) => {
       await runtime.delete(unborn)
       throw error
     })
@@ -64,11 +67,11 @@ async function withNetwork(
 async function store(
   { rows, write, boot }: TasksParts,
   { namespace, id, bundle, runtime }: RuntimeTask,
-  { rootfs, stdio }: CreateOptions,
+  { rootfs, stdio, sandbox }: Pick<CreateOptions, 'rootfs' | 'stdio'> & Pick<Task, 'sandbox'>,
   live: Live,
 ): Promise<Task> {
   const { pid } = live.process
-  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: !runtime.shim && sharesPids(pid), oomSeen: false }
+  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: !runtime.shim && sharesPids(pid), oomSeen: false, sandbox }
   const task = buildTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
   await write((emit) => {
     putTask(rows, task, boot)

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
-import { Controller } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Events } from '@gantry/api/containerd/services/ttrpc/events/v1/events_pb'
@@ -32,7 +32,11 @@ import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
 import { reportRuntime } from './runtime/report.ts'
 import { routeRuntime } from './runtime/route.ts'
-import { sandboxService } from './sandbox-service.ts'
+import { networksOfContainers, networksOfSandboxes } from './sandbox/networks.ts'
+import { openSandboxTasks, sandboxState } from './sandbox/open.ts'
+import { sandboxService } from './sandbox/sandbox-service.ts'
+import { createSandboxes } from './sandbox/sandboxes.ts'
+import { createShimSandboxes } from './sandbox/shim.ts'
 import { eventsIntake } from './shim/events-intake.ts'
 import { createLinks } from './shim/link.ts'
 import { createShimRuntime } from './shim/shim-runtime.ts'
@@ -58,11 +62,11 @@ await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'
 using exits = createExits(Date.now)
 const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`
 await using links = createLinks(log)
-const runtime = routeRuntime(
-  createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) }),
-  createShimRuntime({ ...{ links, env, ttrpcAddress, log }, grpcAddress: socketOf(config, 'gantry'), now: Date.now }),
-)
-const networks = createNetworks({
+const builtIn = createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) })
+const shimParts = { ...{ links, env, ttrpcAddress, log }, grpcAddress: socketOf(config, 'gantry'), now: Date.now }
+const runtime = routeRuntime(builtIn, createShimRuntime(shimParts))
+const shims = createShimSandboxes(shimParts)
+const allNetworks = createNetworks({
   ...{ state: config.state, plugins: config.cni_path, env, log },
   config: {
     ...{
@@ -74,6 +78,12 @@ const networks = createNetworks({
     leases: `${config.state}/leases`,
   },
 })
+const networks = networksOfContainers(allNetworks)
+const limits = readHostLimits()
+using pods = await openSandboxTasks({
+  ...{ store, host, builtIn, shims, networks: networksOfSandboxes(allNetworks), state: config.state },
+  ...{ write: changes.write, limits, boot, now: Date.now, log },
+})
 let monitor: Monitor | undefined
 function onEnd(namespace: string, id: string): void {
   void networks.detach(namespace, id)
@@ -83,7 +93,7 @@ const shared = { rows: openRows(store), write: changes.write, runtime, networks,
 const parts = {
   ...shared,
   ...{ registry: createRegistry(), endings: createEndings(shared) },
-  ...{ bundles: bundlesIn(config.state), limits: readHostLimits() },
+  ...{ bundles: bundlesIn(config.state), limits, entrance: pods.entrance },
 }
 await using _intake = await listenTtrpc({
   address: ttrpcAddress,
@@ -99,13 +109,21 @@ const runtimes = { configured: config.runtime, host, state: config.state }
 const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)
 const service = tasksService({ tasks, containers, runtimes })
+const sandboxes = createSandboxes({
+  ...{ ...pods, shims, host, pause: config.pause, now: Date.now },
+  containers: { registry: parts.registry, tasks },
+})
+const controller = sandboxService({
+  ...{ sandboxes, shims, store: clientOf(Store, metadata), now: Date.now },
+  runtimes: { ...runtimes, state: sandboxState(config.state) },
+})
 await using _server = await listen({
   hop: true,
   address: socket,
   telemetry: telemetry.calls,
   bindings: [
     bind(Tasks, service),
-    bind(Controller, sandboxService()),
+    bind(Controller, controller),
     introspection(tasksPlugins()),
     statusBinding('tasks', { bus, eventsBehind: changes.behind }),
   ],

@@ -14,7 +14,9 @@ export function tasksPlugins(): Plugin[] {
       exports: { 'log-uri-schemes': LOG_URI_SCHEMES.join(',') },
     },
     { type: 'io.containerd.monitor.container.v1', id: 'restart', capabilities: [...RESTART_POLICIES] },
+    { type: 'io.containerd.sandbox.controller.v1', id: 'shim' },
     { type: 'io.containerd.service.v1', id: 'tasks-service' },
     { type: 'io.containerd.grpc.v1', id: 'tasks' },
+    { type: 'io.containerd.grpc.v1', id: 'sandbox-controllers' },
   ]
 }

@@ -24,5 +24,6 @@ export function fromRecord(runtimes: ResolveParts, container: Container, wish: T
       containerOptions: container.runtime?.options,
     }),
     ...(network !== undefined && { network: parseNetworkLabel(network) }),
+    ...(container.sandbox !== '' && { sandbox: container.sandbox }),
   }
 }

@@ -11,6 +11,8 @@ export interface Task extends RuntimeTask {
   readonly namespace: string
   /** Its processes do not die with its init, so they have to be killed. */
   readonly sharesPids: boolean
+  /** The sandbox it belongs to, or null. */
+  readonly sandbox: string | null
   readonly init: Process
   readonly execs: Map<string, Process>
   oomSeen: boolean
@@ -87,9 +89,9 @@ export function buildTask(
   row: Omit<TaskRow, 'boot'>,
   { stdio, life }: { readonly stdio: Stdio; readonly life: Life },
 ): Task {
-  const { runtime, cgroup, sharesPids, oomSeen } = row
+  const { runtime, cgroup, sharesPids, oomSeen, sandbox = null } = row
   const task: Task = {
-    ...{ ...name, runtime, cgroup, sharesPids, oomSeen },
+    ...{ ...name, runtime, cgroup, sharesPids, oomSeen, sandbox },
     ending: life.status === 'stopped',
     execs: new Map(),
     get init() {
@@ -122,8 +124,8 @@ export function putProcess(rows: Rows, process: Process, life: Life): void {
 }
 
 export function putTask(rows: Rows, task: Task, boot: string, oomSeen = task.oomSeen): void {
-  const { runtime, cgroup, sharesPids } = task
-  rows.tasks.put([task.namespace, task.id], { boot, runtime, cgroup, sharesPids, oomSeen })
+  const { runtime, cgroup, sharesPids, sandbox } = task
+  rows.tasks.put([task.namespace, task.id], { boot, runtime, cgroup, sharesPids, oomSeen, sandbox })
 }
 
 /** Removes everything that is stored of a task. */

@@ -8,6 +8,7 @@ import type { Life } from './task.ts'
 // tasks      <namespace> <id>              one a task
 // processes  <namespace> <id> init         its first process
 //            <namespace> <id> exec <exec>  one an exec that has not been deleted
+// sandbox-tasks, sandbox-processes         the same for sandboxes
 //
 // A row names processes by pid and start time, which mean something only until the next boot: `boot` says which it was.
 
@@ -19,6 +20,8 @@ export interface TaskRow {
   /** Init is not the first process of a pid namespace of its own: others may outlive it. */
   readonly sharesPids: boolean
   readonly oomSeen: boolean
+  /** The sandbox it belongs to; absent in records of before there were any. */
+  readonly sandbox?: string | null
 }
 
 export interface ProcessRow {
@@ -33,8 +36,9 @@ export interface Rows {
   readonly processes: Table<ProcessRow>
 }
 
-export function openRows(store: Store): Rows {
-  return { tasks: store.table('tasks', jsonCodec()), processes: store.table('processes', jsonCodec()) }
+/** Tables of tasks, or of what is one only to us: sandboxes have tables of their own. */
+export function openRows(store: Store, kind: '' | 'sandbox-' = ''): Rows {
+  return { tasks: store.table(`${kind}tasks`, jsonCodec()), processes: store.table(`${kind}processes`, jsonCodec()) }
 }
 
 /** @param execId empty for init */

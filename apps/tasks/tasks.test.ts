@@ -41,6 +41,7 @@ import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
 import { resolveRuntime } from './runtime/resolve.ts'
 import type { RuntimeChoice } from './runtime/runtime.ts'
+import { noEntrance } from './sandbox/entrance.ts'
 import { readHostLimits } from './spec.ts'
 import { isAliveLife, type Live } from './task.ts'
 import { createTasks, type TasksParts } from './tasks.ts'
@@ -115,6 +116,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
   const parts: TasksParts = {
     ...shared,
     ...{ registry, endings: createEndings(shared), bundles: bundlesIn(folder), limits: readHostLimits() },
+    entrance: noEntrance,
   }
   await adopt(parts)
   return {

@@ -11,6 +11,7 @@ import { processKey } from './rows.ts'
 import type { CheckpointWish } from './runtime/checkpoint.ts'
 import type { RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
+import type { Entrance } from './sandbox/entrance.ts'
 import { fitProcess, type HostLimits } from './spec.ts'
 import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf, type Stopped } from './task.ts'
 
@@ -32,12 +33,16 @@ export interface CreateOptions {
   readonly runtime: RuntimeChoice
   /** A network to make for it, when it asks for one. */
   readonly network?: NetworkRequest | undefined
+  /** The sandbox that it is to be in. */
+  readonly sandbox?: string | undefined
 }
 
 export interface TasksParts extends EndingParts {
   readonly registry: Registry
   readonly endings: Endings
   readonly networks: Networks
+  /** How containers come into sandboxes. */
+  readonly entrance: Pick<Entrance, 'enter'>
   /** Folder of all bundles. */
   readonly bundles: string
   readonly limits: HostLimits

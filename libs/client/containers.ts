@@ -24,6 +24,8 @@ export interface Container {
   readonly snapshotter: string
   readonly snapshotKey: string
   readonly labels: Readonly<Record<string, string>>
+  /** The sandbox that it belongs to, or empty. */
+  readonly sandbox: string
   readonly createdAt: Date
   readonly updatedAt: Date
   /** The OCI runtime spec; `undefined` when it is none that we can read. */
@@ -46,6 +48,8 @@ export interface CreateContainer {
   readonly network?: NetworkRequest
   /** `always`, `unless-stopped`, `on-failure[:times]`: counts once `want` is told that it is to run: between the create and the start of its task. */
   readonly restart?: string
+  /** The sandbox whose namespaces it is to share: it has to run when the task is created. */
+  readonly sandbox?: string
 }
 
 export interface Containers {
@@ -140,6 +144,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
       spec: packJson('Spec', spec),
       snapshotter,
       snapshotKey: id,
+      sandbox: options.sandbox ?? '',
     }
     const reply = await wire.services.containers.create({ container }, wire.call(signal, { lease }))
     return { ...toContainer(reply.container), rootfs: mounts }
@@ -203,13 +208,14 @@ function checkedPolicy(text: string): string {
 
 function toContainer(container: WireContainer | undefined): Container {
   if (!container) throw new Fault('internal', 'Cannot read the container: the reply is empty')
-  const { id, image, snapshotter, snapshotKey, labels } = container
+  const { id, image, snapshotter, snapshotKey, labels, sandbox } = container
   return {
     id,
     image,
     snapshotter,
     snapshotKey,
     labels,
+    sandbox,
     runtime: container.runtime?.name ?? '',
     createdAt: toDate(container.createdAt),
     updatedAt: toDate(container.updatedAt),

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { mkfifo } from '@gantry/linux/file'
+import { Fault } from '@gantry/model/fault'
 
 const FIFO_MODE = 0o700
 const IDLE_MS = 300 // an output that is quiet this long after the exit is held open by a stray process: nothing is missed
@@ -34,10 +35,17 @@ export interface Stdio extends Disposable {
  *
  *     <fifoDir>/<random>/<name>-stdin  <name>-stdout  <name>-stderr
  *
+ * @param fifoDir empty where the server cannot reach them
  * @param name the container id or exec id
+ * @throws {Fault} `failed-precondition` for a stream that the server could not reach
  */
 export function openStdio(fifoDir: string, process: { name: string; terminal: boolean }, options: StdioOptions): Stdio {
   if (!options.stdin && !options.stdout && !options.stderr) return detached(options.logUri ?? '')
+  if (fifoDir === '')
+    throw new Fault(
+      'failed-precondition',
+      'Cannot connect input or output of the process: they go over FIFOs of one host; use the socket of the node there, or run it detached',
+    )
   mkdirSync(fifoDir, { recursive: true, mode: 0o700 })
   const dir = mkdtempSync(`${fifoDir}/`)
   const fifo = (name: string, wanted: unknown): string => {

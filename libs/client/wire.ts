@@ -6,17 +6,21 @@ import type { Images } from '@gantry/api/containerd/services/images/v1/images_pb
 import type { Introspection } from '@gantry/api/containerd/services/introspection/v1/introspection_pb'
 import type { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import type { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
+import type { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import type { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import type { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import type { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import type { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import type { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
+import type { Audit } from '@gantry/api/gantry/audit/v1/audit_pb'
 import { type Instant, toMs } from '@gantry/model/clock'
 import { type CallOptions, type Channel, type Client, clientOf } from '@gantry/rpc/client'
 import { deferred } from '@gantry/rpc/deferred'
 
 /** The services as they are on the wire. */
 export interface Services {
+  /** Who changed what: only Gantry has it. */
+  readonly audit: Client<typeof Audit>
   readonly containers: Client<typeof Containers>
   readonly content: Client<typeof Content>
   readonly diff: Client<typeof Diff>
@@ -25,6 +29,9 @@ export interface Services {
   readonly introspection: Client<typeof Introspection>
   readonly leases: Client<typeof Leases>
   readonly namespaces: Client<typeof Namespaces>
+  /** Records of sandboxes. */
+  readonly sandboxes: Client<typeof Store>
+  readonly sandboxController: Client<typeof Controller>
   readonly snapshots: Client<typeof Snapshots>
   readonly streaming: Client<typeof Streaming>
   readonly tasks: Client<typeof Tasks>
@@ -38,7 +45,7 @@ export interface Wire {
   readonly snapshotter: string
   readonly runtime: string
   readonly namespace: string
-  /** Where FIFOs are made. */
+  /** Where FIFOs are made; empty where the server cannot reach them. */
   readonly fifoDir: string
   call(signal: AbortSignal, more?: Omit<CallOptions, 'signal' | 'namespace'>): CallOptions
 }
@@ -46,6 +53,9 @@ export interface Wire {
 /** Each is read when it is first called. */
 export function servicesOf(channel: Channel): Services {
   return {
+    audit: deferred(async () => clientOf((await import('@gantry/api/gantry/audit/v1/audit_pb')).Audit, channel), {
+      read: true,
+    }),
     containers: deferred(
       async () =>
         clientOf((await import('@gantry/api/containerd/services/containers/v1/containers_pb')).Containers, channel),
@@ -82,6 +92,14 @@ export function servicesOf(channel: Channel): Services {
     namespaces: deferred(
       async () =>
         clientOf((await import('@gantry/api/containerd/services/namespaces/v1/namespace_pb')).Namespaces, channel),
+      {},
+    ),
+    sandboxes: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/sandbox/v1/sandbox_pb')).Store, channel),
+      {},
+    ),
+    sandboxController: deferred(
+      async () => clientOf((await import('@gantry/api/containerd/services/sandbox/v1/sandbox_pb')).Controller, channel),
       {},
     ),
     snapshots: deferred(

@@ -14,6 +14,8 @@ import { fromStatus, toStatus } from './status.ts'
 import { type Telemetry, UNWATCHED } from './telemetry.ts'
 import { encodeFrame, type Frame, REQUEST, RESPONSE, readFrames } from './ttrpc-frame.ts'
 
+const MAX_CALLS = 16 // of one connection at a time
+
 export interface TtrpcParts {
   /** Absolute path of the unix socket; it gets the mode 0600. */
   readonly address: string
@@ -24,8 +26,8 @@ export interface TtrpcParts {
 }
 
 /**
- * Serves the unary methods of some services over ttrpc until disposed. The calls of one connection are answered one after
- * the other, and it is not read meanwhile: a peer that floods us waits for itself.
+ * Serves the unary methods of some services over ttrpc until disposed. Of one connection a few calls are answered at a time,
+ * and it is not read meanwhile: a peer that floods us waits for itself.
  * @throws {Fault} as `listen` does
  */
 export async function listenTtrpc(parts: TtrpcParts): Promise<AsyncDisposable> {
@@ -51,12 +53,25 @@ export async function listenTtrpc(parts: TtrpcParts): Promise<AsyncDisposable> {
 
 async function serve(parts: TtrpcParts, socket: Socket, signal: AbortSignal): Promise<void> {
   let last = 0
+  let calls = 0
+  let room = (): void => undefined
+  const reply = async (frame: Frame, isNew: boolean): Promise<void> => {
+    const payload = await answer(parts, frame, isNew, signal)
+    if (!socket.destroyed) socket.write(encodeFrame(frame.streamId, RESPONSE, payload))
+    calls--
+    room()
+  }
   try {
     for await (const frame of readFrames(socket)) {
       const isNew = frame.streamId % 2 === 1 && frame.streamId > last
       if (isNew) last = frame.streamId
-      const reply = await answer(parts, frame, isNew, signal)
-      if (!socket.write(encodeFrame(frame.streamId, RESPONSE, reply))) await once(socket, 'drain', { signal })
+      calls++
+      void reply(frame, isNew)
+      if (calls >= MAX_CALLS)
+        await new Promise<void>((resolve) => {
+          room = resolve
+        })
+      if (socket.writableNeedDrain) await once(socket, 'drain', { signal })
     }
   } catch {
     // the peer went away

@@ -1,11 +1,10 @@
-import { constants } from 'node:os'
-import { Fault, ignoring } from '@gantry/model/fault'
+import { Fault } from '@gantry/model/fault'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
-import { endTask, taskOf } from '../run/end-task.ts'
-import { letEnd } from '../run/let-end.ts'
+import { taskOf } from '../run/end-task.ts'
+import { removeContainer } from '../run/remove-container.ts'
 import { openSession, type Session } from '../session.ts'
 
 /** `gantry rm`: removes containers that have ended; with -f ends them first. */
@@ -27,12 +26,6 @@ async function remove(session: Session, name: string, force: boolean): Promise<v
   const status = await (await taskOf(client, id, signal))?.status(signal)
   if (status && status.status !== 'stopped' && !force)
     throw new Fault('failed-precondition', `Cannot remove "${name}": it is ${status.status}; stop it first, or use -f`)
-  await letEnd(client, container, signal)
-  const task = await taskOf(client, id, signal) // the node may have started it again
-  if (task) {
-    await endTask(task, { number: constants.signals.SIGKILL, graceMs: 0 }, signal)
-    await ignoring('not-found', task.delete(signal))
-  }
-  await client.containers.delete(id, {}, signal)
+  await removeContainer(client, container, signal)
   session.stdout.write(`${name}\n`)
 }

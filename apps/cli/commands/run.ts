@@ -13,7 +13,8 @@ import { Exit } from '../report.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
-import { addRunOptions, networkOf, type RunOptions, specOf } from '../run/options.ts'
+import { networkOf } from '../run/network-options.ts'
+import { addRunOptions, type RunOptions, specOf } from '../run/options.ts'
 import { sharedNamespaces } from '../run/sharing.ts'
 import { streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
@@ -59,7 +60,7 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
   const network = networkOf(options)
   const labels = Object.fromEntries(options.label.map(parseLabel))
-  const { platform, restart } = options
+  const { platform, restart, sandbox } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
 
   // from here on each step is done or undone as a whole: an interruption counts between two of them
@@ -68,6 +69,7 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
     ...(platform !== undefined && { platform }),
     ...(network && { network }),
     ...(restart !== undefined && { restart }),
+    ...(sandbox !== undefined && { sandbox }),
   }
   const container = await create(client, wanted)
   let started = false

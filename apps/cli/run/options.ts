@@ -3,31 +3,30 @@ import { parseMount, parseTmpfs } from '@gantry/client/mount-option'
 import type { SpecMount } from '@gantry/client/spec'
 import type { DeviceOption, IdRange, NamespacePath, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
-import { type NetworkRequest, type PublishedPort, parsePorts } from '@gantry/model/network'
 import { parseRestartPolicy } from '@gantry/model/restart'
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { parseSize } from '../format/size.ts'
+import { collect, collecting, parsing } from './collecting.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import {
   isShared,
-  type NetworkChoice,
   parseDevice,
   parseIdRange,
   parseNamespace,
-  parseNetwork,
   parseShared,
   parseSysctl,
   parseUlimit,
   type SharedWith,
   securityOf,
 } from './isolation.ts'
+import { addNetworkOptions, isMade, type NetworkOptions } from './network-options.ts'
 
 const SHORT_ID = 12
 const MAX_HOSTNAME = 63
 const VOLUME_OPTIONS = 'ro rw bind rbind private rprivate shared rshared slave rslave noexec nosuid nodev'.split(' ')
 
 /** What the options of `run` say, as commander hands them over. */
-export interface RunOptions {
+export interface RunOptions extends NetworkOptions {
   readonly rm?: boolean
   readonly detach?: boolean
   readonly restart?: string
@@ -59,11 +58,7 @@ export interface RunOptions {
   readonly device: readonly DeviceOption[]
   readonly sysctl: readonly (readonly [string, string])[]
   readonly hostname?: string
-  readonly network?: NetworkChoice
-  readonly publish: readonly (readonly PublishedPort[])[]
-  readonly dns: readonly string[]
-  readonly dnsSearch: readonly string[]
-  readonly addHost: readonly string[]
+  readonly sandbox?: string
   readonly ipc?: 'host' | 'private' | NamespacePath | SharedWith
   readonly pid?: 'host' | 'private' | NamespacePath | SharedWith
   readonly uts?: 'host' | 'private' | NamespacePath
@@ -126,7 +121,8 @@ function addRights(command: Command): void {
 }
 
 function addSurroundings(command: Command): Command {
-  return command
+  return addNetworkOptions(command)
+    .option('--sandbox <name>', 'share the namespaces of a sandbox that runs')
     .option('--mount <mount>', 'type=bind,src=DIR,dst=DIR[,readonly] (repeatable)', collecting(parseMount), [])
     .option('-v, --volume <mount>', 'DIR:DIR[:ro], a bind mount (repeatable)', collecting(parseVolume), [])
     .option('--tmpfs <mount>', 'DIR[:size=64m,...] (repeatable)', collecting(parseTmpfs), [])
@@ -134,20 +130,6 @@ function addSurroundings(command: Command): Command {
     .option('--device <device>', '/dev/from[:/dev/to][:rwm] (repeatable)', collecting(parseDevice), [])
     .option('--sysctl <setting>', 'name=value (repeatable)', collecting(parseSysctl), [])
     .option('-h, --hostname <name>', 'default: the beginning of the id')
-    .option(
-      '--net, --network <mode>',
-      'bridge, host, none, container:name, ns:/path, or a CNI network',
-      parsing(parseNetwork),
-    )
-    .option(
-      '-p, --publish <ports>',
-      '[address:]port:port[/udp], a port of the node that leads to the container (repeatable)',
-      collecting(parsePorts),
-      [],
-    )
-    .option('--dns <address>', 'name server (repeatable)', collect, [])
-    .option('--dns-search <domain>', 'where short names are looked up (repeatable)', collect, [])
-    .option('--add-host <host>', 'name:address for /etc/hosts (repeatable)', collect, [])
     .option('--ipc <mode>', 'private, host, container:name, or ns:/path', parsing(parseShared))
     .option('--pid <mode>', 'private, host, container:name, or ns:/path', parsing(parseShared))
     .option('--uts <mode>', 'private, host, or ns:/path', parsing(parseNamespace))
@@ -219,21 +201,6 @@ function surroundingsOf(options: RunOptions, id: string): SpecOptions {
   }
 }
 
-/** The network that the node is to make. @throws {Fault} `invalid-argument` for what only such a network has */
-export function networkOf({ network, publish, dns, dnsSearch, addHost }: RunOptions): NetworkRequest | undefined {
-  const ports = publish.flat()
-  if (network !== undefined && isMade(network))
-    return { name: network.name, ports, dns, search: dnsSearch, hosts: addHost }
-  const given = Object.entries({ '-p': ports, '--dns': dns, '--dns-search': dnsSearch, '--add-host': addHost })
-  const odd = given.find(([, values]) => values.length > 0)?.[0]
-  if (odd === undefined) return undefined
-  throw new Fault('invalid-argument', `Cannot use ${odd}: the container has no network of its own; add --net bridge`)
-}
-
-function isMade(network: NetworkChoice): network is { readonly name: string } {
-  return typeof network === 'object' && 'name' in network
-}
-
 /** `/src:/dst[:options]` @throws {Fault} `invalid-argument` */
 export function parseVolume(text: string): SpecMount {
   const [source = '', destination = '', options, ...rest] = text.split(':')
@@ -282,25 +249,5 @@ function readEnvFile(path: string): string[] {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new Fault('invalid-argument', `Cannot read the environment file: ${reason}`, { cause: error })
-  }
-}
-
-function collect(value: string, previous: readonly string[]): string[] {
-  return [...previous, value]
-}
-
-function collecting<T>(parse: (text: string) => T): (value: string, previous: readonly T[]) => T[] {
-  const checked = parsing(parse)
-  return (value, previous) => [...previous, checked(value)]
-}
-
-/** A value that cannot be read is a mistake in the command line. */
-function parsing<T>(parse: (text: string) => T): (value: string) => T {
-  return (value) => {
-    try {
-      return parse(value)
-    } catch (error) {
-      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
-    }
   }
 }

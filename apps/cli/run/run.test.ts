@@ -6,7 +6,8 @@ import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import { startFailureCode } from './failure.ts'
-import { addRunOptions, networkOf, parseVolume, type RunOptions, specOf } from './options.ts'
+import { networkOf } from './network-options.ts'
+import { addRunOptions, parseVolume, type RunOptions, specOf } from './options.ts'
 
 const ID = '0123456789abcdef'.repeat(4)
 

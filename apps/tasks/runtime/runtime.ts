@@ -10,6 +10,8 @@ export interface ShimChoice {
   readonly binary: string
   /** Where a shim runs that is somebody else's: it is spoken to, neither started nor ended. */
   readonly joins?: { readonly address: string; readonly version: number }
+  /** It runs a sandbox: what it is told of that beside its options. */
+  readonly sandbox?: { readonly netns: string; readonly annotations: Readonly<Record<string, string>> }
   /** What it is told with Create: an Any, its value in base64. */
   readonly options: { readonly typeUrl: string; readonly value: string } | null
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fromBinary } from '@bufbuild/protobuf'
@@ -96,6 +96,12 @@ export function socketPathOf(address: string): string {
   const path = address.replace(/^unix:\/\//, '')
   if (path.includes('://')) throw new Fault('unimplemented', `Cannot reach a shim at "${address}"`)
   return path.startsWith('/') ? path : `\0${path}`
+}
+
+/** What a shim leaves when it did not end in order. */
+export function removeSocket(address: string): void {
+  const path = socketPathOf(address)
+  if (path.startsWith('/') && lstatSync(path, { throwIfNoEntry: false })?.isSocket()) rmSync(path, { force: true })
 }
 
 function parseJson(text: string): Record<string, unknown> {

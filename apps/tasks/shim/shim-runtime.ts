@@ -1,4 +1,3 @@
-import { lstatSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { create as message, toBinary } from '@bufbuild/protobuf'
 import type { Task as TaskDescriptor } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
@@ -10,7 +9,7 @@ import type { Client } from '@gantry/rpc/client'
 import type { Process as Service } from '@gantry/service/process'
 import type { Runtime, RuntimeProcess, RuntimeTask, ShimChoice, TaskStatus, Watcher } from '../runtime/runtime.ts'
 import type { Exit, Live } from '../task.ts'
-import { readBootstrap, runDelete, type ShimParts, saveBootstrap, socketPathOf, startShim } from './bootstrap.ts'
+import { readBootstrap, removeSocket, runDelete, type ShimParts, saveBootstrap, startShim } from './bootstrap.ts'
 import type { Links } from './link.ts'
 
 const MAKE_MS = 60_000 // create, start, exec: what may take long
@@ -209,12 +208,6 @@ async function remove(parts: ShimRuntimeParts, task: RuntimeTask): Promise<void>
   } finally {
     await links.close(task)
   }
-}
-
-/** A shim removes its socket when it ends in order. */
-function removeSocket(address: string): void {
-  const path = socketPathOf(address)
-  if (path.startsWith('/') && lstatSync(path, { throwIfNoEntry: false })?.isSocket()) rmSync(path, { force: true })
 }
 
 function shimOf({ id, runtime }: RuntimeTask): ShimChoice {

@@ -1,0 +1,164 @@
+import { Fault, ignoring } from '@gantry/model/fault'
+import type { NetworkRequest } from '@gantry/model/network'
+import type { Registry, Task } from '../registry.ts'
+import type { Host } from '../runtime/choose.ts'
+import type { RuntimeChoice } from '../runtime/runtime.ts'
+import { isAliveLife, isStopped, type Stopped } from '../task.ts'
+import type { RootfsMount, Tasks } from '../tasks.ts'
+import { removeCgroup } from './cgroup.ts'
+import type { Entrance } from './entrance.ts'
+import { groupOf, pauseSpec } from './pause.ts'
+import type { ShimSandboxes } from './shim.ts'
+
+const SIGTERM = 15
+const SIGKILL = 9
+const KILLED_MS = 10_000 // how long what was killed may take to end
+const NO_STDIO = { stdin: '', stdout: '', stderr: '', terminal: false }
+
+export interface SandboxWish {
+  readonly runtime: RuntimeChoice
+  /** JSON of the OCI runtime specification, or empty. */
+  readonly spec: string
+  /** A network namespace that the client has made, or empty. */
+  readonly netns: string
+  readonly annotations: Readonly<Record<string, string>>
+  /** For a shim. */
+  readonly rootfs: readonly RootfsMount[]
+  /** A network to make for it, when it asks for one; not by a shim. */
+  readonly network: NetworkRequest | undefined
+}
+
+export interface SandboxesParts {
+  /** Sandboxes as tasks: a pause process, or a shim. */
+  readonly tasks: Tasks
+  readonly registry: Registry
+  readonly shims: ShimSandboxes
+  readonly entrance: Entrance
+  /** The containers of all sandboxes. */
+  readonly containers: { readonly registry: Registry; readonly tasks: Tasks }
+  readonly host: Pick<Host, 'find'>
+  /** Name or path of the program that waits in a sandbox. */
+  readonly pause: string
+  readonly now: () => number
+}
+
+/** The use cases of sandboxes. What one is and what became of it is recorded as for a task. */
+export type Sandboxes = ReturnType<typeof createSandboxes>
+
+export function createSandboxes(parts: SandboxesParts) {
+  const { tasks, registry } = parts
+  const find = (namespace: string, id: string): Task => {
+    const sandbox = registry.list(namespace).find((each) => each.id === id)
+    if (!sandbox) throw new Fault('not-found', `sandbox ${JSON.stringify(id.slice(0, 80))}: not found`)
+    return sandbox
+  }
+  return {
+    find,
+    has: (namespace: string, id: string): boolean => registry.list(namespace).some((each) => each.id === id),
+
+    /** @throws {Fault} `already-exists`, `invalid-argument`, `failed-precondition` when a program is missing */
+    async create(namespace: string, id: string, wish: SandboxWish): Promise<void> {
+      if (registry.has(namespace, id))
+        throw new Fault('already-exists', `sandbox ${JSON.stringify(id)}: already exists`)
+      const { runtime, rootfs, network, netns, annotations } = wish
+      const { shim } = runtime
+      if (shim) {
+        const choice = { ...runtime, shim: { ...shim, sandbox: { netns, annotations } } }
+        const spec = Buffer.from(wish.spec || '{}')
+        await tasks.create(namespace, id, { spec, rootfs, stdio: NO_STDIO, runtime: choice })
+      } else {
+        const [program, createdMs] = [pauseProgram(parts), parts.now()]
+        const spec = pauseSpec({ namespace, id, spec: wish.spec, netns, program, createdMs })
+        await tasks.create(namespace, id, { spec, rootfs: [], stdio: NO_STDIO, runtime, network })
+      }
+    },
+
+    async start(namespace: string, id: string): Promise<void> {
+      find(namespace, id)
+      await tasks.start(namespace, id, '')
+    },
+
+    /** Ends its containers, after `timeoutMs` by force, then itself. One that has ended stays as it is. */
+    stop: (namespace: string, id: string, timeoutMs: number) => stop(parts, find(namespace, id), timeoutMs),
+
+    /** Resolves when it has ended; gives up when `signal` says so. */
+    async wait(namespace: string, id: string, signal: AbortSignal): Promise<Stopped> {
+      find(namespace, id)
+      const { life } = await tasks.wait(namespace, id, '', signal)
+      if (!isStopped(life)) throw new Fault('not-found', `sandbox ${JSON.stringify(id)}: not found`)
+      return life
+    },
+
+    /** Stops it when it runs, then nothing of it stays but the records of its containers. */
+    async shutdown(namespace: string, id: string): Promise<void> {
+      const sandbox = find(namespace, id)
+      await stop(parts, sandbox, 0)
+      const cgroup = cgroupOf(sandbox)
+      if (cgroup !== null) removeCgroup(cgroup)
+      await tasks.deleteTask(namespace, id)
+      parts.entrance.forget(namespace, id)
+    },
+  }
+}
+
+/** The cgroup that all its containers are below; of a shim nobody knows one. */
+export function cgroupOf({ runtime, bundle }: Task): string | null {
+  return runtime.shim ? null : groupOf(bundle).cgroup
+}
+
+function pauseProgram({ host, pause }: SandboxesParts): string {
+  const program = host.find(pause)
+  if (program !== undefined) return program
+  throw new Fault('failed-precondition', `Cannot run sandboxes: "${pause}" is not installed (Debian: catatonit)`)
+}
+
+async function stop(parts: SandboxesParts, sandbox: Task, timeoutMs: number): Promise<void> {
+  const { namespace, id, init, runtime } = sandbox
+  if (!isAliveLife(init.life)) return
+  await parts.entrance.close(namespace, id)
+  if (runtime.shim) {
+    const timeoutSecs = Math.ceil(timeoutMs / 1000)
+    const wish = { sandboxId: id, timeoutSecs }
+    const stopped = parts.shims.call(
+      sandbox,
+      (calls, options) => calls.stopSandbox(wish, options),
+      timeoutMs + KILLED_MS,
+    )
+    await ignoring('not-found', stopped)
+    if (init.life.status === 'created') return // nothing to wait for: it ends when it is deleted
+  } else {
+    await stopContainers(parts, sandbox, timeoutMs)
+    await parts.tasks.kill(namespace, id, '', { signal: SIGKILL, all: false }).catch(() => undefined) // ended meanwhile
+  }
+  await endOf([sandbox], KILLED_MS)
+  if (isAliveLife(init.life))
+    throw new Fault('deadline-exceeded', `Cannot stop sandbox "${id}": it does not end within ${KILLED_MS} ms`)
+}
+
+async function stopContainers({ containers }: SandboxesParts, { namespace, id }: Task, timeoutMs: number) {
+  const alive = (): Task[] =>
+    containers.registry.list(namespace).filter(({ sandbox, init }) => sandbox === id && isAliveLife(init.life))
+  const signal = (number: number) =>
+    Promise.all(
+      alive().map((each) =>
+        ignoring(
+          'not-found',
+          containers.tasks.kill(namespace, each.id, '', { signal: number, all: number === SIGKILL }),
+        ),
+      ),
+    )
+  if (timeoutMs > 0) {
+    await signal(SIGTERM)
+    await endOf(alive(), timeoutMs)
+  }
+  await signal(SIGKILL)
+  await endOf(alive(), KILLED_MS)
+}
+
+/** Resolves when all have ended, or when the time is up. */
+async function endOf(tasks: readonly Task[], withinMs: number): Promise<void> {
+  const late = Promise.withResolvers<void>()
+  const timer = setTimeout(late.resolve, withinMs)
+  await Promise.race([Promise.all(tasks.map(({ init }) => init.ended.promise)), late.promise])
+  clearTimeout(timer)
+}
