@@ -10,6 +10,15 @@ import type { Implementation } from '@gantry/rpc/service'
 import type { Bus, LogStart } from '@gantry/service/bus'
 import { eventFields } from './event-fields.ts'
 
+/** Of which namespaces a caller may hear, and in which it may publish. */
+export interface Asked {
+  mayRead(namespace: string): boolean
+  /** @throws {Fault} `permission-denied` */
+  write(namespace: string): void
+}
+
+const ANYTHING: Asked = { mayRead: () => true, write: () => undefined }
+
 /** Asks for a replay: a sequence number, an RFC 3339 time, or `new` for what comes from now on, numbered. */
 const FROM_HEADER = 'gantry-events-from'
 
@@ -17,10 +26,13 @@ const FROM_HEADER = 'gantry-events-from'
  * containerd.services.events.v1.Events over the durable log (behaviour facts, 10). A subscriber gets what happens from
  * now on in every namespace; one that sends the header `gantry-events-from` gets the log from there, and each envelope
  * carries its sequence, so that it can go on exactly where it stopped.
+ *
+ * @param ask what the caller may do, anything unless told: of other namespaces it neither hears nor tells
  */
-export function eventsService(bus: Bus): Implementation<typeof Events> {
+export function eventsService(bus: Bus, ask: Asked = ANYTHING): Implementation<typeof Events> {
   return {
     async publish({ topic, event }, { namespace, signal }) {
+      ask.write(namespace)
       if (event === undefined) throw new Fault('invalid-argument', 'Cannot publish: the event is missing')
       const envelope = create(EnvelopeSchema, { timestamp: toTimestamp(new Date()), namespace, topic, event })
       await append(bus, envelope, signal)
@@ -30,6 +42,7 @@ export function eventsService(bus: Bus): Implementation<typeof Events> {
     async forward({ envelope }, { signal }) {
       if (envelope?.timestamp === undefined)
         throw new Fault('invalid-argument', 'Cannot forward: the envelope has no timestamp')
+      ask.write(envelope.namespace)
       await append(bus, envelope, signal)
       return {}
     },
@@ -40,7 +53,7 @@ export function eventsService(bus: Bus): Implementation<typeof Events> {
       for await (const { sequence, envelope } of bus.read({ from: parseStart(from), signal })) {
         const bytes = from === undefined ? envelope : numbered(envelope, sequence)
         const message = fromBinary(EnvelopeSchema, bytes)
-        if (wanted(eventFields(message))) yield message
+        if (ask.mayRead(message.namespace) && wanted(eventFields(message))) yield message
       }
     },
   }

@@ -1,0 +1,50 @@
+import { readFileSync, statSync } from 'node:fs'
+import { Fault } from '@gantry/model/fault'
+import { reloading } from '../reload.ts'
+import { gidOf, OPEN, type Policy, readPolicy } from './policy.ts'
+
+const OTHERS_MAY_WRITE = 0o022
+
+/** The policy in force: a changed file counts for the calls that come after. */
+export interface OpenPolicy extends Disposable {
+  current(): Policy
+}
+
+/**
+ * Reads the policy file and watches it. Without one, whoever opens the unix socket may do anything, as with containerd;
+ * but a certificate is no socket that root has handed out, so TCP wants a policy.
+ *
+ * @throws {Fault} `invalid-argument` with one clear line for the operator
+ */
+export function openPolicy(
+  { policy: file, tcp }: { readonly policy?: string | undefined; readonly tcp?: object | undefined },
+  log: Parameters<typeof reloading>[2],
+): OpenPolicy {
+  if (file === undefined) {
+    if (tcp)
+      throw new Fault(
+        'invalid-argument',
+        'Cannot serve gateway.tcp without gateway.policy: say which certificate may do what',
+      )
+    return { current: () => OPEN, [Symbol.dispose]: () => undefined }
+  }
+  let current = readTrusted(file)
+  const watching = reloading([file], () => (current = readTrusted(file)), log)
+  return { current: () => current, [Symbol.dispose]: () => watching[Symbol.dispose]() }
+}
+
+function readTrusted(file: string): Policy {
+  const stat = statSync(file, { throwIfNoEntry: false })
+  if (stat && (stat.uid !== process.getuid?.() || (stat.mode & OTHERS_MAY_WRITE) !== 0))
+    throw new Fault(
+      'invalid-argument',
+      `Cannot trust the policy ${file}: others may write it; chown it to root and chmod go-w`,
+    )
+  return readPolicy(file)
+}
+
+/** The group that may open the socket. @throws {Fault} `invalid-argument` for one that is not there */
+export function socketGroup(group: string | number | undefined): { readonly gid?: number } {
+  if (group === undefined) return {}
+  return { gid: typeof group === 'number' ? group : gidOf(group, readFileSync('/etc/group', 'utf8'), 'gateway.group') }
+}
