@@ -37,9 +37,12 @@ export interface Layers {
    * @param lowers their folders, nearest first
    */
   layOutOn(lowers: readonly string[], what: LayingOut, signal: AbortSignal): Promise<Applied>
-  /** Its root takes after the one below, and so do the folders that only its paths imply.
-   * @param lowers folders of the layers below, nearest first; they are settled themselves */
-  settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<void>
+  /**
+   * Its root takes after the one below, and so do the folders that only its paths imply. Answers whether that changed
+   * anything.
+   * @param lowers folders of the layers below, nearest first; they are settled themselves
+   */
+  settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<boolean>
   /**
    * Resolves when all that was written to the file system before the call is on disk. Those who ask while it is being
    * written share the next round.
@@ -108,11 +111,13 @@ export function createLayers({ content, pool, followers, syncs, processors, limi
 
     async settle(root, { loose, lowers }, signal) {
       const [nearest] = lowers
-      if (nearest === undefined) return
+      if (nearest === undefined) return false
       const { uid, gid } = await stat(nearest)
-      if (uid !== 0 || gid !== 0) await lchown(root, uid, gid)
-      if (loose.implied.length === 0) return
+      const isOfRoot = uid === 0 && gid === 0
+      if (!isOfRoot) await lchown(root, uid, gid)
+      if (loose.implied.length === 0) return !isOfRoot
       await pool.run({ kind: 'settle', root, lowers, loose }, signal)
+      return true
     },
 
     sync: shared((root) => syncs.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),

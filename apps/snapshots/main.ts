@@ -4,6 +4,7 @@ import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { Unpack } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
+import { goFirst } from '@gantry/linux/priority'
 import { connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
@@ -43,6 +44,7 @@ import { unpackService } from './unpack-service.ts'
 import { addressOf } from './wire.ts'
 
 const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
+goFirst() // this thread answers calls; those that extract would let it wait
 const config = loadConfig('snapshots', Config, options)
 const folder = join(config.root, 'snapshots')
 const mountRoot = join(config.state, 'snapshots-mounts')

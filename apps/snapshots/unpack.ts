@@ -58,6 +58,8 @@ interface Run {
   readonly call: Leased
   /** Folders that were not needed; others may still read them, so they go when the call ends. */
   readonly surplus: Staged[]
+  /** Syncs that were asked for; they need the folders. */
+  readonly syncs: Promise<void>[]
 }
 
 /**
@@ -77,7 +79,7 @@ export function createUnpack(parts: UnpackParts): Unpack {
   return async function* (scope, layers, call) {
     const end = new AbortController()
     const signal = AbortSignal.any([call.signal, end.signal])
-    const run: Run = { call: { lease: call.lease, signal }, surplus: [] }
+    const run: Run = { call: { lease: call.lease, signal }, surplus: [], syncs: [] }
     const works: Work[] = []
     for (const step of stepsOf(scope, layers)) works.push(bring(run, step, works.at(-1)))
     try {
@@ -87,6 +89,7 @@ export function createUnpack(parts: UnpackParts): Unpack {
     } finally {
       end.abort()
       await Promise.allSettled(works.map(({ done }) => done))
+      await Promise.all(run.syncs)
       for (const staged of run.surplus) await parts.snapshots.abandon(staged)
     }
   }
@@ -166,14 +169,17 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
       )
     watch.lap('lay out')
 
+    const synced = layers.sync(root) // while those below, and others, are still laid out
+    run.syncs.push(synced.catch(() => {})) // heard below, unless something else fails first
     const lowers = (await below?.joined) ?? []
     watch.lap('below')
     const { usage, loose } = first.loose.needsBelow ? await layers.layOutOn(lowers, what, call.signal) : first
-    await layers.settle(root, { loose, lowers }, call.signal)
+    const changed = await layers.settle(root, { loose, lowers }, call.signal)
     joined([root, ...lowers])
     watch.lap('settle')
 
-    await layers.sync(root)
+    await synced
+    if (changed || first.loose.needsBelow) await layers.sync(root)
     watch.lap('sync')
     await below?.done
     watch.lap('below done')

@@ -1,5 +1,5 @@
 /** What a node's `snapshots` tells of itself while it is measured. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { until } from '@gantry/e2e/harness/daemon'
@@ -12,6 +12,12 @@ export interface Probed {
   readonly stages: Readonly<Record<string, number>>
   /** When this was written, in ms since 1970. */
   readonly tick: number
+}
+
+/** A folder in memory: on the disk that is measured, a process that writes down what it measures waits for others' syncs. */
+export function probeFolder(): Disposable & { readonly folder: string } {
+  const folder = mkdtempSync('/dev/shm/gantry-probe-')
+  return { folder, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) }
 }
 
 /** Starts a node that writes what it measures into `folder`. */

@@ -19,7 +19,7 @@ import { type Registry, startRegistry } from '@gantry/e2e/harness/registry'
 import type { Running } from '@gantry/e2e/harness/running'
 import { freshDisk } from './disk.ts'
 import { LARGE, prepareFixtures } from './fixtures.ts'
-import { beginProbe, type Probed, readProbe, startProbed } from './probing.ts'
+import { beginProbe, type Probed, probeFolder, readProbe, startProbed } from './probing.ts'
 
 const NAMESPACE = 'gantrybench'
 const TIMEOUT_MS = 300_000
@@ -99,9 +99,10 @@ async function compare(what: What, subject: Subject): Promise<{ bytes: number; f
 
 async function measure(side: Side, what: What, { registry, image, data }: Subject): Promise<Figures> {
   using disk = freshDisk()
+  using probe = probeFolder()
   const [root, state] = [join(disk.dir, 'r'), join(disk.dir, 's')]
   for (const folder of [root, state]) mkdirSync(folder)
-  await using node = await startProbed(disk.dir, () => side.start(root, state))
+  await using node = await startProbed(probe.folder, () => side.start(root, state))
   const transfer = async (name: string) => {
     const env = {
       ...gantryEnv(node.address, NAMESPACE),
@@ -115,11 +116,11 @@ async function measure(side: Side, what: What, { registry, image, data }: Subjec
   }
   await transfer('small')
   settlePageCache(data)
-  if (side.name === 'gantry') await beginProbe(disk.dir)
+  if (side.name === 'gantry') await beginProbe(probe.folder)
   const start = performance.now()
   await transfer(image)
   const ms = performance.now() - start
-  const probed = side.name === 'gantry' ? await readProbe(disk.dir) : undefined
+  const probed = side.name === 'gantry' ? await readProbe(probe.folder) : undefined
   const keepers = node.pids().filter((pid) => side.isKeeper(commandOf(pid)))
   return { ms, peakMiB: Math.max(...keepers.map(peakOf)), probed }
 }
