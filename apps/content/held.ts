@@ -5,12 +5,12 @@ import type { Holder } from './leases.ts'
  * given back when the transfer is over, however it ends.
  */
 export async function held(
-  { namespace, lease }: Holder,
+  { lease, ...call }: Holder,
   take: () => Promise<AsyncDisposable & { readonly id: string }>,
 ): Promise<Holder & AsyncDisposable> {
   const own = lease === undefined ? await take() : undefined
   return {
-    namespace,
+    ...call,
     lease: lease ?? own?.id,
     async [Symbol.asyncDispose]() {
       await own?.[Symbol.asyncDispose]()

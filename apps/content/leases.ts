@@ -17,6 +17,8 @@ export type Leased = { readonly content: Digest } | { readonly ingest: string }
 export interface Holder {
   readonly namespace: Namespace
   readonly lease: string | undefined
+  /** It may have no blob of another namespace just for knowing its digest. */
+  readonly isolated?: boolean
 }
 
 /** Leases are kept by `metadata`; these are the few things content asks of it. Without a lease nothing happens. */

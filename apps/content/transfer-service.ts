@@ -6,6 +6,7 @@ import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/co
 import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { Fault } from '@gantry/model/fault'
 import { normalizePlatform } from '@gantry/model/platform'
+import { ISOLATED_HEADER } from '@gantry/rpc/context'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Export } from './archive/export.ts'
 import type { Import } from './archive/import.ts'
@@ -46,7 +47,7 @@ export interface TransferParts {
  */
 export function transferService(parts: TransferParts): Implementation<typeof Transfer> {
   return {
-    async transfer({ source, destination, options }, { namespace, lease, signal }) {
+    async transfer({ source, destination, options }, { namespace, lease, header, signal }) {
       const opened = new Set<Stream>()
       const open = (id: string): Stream => {
         const stream = parts.streams.get(namespace, id)
@@ -57,7 +58,8 @@ export function transferService(parts: TransferParts): Implementation<typeof Tra
       const id = options?.progressStream ?? ''
       await using progress = createProgress(id === '' ? undefined : open(id).send)
 
-      await move(parts, [source, destination], { holder: { namespace, lease }, open, progress, signal })
+      const holder = { namespace, lease, isolated: header(ISOLATED_HEADER) !== undefined }
+      await move(parts, [source, destination], { holder, open, progress, signal })
       return {}
     },
   }

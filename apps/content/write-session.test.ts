@@ -9,6 +9,7 @@ import {
 import { type Digest, sha256Of } from '@gantry/model/digest'
 import { isFault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
+import { ISOLATED_HEADER } from '@gantry/rpc/context'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openTestParts, type TestParts } from './testing/parts.ts'
 import { writeSession } from './write-session.ts'
@@ -50,7 +51,10 @@ interface Opened {
 }
 
 /** A Write stream by hand; replies come back as `ACTION offset digest`, failures as `code: message`. */
-function openStream(on: TestParts, { namespace = NS, lease }: { namespace?: string; lease?: string } = {}): Opened {
+function openStream(
+  on: TestParts,
+  { namespace = NS, lease, isolated }: { namespace?: string; lease?: string; isolated?: boolean } = {},
+): Opened {
   const queue: PromiseWithResolvers<IteratorResult<WriteContentRequest>>[] = [Promise.withResolvers()]
   const push = (result: IteratorResult<WriteContentRequest>) => {
     queue.at(-1)?.resolve(result)
@@ -63,7 +67,12 @@ function openStream(on: TestParts, { namespace = NS, lease }: { namespace?: stri
     }),
   }
   const signal = new AbortController().signal
-  const context = { namespace: parseNamespace(namespace), lease, header: () => undefined, signal }
+  const context = {
+    namespace: parseNamespace(namespace),
+    lease,
+    header: (name: string) => (isolated && name === ISOLATED_HEADER ? '1' : undefined),
+    signal,
+  }
   const replies = writeSession(requests, { context, ...on })[Symbol.asyncIterator]()
   const take = async () => {
     try {
@@ -358,14 +367,17 @@ test('a lease that does not exist fails the call and leaves nothing', async () =
   expect(await openStream(parts).send(stat_('a'))).toBe('STAT 0 ""')
 })
 
-test('where namespaces are isolated the bytes have to be brought', async () => {
-  await using isolated = await openTestParts({ mayShare: false })
+test.each([
+  ['where namespaces are isolated', { mayShare: false }, {}],
+  ['by a caller that is isolated', {}, { isolated: true }],
+])('%s the bytes have to be brought', async (_where, options, caller) => {
+  await using isolated = await openTestParts(options)
   const other = openStream(isolated, { namespace: 'other' })
   await other.send(stat_('a'))
   await other.send(write(0, 'hello world'))
   await other.send(commit(11))
 
-  const stream = openStream(isolated)
+  const stream = openStream(isolated, caller)
   expect(await stream.send(stat_('a', { expected: HELLO }))).toBe('STAT 0 ""')
   await stream.send(write(0, 'hello world'))
   expect(await stream.send(commit(11, { expected: HELLO }))).toBe('COMMIT 11 "hello world"')

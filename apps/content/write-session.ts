@@ -7,7 +7,7 @@ import {
 import { toTimestamp } from '@gantry/model/clock'
 import { type Digest, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
-import type { CallContext } from '@gantry/rpc/context'
+import { type CallContext, ISOLATED_HEADER } from '@gantry/rpc/context'
 import type { Blobs } from './blobs/blobs.ts'
 import type { Ingests } from './blobs/ingests.ts'
 import type { Writer } from './blobs/writer.ts'
@@ -51,7 +51,8 @@ export async function* writeSession(
   if (next.done || next.value.ref === '') throw new Fault('invalid-argument', 'the first message must have a reference')
   const { ref, total, expected } = next.value
   const declared: Declared = { total, expected: digestOf(expected) }
-  await using writer = await session.ingests.open({ namespace, lease, ref, ...declared }, signal)
+  const isolated = session.context.header(ISOLATED_HEADER) !== undefined
+  await using writer = await session.ingests.open({ namespace, lease, isolated, ref, ...declared }, signal)
 
   let reply: Reply = {}
   while (!next.done) {

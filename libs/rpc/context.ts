@@ -6,6 +6,9 @@ export const NAMESPACE_HEADER = 'containerd-namespace'
 /** Header that names the lease what a call creates belongs to (behaviour facts, 1.3). */
 export const LEASE_HEADER = 'containerd-lease'
 
+/** Says that the caller may have no blob of another namespace just for knowing its digest: the gateway sets it. */
+export const ISOLATED_HEADER = 'gantry-isolated'
+
 /** What a handler knows of its call beside the request itself. */
 export interface CallContext {
   /**

@@ -22,7 +22,7 @@ export interface Parts {
   readonly changes: Pick<Changes, 'write'>
   readonly leases: Leases
   /** May a namespace take a blob that another one brought, without showing that it has the bytes? */
-  readonly mayShare: (digest: Digest, signal: AbortSignal) => Promise<boolean>
+  readonly mayShare: (digest: Digest, isolated: boolean, signal: AbortSignal) => Promise<boolean>
   readonly now: () => number
 }
 
@@ -192,7 +192,7 @@ async function sharedSize(
   if (size === undefined || (opening.total > 0n && opening.total !== size)) return undefined
   // this very upload was proven and became the blob, and then the process ended before it was recorded
   if (found && found.total === String(size) && !(await parts.folder.hasIngest(found.id))) return size
-  return (await parts.mayShare(opening.expected, signal)) ? size : undefined
+  return (await parts.mayShare(opening.expected, opening.isolated === true, signal)) ? size : undefined
 }
 
 function claim(locks: Map<string, Lock>, key: readonly [string, string]): Lock {

@@ -59,12 +59,12 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
 
 /** The writer of the blob's ingest, once nobody else is at it; undefined when the namespace has the blob. */
 async function openWriter(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<Writer | undefined> {
-  const { namespace, lease, ingests } = to
+  const { namespace, lease, isolated = false, ingests } = to
   const ref = refKey(descriptor)
   while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
   try {
     const { digest: expected, size: total } = descriptor
-    return await ingests.open({ namespace, lease, ref, expected, total }, signal)
+    return await ingests.open({ namespace, lease, isolated, ref, expected, total }, signal)
   } catch (error) {
     if (isFault(error, 'already-exists')) return undefined
     throw error

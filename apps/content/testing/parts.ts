@@ -32,7 +32,7 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     hashers,
     changes: { write: (fn) => store.write(() => fn(emit)) },
     leases,
-    mayShare: async () => options.mayShare ?? true,
+    mayShare: async (_digest, isolated) => (options.mayShare ?? true) && !isolated,
     now: Date.now,
   }
   return {

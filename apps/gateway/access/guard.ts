@@ -1,16 +1,13 @@
 import type { IncomingHttpHeaders } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { refuse } from '@gantry/rpc/call'
-import { createContext, NAMESPACE_HEADER } from '@gantry/rpc/context'
+import { createContext, ISOLATED_HEADER, NAMESPACE_HEADER } from '@gantry/rpc/context'
 import type { Route, Target } from '@gantry/rpc/server'
 import { toStatus } from '@gantry/rpc/status'
 import type { Audit } from '../audit/audit.ts'
 import { type Caller, callerOf } from './caller.ts'
 import { type Access, METHODS } from './methods.ts'
 import type { Policy, Rights } from './policy.ts'
-
-/** Tells the owner of blobs that knowing a digest is no right to have the blob. */
-const ISOLATED_HEADER = 'gantry-isolated'
 
 /** What stands between callers and methods. */
 export interface Guard {
