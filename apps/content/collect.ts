@@ -114,7 +114,7 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
       changes.write(() => {
         const swept = things.filter(drop)
         return swept.length
-      }),
+      }, 'stored'),
 
     /** A name that is gone on disk comes first: only then do the bytes go. */
     async clean() {
@@ -167,14 +167,6 @@ async function doomOrphans({ rows, folder, doomed }: Pick<KeeperParts, 'rows' | 
   const awaited = new Set<string>()
   for (const { value } of rows.ingests.list())
     if (!value.shared && !(await folder.hasIngest(value.id))) awaited.add(value.total)
-  for await (const digest of folder.blobs()) {
-    if (
-      !rows.holders
-        .list({ prefix: [digest], limit: 1 })
-        [Symbol.iterator]()
-        .next().done
-    )
-      continue
-    if (!awaited.has(String(await folder.blobSize(digest)))) doomed.add(digest)
-  }
+  for await (const digest of createBytes({ rows, folder }).unnamed())
+    if (awaited.size === 0 || !awaited.has(String(await folder.blobSize(digest)))) doomed.add(digest)
 }

@@ -119,7 +119,7 @@ export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
         ended.push(...dropped)
         gone.push(...swept)
         return swept.length + dropped.length
-      }),
+      }, 'stored'),
 
     async clean() {
       const [all, mounts] = [gone, ended]

@@ -28,9 +28,10 @@ export interface Changes extends AsyncDisposable {
   /**
    * One transaction of the store; events reach the log in the order of the writes. Resolves with the result of `fn` once
    * the change is on disk and the log has its events; when the bus is down at once, when it is slow after 250 ms: the
-   * events then follow later, also after a crash.
+   * events then follow later, also after a crash. With `stored` it does not wait for the log at all: for those whom
+   * others wait for.
    */
-  write<T>(fn: (emit: Emit) => T): Promise<T>
+  write<T>(fn: (emit: Emit) => T, until?: 'logged' | 'stored'): Promise<T>
 }
 
 export interface OpenChanges extends Changes {
@@ -52,14 +53,17 @@ export function openChanges({ store, bus, log, metrics }: ChangesParts): OpenCha
   metrics?.read('gauge', { name: 'gantry_events_behind', help: 'Events that are not in the log yet.' }, behind)
   return {
     behind,
-    async write(fn) {
+    async write(fn, until = 'logged') {
       let last = 0
       const result = await store.write(() =>
         fn((namespace, topic, schema, init) => {
           last = outbox.append({ namespace, topic, envelope: envelopeOf(namespace, topic, schema, init) })
         }),
       )
-      if (last > 0) await publisher.delivered(last)
+      if (last > 0) {
+        const delivered = publisher.delivered(last)
+        if (until === 'logged') await delivered
+      }
       return result
     },
     [Symbol.asyncDispose]: () => publisher.close(),

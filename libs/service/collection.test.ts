@@ -50,7 +50,7 @@ function createSlowDisk() {
   const table = {
     put: ([id = '']: readonly string[]) => void staged.push(() => committed.add(id)),
     remove: ([id = '']: readonly string[]) => void staged.push(() => committed.delete(id)),
-  } as Table<string>
+  } as unknown as Table<string>
   return {
     table,
     async write<T>(fn: (emit: () => void) => T): Promise<T> {

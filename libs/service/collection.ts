@@ -97,12 +97,14 @@ export function localParty(barrier: Barrier, keeper: Keeper): Party {
 export function remoteParty(client: Client<typeof Collection>): Party {
   return {
     async *scan(token, signal) {
-      for await (const { nodes } of client.scan({ token }, { signal })) yield nodes.map(fromWire)
+      const word = createWords()
+      for await (const { nodes } of client.scan({ token }, { signal })) yield nodes.map((node) => fromWire(node, word))
     },
     async pause(token, holdMs, signal) {
       const touched: Node[] = []
+      const word = createWords()
       for await (const { nodes } of client.pause({ token, holdMs }, { signal, timeoutMs: holdMs }))
-        touched.push(...nodes.map(fromWire))
+        touched.push(...nodes.map((node) => fromWire(node, word)))
       return touched
     },
     sweep: async (token, things, signal) => (await client.sweep({ token, things: [...things] }, { signal })).removed,
@@ -147,9 +149,42 @@ function toWire({ refs, heldBy, rootUntilMs, labels, ...node }: Node): NodeInit 
   return { ...node, labels: { ...labels }, refs: [...refs], heldBy: [...heldBy], rootUntilMs: BigInt(rootUntilMs) }
 }
 
-function fromWire({ thing, labels, refs, root, rootUntilMs, size, heldBy }: NodeMessage): Node {
+const NO_LABELS: Node['labels'] = {}
+const NO_REFERENCES: Node['refs'] = []
+
+/** There may be half a million of them in memory, most without labels: what says nothing is shared. */
+function fromWire({ thing, labels, refs, root, rootUntilMs, size, heldBy }: NodeMessage, word: Words): Node {
   const { namespace = '', kind = '', id = '' } = thing ?? {}
-  return { thing: { namespace, kind, id }, labels, refs, root, rootUntilMs: Number(rootUntilMs), size, heldBy }
+  return {
+    thing: { namespace: word(namespace), kind: word(kind), id },
+    labels: isEmpty(labels) ? NO_LABELS : labels,
+    refs: referencesFrom(refs, word),
+    root: word(root),
+    rootUntilMs: Number(rootUntilMs),
+    size,
+    heldBy: referencesFrom(heldBy, word),
+  }
+}
+
+function referencesFrom(references: NodeMessage['refs'], word: Words): Node['refs'] {
+  return references.length === 0 ? NO_REFERENCES : references.map(({ kind, id }) => ({ kind: word(kind), id }))
+}
+
+/** The same text as before, where there was one: only a few occur, again and again. */
+type Words = (text: string) => string
+
+function createWords(): Words {
+  const words = new Map<string, string>()
+  return (text) => {
+    const known = words.get(text)
+    if (known === undefined) words.set(text, text)
+    return known ?? text
+  }
+}
+
+function isEmpty(labels: Node['labels']): boolean {
+  for (const _ in labels) return false
+  return true
 }
 
 function* batched(nodes: Iterable<Node>): Generator<Node[]> {

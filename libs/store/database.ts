@@ -29,19 +29,19 @@ export function openDatabase(path: string): Database {
   keepFromChildren(path)
   return {
     get(key) {
-      const value = lmdb.getBinary(bytesOf(key))
+      const value = lmdb.getBinary(key)
       return value && plain(value)
     },
     page({ from, to, reverse }, limit) {
       const options = reverse
-        ? { start: bytesOf(to), end: bytesOf(from), reverse, exclusiveStart: true, inclusiveEnd: true, limit }
-        : { start: bytesOf(from), end: bytesOf(to), limit }
-      return Array.from(lmdb.getRange(options), ({ key, value }) => ({ key: textOf(key), value: plain(value) }))
+        ? { start: to, end: from, reverse, exclusiveStart: true, inclusiveEnd: true, limit }
+        : { start: from, end: to, limit }
+      return Array.from(lmdb.getRange(options), ({ key, value }) => ({ key, value: plain(value) }))
     },
     async commit(changes) {
       try {
         await lmdb.batch(() => {
-          for (const [key, value] of changes) void (value ? lmdb.put(bytesOf(key), value) : lmdb.remove(bytesOf(key)))
+          for (const [key, value] of changes) void (value ? lmdb.put(key, value) : lmdb.remove(key))
         })
         lmdb.resetReadTxn()
       } catch (error) {
@@ -52,11 +52,20 @@ export function openDatabase(path: string): Database {
   }
 }
 
-function openEnvironment(path: string): RootDatabase<Uint8Array, Uint8Array> {
+/** Keys are text of one byte a character here: each would else become two buffers, and most of a listing is keys. */
+const LATIN1_KEYS = {
+  writeKey(key: string, target: Buffer, start: number): number {
+    if (start + key.length > target.length) throw new RangeError('The key does not fit') // lmdb then takes another buffer
+    return start + target.write(key, start, 'latin1')
+  },
+  readKey: (source: Buffer, start: number, end: number): string => source.toString('latin1', start, end),
+}
+
+function openEnvironment(path: string): RootDatabase<Uint8Array, string> {
   try {
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
-    return open<Uint8Array, Uint8Array>(path, {
-      keyEncoding: 'binary',
+    return open<Uint8Array, string>(path, {
+      keyEncoder: LATIN1_KEYS,
       encoding: 'binary',
       noSubdir: false, // a folder, also when its name has a dot
       mapSize: MAP_BYTES,
@@ -110,15 +119,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-function bytesOf(key: string): Buffer {
-  return Buffer.from(key, 'latin1')
-}
-
 /** Without the methods of a Buffer, some of which share memory where those of a Uint8Array copy. */
 function plain(value: Uint8Array): Uint8Array {
   return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-}
-
-function textOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1')
 }

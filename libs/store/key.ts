@@ -17,6 +17,7 @@ export const MAX_KEY_BYTES = 1900
 
 const END = 0x00
 const ESCAPE = 0x01
+const BEYOND_ASCII = /[\u0080-\u00ff]/
 
 /** @throws {Fault} `invalid-argument` when the key has no parts, is too long or is not well-formed Unicode */
 export function encodeKey(table: string, key: Key): Buffer {
@@ -35,8 +36,13 @@ export function encodePrefix(table: string, prefix: Key): Buffer {
   return encodeParts([table, ...prefix])
 }
 
-/** The inverse of `encodeKey`, without the table. */
-export function decodeKey(bytes: Uint8Array): string[] {
+/** The inverse of `encodeKey`, without the table. @param text one byte a character */
+export function decodeKey(text: string): string[] {
+  if (text.includes('\u0001') || BEYOND_ASCII.test(text)) return decodeBytes(Buffer.from(text, 'latin1'))
+  return text.split('\u0000').slice(1, -1)
+}
+
+function decodeBytes(bytes: Uint8Array): string[] {
   const parts: string[] = []
   let start = 0
   for (let end = bytes.indexOf(END); end !== -1; end = bytes.indexOf(END, start)) {

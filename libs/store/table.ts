@@ -38,7 +38,7 @@ export interface Access {
 export function createTable<V>(name: string, codec: Codec<V>, access: Access): Table<V> {
   const keyOf = (key: Key): string => encodeKey(name, key).toString('latin1')
   const toRecord = (entry: Entry) => ({
-    key: decodeKey(Buffer.from(entry.key, 'latin1')),
+    key: decodeKey(entry.key),
     value: codec.decode(entry.value),
   })
   return {

@@ -1,9 +1,12 @@
 import { existsSync, renameSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate as breathe } from 'node:timers/promises'
 import type { Digest } from '@gantry/model/digest'
 import type { Folder } from './folder.ts'
 import { holdersOf, type Rows } from './rows.ts'
+
+const STEP = 500 // files between two turns of others
 
 /** The bytes of committed blobs, which no namespace may have any more. */
 export interface Bytes {
@@ -14,6 +17,8 @@ export interface Bytes {
    * write the name, and there is no pause here between look and move.
    */
   drop(digest: Digest): Promise<'gone' | 'kept' | 'claimed'>
+  /** Those on disk that no namespace has, as far as it can be said while others go on: `drop` looks again. */
+  unnamed(): AsyncIterable<Digest>
 }
 
 export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): Bytes {
@@ -32,6 +37,17 @@ export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): B
       if (!kept && existsSync(path)) renameSync(path, aside)
       await rm(aside, { force: true })
       return kept ? 'kept' : 'gone'
+    },
+    /** Both lists are in the order of digests, so one walk along them will do: there may be many. */
+    async *unnamed() {
+      const holders = rows.holders.list()[Symbol.iterator]()
+      let holder = holders.next()
+      let seen = 0
+      for (const digest of await folder.blobs()) {
+        if (++seen % STEP === 0) await breathe()
+        while (!holder.done && (holder.value.key[0] ?? '') < digest) holder = holders.next()
+        if (holder.done || holder.value.key[0] !== digest) yield digest
+      }
     },
   }
 }

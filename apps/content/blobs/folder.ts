@@ -7,7 +7,7 @@
 import { constants, mkdirSync } from 'node:fs'
 import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Digest, digestParts, parseDigest } from '@gantry/model/digest'
+import { type Digest, digestParts, isDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 
 export interface Folder {
@@ -23,8 +23,8 @@ export interface Folder {
   /** Turns the bytes of an ingest into the blob `digest`, which they must have been proven to be. */
   adopt(id: string, file: FileHandle, digest: Digest): Promise<void>
   dropIngest(id: string): Promise<void>
-  /** All that have bytes, whoever knows them. */
-  blobs(): AsyncIterable<Digest>
+  /** All that have bytes, whoever knows them, in their order. */
+  blobs(): Promise<Digest[]>
   /** Until it is disposed the bytes of the blob stay, be they there already: somebody is about to have a name for them. */
   claim(digest: Digest): Disposable
   isClaimed(digest: Digest): boolean
@@ -67,9 +67,14 @@ export function openFolder(root: string): Folder {
       })
     },
     dropIngest: (id) => rm(join(ingests, id), { recursive: true, force: true }),
-    async *blobs() {
+    async blobs() {
+      const digests: Digest[] = []
       for (const algorithm of await readdir(blobs))
-        for (const hex of await readdir(join(blobs, algorithm))) yield parseDigest(`${algorithm}:${hex}`)
+        for (const hex of await readdir(join(blobs, algorithm))) {
+          const name = `${algorithm}:${hex}`
+          if (isDigest(name)) digests.push(name)
+        }
+      return digests.sort()
     },
     claim(digest) {
       claims.set(digest, (claims.get(digest) ?? 0) + 1)

@@ -6,7 +6,10 @@ import { createMarking, type Marking } from './mark.ts'
 
 const HOLD_MS = 4000 // how long owners keep names still when nobody tells them to go on
 const DELETE_MS = 600_000 // how long the end waits for bytes to be deleted
-const SWEEP = 2000 // things that go in one pause: it lasts a few ms, and writers wait for it
+const SWEEP = 500 // things that go in the first pause: writers wait for it, so how many the next one takes is up to this one
+const LONG_MS = 60 // a pause that lasted longer makes the next one smaller, one of less than half of it larger
+const MIN_SWEEP = 50
+const MAX_SWEEP = 4000
 
 /** The processes that keep things, by name. `metadata` is this one. */
 export type Parties = Readonly<Record<'metadata' | 'content' | 'snapshots', Party>>
@@ -46,21 +49,30 @@ export async function collect(parties: Parties, nowMs: number, signal: AbortSign
   try {
     const marking = await scan(parties, { token, nowMs }, signal)
     const dead = marking.unmarked()
-    for (let at = 0; at < dead.length; at += SWEEP) {
+    let count = SWEEP
+    for (let at = 0; at < dead.length; ) {
       const from = performance.now()
       await pauseAll(parties, { token, marking }, signal)
-      const part = dead.slice(at, at + SWEEP)
+      const part = dead.slice(at, at + count)
       const things = part.filter(({ thing }) => !marking.isMarked(thing))
       const gone = await sweep(parties, { token, things }, signal)
       removed += gone
       left += things.length - gone + part.filter(({ thing }) => marking.isTouched(thing)).length
-      if (at + SWEEP < dead.length) await goOn(parties, token, true)
-      pausedMs = Math.max(pausedMs, performance.now() - from)
+      at += count
+      if (at < dead.length) await goOn(parties, token, true)
+      const lastedMs = performance.now() - from
+      pausedMs = Math.max(pausedMs, lastedMs)
+      count = nextCount(count, lastedMs)
     }
     return { marking, removed, left, pausedMs, tookMs: performance.now() - begun }
   } finally {
     await goOn(parties, token, false)
   }
+}
+
+function nextCount(count: number, lastedMs: number): number {
+  if (lastedMs > LONG_MS) return Math.max(MIN_SWEEP, Math.floor(count / 2))
+  return lastedMs < LONG_MS / 2 ? Math.min(MAX_SWEEP, count * 2) : count
 }
 
 /** Marks everything as it is, and changes nothing. */

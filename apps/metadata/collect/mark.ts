@@ -8,6 +8,7 @@ import {
   referencesOf,
   usedAtOf,
 } from './labels.ts'
+import { createIndex, type Index } from './thing-index.ts'
 
 /**
  * Finds out what has to stay. Pure: a graph and a time in, marks out.
@@ -50,11 +51,14 @@ interface Entry {
   node: Node
   /** What its labels say, read once. */
   labels: LabelReferences
-  marked?: Depth
-  cause?: { readonly from: Entry | undefined; readonly how: string }
+  marked: Depth | undefined
+  /** How it came to be marked, and by whom; nobody holds a root. */
+  how: string | undefined
+  from: Entry | undefined
 }
 
-interface Edge extends Reference {
+interface Edge {
+  readonly to: Reference
   readonly depth: Depth
   readonly how: string
 }
@@ -65,46 +69,46 @@ const STEP = 2000 // entries visited between two turns of others
 
 /** @param nowMs milliseconds since 1970: what has expired by then is no root */
 export function createMarking(nowMs: number): Marking {
-  const entries = new Map<string, Entry>()
-  const backEdges = new Map<string, Entry[]>()
+  const entries = createIndex<Entry>()
+  const backEdges = createIndex<Entry[]>()
   const queue: Entry[] = []
   let fresh = true
   let next: number | undefined
 
   function put(node: Node): Entry {
-    const name = nameOf(node.thing)
     const labels = referencesOf(node.labels)
-    const entry: Entry = entries.get(name) ?? { node, labels }
+    const { namespace, kind, id } = node.thing
+    const entry = entries.add(namespace, { kind, id }, () => newEntry(node, labels))
     entry.node = node
     entry.labels = labels
-    entries.set(name, entry)
-    for (const { kind, id } of [...labels.brefs, ...node.heldBy]) {
-      const parent = nameOf({ ...node.thing, kind, id })
-      backEdges.set(parent, [...(backEdges.get(parent) ?? []), entry])
-    }
+    for (const holders of [labels.brefs, node.heldBy])
+      for (const holder of holders) backEdges.add(namespace, holder, () => []).push(entry)
     return entry
   }
 
-  function mark(entry: Entry, depth: Depth, cause: NonNullable<Entry['cause']>): void {
+  function mark(entry: Entry, depth: Depth, how: string, from?: Entry): void {
     if (entry.marked === depth || entry.marked === 'full') return
     entry.marked = depth
-    entry.cause = cause
+    entry.how = how
+    entry.from = from
     queue.push(entry)
   }
 
   function follow(entry: Entry): void {
-    for (const { depth, how, ...to } of edgesOf(entry, entry.marked ?? 'full')) {
-      const found = entries.get(nameOf({ ...entry.node.thing, ...to }))
-      if (found) mark(found, depth, { from: entry, how })
+    const { thing } = entry.node
+    const { namespace } = thing
+    for (const { depth, how, to } of edgesOf(entry, entry.marked ?? 'full')) {
+      const found = entries.get(namespace, to)
+      if (found) mark(found, depth, how, entry)
     }
     if (entry.marked !== 'full') return
-    for (const child of backEdges.get(nameOf(entry.node.thing)) ?? [])
-      mark(child, 'full', { from: entry, how: isLease(entry) ? HELD : 'back reference' })
-    for (const { kind, id, holds } of entry.labels.conds) {
-      const found = entries.get(nameOf({ ...entry.node.thing, kind, id }))
+    for (const child of backEdges.get(namespace, thing) ?? [])
+      mark(child, 'full', isLease(entry) ? HELD : 'back reference', entry)
+    for (const cond of entry.labels.conds) {
+      const found = entries.get(namespace, cond)
       const usedAt = found && usedAtOf(found.node.labels)
-      if (found && holds(usedAt === undefined ? undefined : nowMs - usedAt))
-        mark(found, 'full', { from: entry, how: 'conditional reference' })
+      if (found && cond.holds(usedAt === undefined ? undefined : nowMs - usedAt))
+        mark(found, 'full', 'conditional reference', entry)
     }
   }
 
@@ -112,10 +116,10 @@ export function createMarking(nowMs: number): Marking {
     const root = rootOf(entry)
     if (!root || root.untilMs <= nowMs) return
     if (root.untilMs < (next ?? Number.POSITIVE_INFINITY)) next = root.untilMs
-    mark(entry, 'full', { from: undefined, how: root.how })
+    mark(entry, 'full', root.how)
   }
 
-  const chain = (thing: ThingName): Link[] => chainTo(entries.get(nameOf(thing)))
+  const find = (thing: ThingName): Entry | undefined => entries.get(thing.namespace, thing)
 
   return {
     add: put,
@@ -134,19 +138,23 @@ export function createMarking(nowMs: number): Marking {
     touch(node) {
       const entry = put(node)
       entry.marked = 'full'
-      entry.cause ??= { from: undefined, how: node.root || CHANGED }
+      entry.how ??= node.root || CHANGED
       queue.push(entry)
     },
-    isMarked: (thing) => entries.get(nameOf(thing))?.marked !== undefined,
+    isMarked: (thing) => find(thing)?.marked !== undefined,
     unmarked: () => inOrder(entries),
     *all() {
       for (const { node } of entries.values()) yield node
     },
-    chain,
-    reach: (thing) => reachFrom(entries.get(nameOf(thing)), entries),
-    isTouched: (thing) => chain(thing)[0]?.how === CHANGED,
+    chain: (thing) => chainTo(find(thing)),
+    reach: (thing) => reachFrom(find(thing), entries),
+    isTouched: (thing) => chainTo(find(thing))[0]?.how === CHANGED,
     nextExpiry: () => next,
   }
+}
+
+function newEntry(node: Node, labels: LabelReferences): Entry {
+  return { node, labels, marked: undefined, how: undefined, from: undefined }
 }
 
 /** Why a thing stays by itself, and until when. */
@@ -167,11 +175,11 @@ function rootOf({ node, labels: said }: Entry): { how: string; untilMs: number }
 function edgesOf({ node: { thing, labels, refs }, labels: said }: Entry, depth: Depth): Edge[] {
   if (thing.kind === 'leases') {
     const held = isFlat(labels) ? 'flat' : 'full'
-    return refs.map((ref) => ({ ...ref, depth: held, how: HELD }))
+    return refs.map((to) => ({ to, depth: held, how: HELD }))
   }
-  const own = refs.map((ref): Edge => ({ ...ref, depth, how: howOf(thing.kind) }))
-  if (depth === 'flat') return own
-  return [...own, ...said.refs.map((ref): Edge => ({ ...ref, depth, how: 'label' }))]
+  const edges = refs.map((to): Edge => ({ to, depth, how: howOf(thing.kind) }))
+  if (depth === 'full') for (const to of said.refs) edges.push({ to, depth, how: 'label' })
+  return edges
 }
 
 function isLease({ node }: Entry): boolean {
@@ -186,12 +194,12 @@ function howOf(kind: string): string {
 
 function chainTo(last: Entry | undefined): Link[] {
   const links: Link[] = []
-  for (let entry = last; entry?.cause; entry = entry.cause.from)
-    links.unshift({ thing: entry.node.thing, how: entry.cause.how })
+  for (let entry = last; entry?.how !== undefined; entry = entry.from)
+    links.unshift({ thing: entry.node.thing, how: entry.how })
   return links
 }
 
-function reachFrom(start: Entry | undefined, entries: ReadonlyMap<string, Entry>): Node[] {
+function reachFrom(start: Entry | undefined, entries: Index<Entry>): Node[] {
   const found = new Set<Entry>()
   const next = start ? [start] : []
   for (let entry = next.pop(); entry; entry = next.pop()) {
@@ -203,7 +211,7 @@ function reachFrom(start: Entry | undefined, entries: ReadonlyMap<string, Entry>
 }
 
 /** What is not marked, so that a part from the front leaves nothing that refers to what is gone. */
-function inOrder(entries: ReadonlyMap<string, Entry>): Node[] {
+function inOrder(entries: Index<Entry>): Node[] {
   const done = new Set<Entry>()
   const last: Node[] = []
   for (const start of entries.values()) {
@@ -223,11 +231,7 @@ function inOrder(entries: ReadonlyMap<string, Entry>): Node[] {
   return last.reverse()
 }
 
-function below(entry: Entry, entries: ReadonlyMap<string, Entry>): Entry[] {
-  const { node } = entry
-  return edgesOf(entry, 'full').flatMap(({ kind, id }) => entries.get(nameOf({ ...node.thing, kind, id })) ?? [])
-}
-
-function nameOf({ namespace, kind, id }: ThingName): string {
-  return `${namespace}\0${kind}\0${id}`
+function below(entry: Entry, entries: Index<Entry>): Entry[] {
+  const { namespace } = entry.node.thing
+  return edgesOf(entry, 'full').flatMap(({ to }) => entries.get(namespace, to) ?? [])
 }

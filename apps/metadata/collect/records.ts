@@ -66,7 +66,7 @@ export function createRecordsKeeper({ rows, changes }: { rows: Rows; changes: Pi
           return true
         })
         return gone.length
-      }),
+      }, 'stored'),
 
     clean: async () => {},
   }

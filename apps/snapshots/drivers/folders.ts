@@ -110,7 +110,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
         if (gone !== name) await rename(join(root, name), join(root, gone))
         remove(join(root, gone))
       }
-      return Math.max(0, ...names.filter(isId).map(Number))
+      return names.filter(isId).reduce((highest, name) => Math.max(highest, Number(name)), 0)
     },
   }
 }
