@@ -68,6 +68,55 @@ onGantry((target) => {
     expect(await shell([], `echo out; echo err >&2; exit ${code}`)).toEqual({ code, stdout: 'out\n', stderr: 'err\n' })
   })
 
+  test('what is created runs when it is started, again and again', async () => {
+    const made = await gantry('create', '--name', 'later', image, 'sh', '-c', 'echo out; read x; echo in $x; exit 6')
+    expect(made).toEqual({ code: 0, stdout: 'later\n', stderr: '' })
+    expect((await gantry('ps', '-a')).stdout).toMatch(/later .*Created/)
+
+    const attached = { code: 6, stdout: 'out\nin\n', stderr: '' }
+    expect(await gantry('start', '-a', 'later')).toEqual(attached)
+    expect((await gantry('ps', '-a')).stdout).toMatch(/later .*Exited \(6\)/)
+    expect(await gantryWith({ stdin: 'abc\n' }, 'start', '-ai', 'later')).toEqual({
+      ...attached,
+      stdout: 'out\nin abc\n',
+    })
+    expect(await gantry('start', 'nobody', 'later')).toMatchObject({ code: 1, stdout: 'later\n' })
+    await until('it has ended', async () => /Exited \(6\)/.test((await gantry('ps', '-a')).stdout))
+    expect((await gantry('rm', 'later')).code).toBe(0)
+  })
+
+  test('start leaves what runs alone, and takes back what cannot', async () => {
+    await gantry('run', '-d', '--name', 'runs', image, 'sleep', '1000')
+    await gantry('create', '--name', 'never', '--restart', 'always', image, '/no/such/program')
+
+    expect(await gantry('start', 'runs')).toEqual({ code: 0, stdout: 'runs\n', stderr: '' })
+    expect(await gantry('start', '-a', 'runs')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('runs already'),
+    })
+    expect(await gantry('start', 'never')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('/no/such/program'),
+    })
+    expect((await target().ctr(['tasks', 'ls', '-q'])).stdout).toBe('runs\n')
+    await gantry('rm', '-f', 'runs', 'never')
+  })
+
+  test('run --init has a first process that passes signals on and reaps orphans', async () => {
+    // an orphan that nobody reaps can be sent signals for ever
+    const orphan = '(sleep 0.1 & echo $! > /tmp/pid); while kill -0 $(cat /tmp/pid) 2>&-; do sleep 0.1; done'
+
+    expect(await shell(['--init'], `${orphan}; cat /proc/1/comm; exit 3`)).toEqual({
+      code: 3,
+      stdout: 'docker-init\n',
+      stderr: '',
+    })
+    await gantry('run', '-d', '--init', '--name', 'ends', image, 'sleep', '1000')
+    await gantry('kill', '-s', 'TERM', 'ends')
+    await until('it has ended', async () => /Exited \(143\)/.test((await gantry('ps', '-a')).stdout))
+    await gantry('rm', 'ends')
+  })
+
   test('run --rm leaves no container', async () => {
     await shell(['--name', 'short'], 'true')
 

@@ -11,8 +11,8 @@ export const Config = z.strictObject({
     .string()
     .regex(/^(\/.*|[^/]+)$/)
     .default('conmon'),
-  /** The program that waits in a sandbox, statically linked: a name that is looked up in PATH, or an absolute path. */
-  pause: z
+  /** The small init that waits in a sandbox and runs commands, statically linked: a name looked up in PATH, or a path. */
+  init: z
     .string()
     .regex(/^(\/.*|[^/]+)$/)
     .default('catatonit'),

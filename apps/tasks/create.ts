@@ -3,6 +3,7 @@ import { parseIdentifier } from '@gantry/model/identifier'
 import { bundleOf, makeBundle, removeBundle } from './bundle.ts'
 import { cgroupOf, sharesPids } from './cgroup.ts'
 import { events } from './events.ts'
+import { withInit } from './init.ts'
 import { hostnameOf, joinNetwork } from './network/join.ts'
 import { buildTask, putProcess, putTask, type Task } from './registry.ts'
 import type { RuntimeTask } from './runtime/runtime.ts'
@@ -32,7 +33,8 @@ export async function createTask(
   const bundle = bundleOf(bundles, namespace, id)
   try {
     removeBundle(bundles, namespace, id) // a crash may have left one
-    const own = entry.spec(id, spec.text)
+    const joined = entry.spec(id, spec.text)
+    const own = options.init === undefined ? joined : withInit(joined, options.init)
     const config = await withNetwork(parts, namespace, id, { spec: own, network: options.network })
     makeBundle(bundle, { config, runtime: choice }, shim ? [] : options.rootfs)
     letRootWalk(dirname(bundles), bundle, config)

@@ -105,12 +105,12 @@ await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, e
 await adopt(parts)
 using _reconciled = await keepReconciled({ ...parts, state: config.state, host })
 
-const runtimes = { configured: config.runtime, host, state: config.state }
+const runtimes = { configured: config.runtime, host, state: config.state, init: config.init }
 const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)
 const service = tasksService({ tasks, containers, runtimes })
 const sandboxes = createSandboxes({
-  ...{ ...pods, shims, host, pause: config.pause, now: Date.now },
+  ...{ ...pods, shims, host, init: config.init, now: Date.now },
   containers: { registry: parts.registry, tasks },
 })
 const controller = sandboxService({

@@ -1,8 +1,15 @@
 import type { Container } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { INIT_LABEL } from '@gantry/model/labels'
 import { NETWORK_LABEL, parseNetworkLabel } from '@gantry/model/network'
+import { findInit } from './init.ts'
 import { type ResolveParts, resolveRuntime, type Wish } from './runtime/resolve.ts'
 import type { Stdio } from './runtime/stdio.ts'
 import type { CreateOptions, RootfsMount } from './tasks.ts'
+
+export interface RecordParts extends ResolveParts {
+  /** Name or path of the small init. */
+  readonly init: string
+}
 
 /** What a client says about a task beside its container's record. */
 export interface TaskWish {
@@ -12,8 +19,8 @@ export interface TaskWish {
   readonly runtime: Pick<Wish, 'path' | 'options' | 'address' | 'version'>
 }
 
-/** How the task of a container is to be made. @throws {Fault} `invalid-argument` or `not-found` for a runtime that is none */
-export function fromRecord(runtimes: ResolveParts, container: Container, wish: TaskWish): CreateOptions {
+/** How the task of a container is to be made. @throws {Fault} `invalid-argument` or `not-found` for a runtime that is none, `failed-precondition` for a program that is missing */
+export function fromRecord(runtimes: RecordParts, container: Container, wish: TaskWish): CreateOptions {
   const network = container.labels[NETWORK_LABEL]
   return {
     spec: container.spec?.value ?? new Uint8Array(),
@@ -24,6 +31,7 @@ export function fromRecord(runtimes: ResolveParts, container: Container, wish: T
       containerOptions: container.runtime?.options,
     }),
     ...(network !== undefined && { network: parseNetworkLabel(network) }),
+    ...(container.labels[INIT_LABEL] === 'true' && { init: findInit(runtimes.host, runtimes.init) }),
     ...(container.sandbox !== '' && { sandbox: container.sandbox }),
   }
 }

@@ -12,10 +12,9 @@ import type { Client } from '@gantry/rpc/client'
 import { decode } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import { readMetrics } from './metrics.ts'
-import { fromRecord } from './record.ts'
+import { fromRecord, type RecordParts } from './record.ts'
 import type { Process } from './registry.ts'
 import { type CheckpointWish, requireCriu } from './runtime/checkpoint.ts'
-import type { ResolveParts } from './runtime/resolve.ts'
 import { type Life, pidOf } from './task.ts'
 import type { Tasks } from './tasks.ts'
 
@@ -32,7 +31,7 @@ export interface TasksServiceParts {
   readonly tasks: Tasks
   /** Who keeps the container records; only Create needs it. */
   readonly containers: Client<typeof Containers>
-  readonly runtimes: ResolveParts
+  readonly runtimes: RecordParts
 }
 
 /** containerd.services.tasks.v1.Tasks: parse the request, ask `tasks`, shape the reply (behaviour facts, 9). */

@@ -35,6 +35,8 @@ export interface CreateOptions {
   readonly network?: NetworkRequest | undefined
   /** The sandbox that it is to be in. */
   readonly sandbox?: string | undefined
+  /** Path of the small init that is to run its command. */
+  readonly init?: string | undefined
 }
 
 export interface TasksParts extends EndingParts {

@@ -1,6 +1,6 @@
 import type { Container as WireContainer } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
-import { clearReserved } from '@gantry/model/labels'
+import { clearReserved, INIT_LABEL } from '@gantry/model/labels'
 import { formatNetwork, NETWORK_LABEL, type NetworkRequest } from '@gantry/model/network'
 import { EXPLICITLY_STOPPED, parseRestartPolicy, RESTART_POLICY, RESTART_STATUS } from '@gantry/model/restart'
 import { packJson } from './any.ts'
@@ -50,6 +50,8 @@ export interface CreateContainer {
   readonly restart?: string
   /** The sandbox whose namespaces it is to share: it has to run when the task is created. */
   readonly sandbox?: string
+  /** A small first process that passes signals on and reaps what is orphaned. Gantry only, not containerd. */
+  readonly init?: boolean
 }
 
 export interface Containers {
@@ -138,6 +140,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
         ...labelsOf(image),
         ...options.labels,
         ...(options.network && { [NETWORK_LABEL]: formatNetwork(options.network) }),
+        ...(options.init && { [INIT_LABEL]: 'true' }),
         ...(options.restart !== undefined && { [RESTART_POLICY]: checkedPolicy(options.restart) }),
       },
       runtime: { name: options.runtime ?? wire.runtime },

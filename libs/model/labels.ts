@@ -3,6 +3,9 @@ import { Fault } from './fault.ts'
 const MAX_BYTES = 4096 // of one key and its value together
 const RESERVED_PREFIXES = ['containerd.io/', 'io.cri-containerd', 'gantry/']
 
+/** The label of a container record that says, by `true`, that its command runs under a small init. */
+export const INIT_LABEL = 'gantry/init'
+
 export type Labels = Readonly<Record<string, string>>
 
 /**

@@ -1,24 +1,20 @@
-import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import type { GantryClient } from '@gantry/client/client'
 import type { Container } from '@gantry/client/containers'
 import type { StdioOptions } from '@gantry/client/stdio'
 import type { Task } from '@gantry/client/tasks'
-import { Fault, ignoring, isFault } from '@gantry/model/fault'
+import { Fault, ignoring } from '@gantry/model/fault'
 import { normalizeReference } from '@gantry/model/reference'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
-import { pullImage } from '../pull/pull-image.ts'
 import { Exit } from '../report.ts'
+import { createContainer, type Wanted } from '../run/create-container.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
-import { networkOf } from '../run/network-options.ts'
-import { addRunOptions, type RunOptions, specOf } from '../run/options.ts'
-import { sharedNamespaces } from '../run/sharing.ts'
+import { addRunOptions, type RunOptions } from '../run/options.ts'
 import { streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
-import { parseLabel } from './namespaces.ts'
 
 const NODE_FAILED = 125 // Docker's exit code for everything that fails before the command of the container could run
 const CREATE_MS = 60_000
@@ -45,39 +41,19 @@ export function createCommand(context: Context): Command {
     })
 }
 
-interface Wanted {
-  readonly image: string
-  readonly args: readonly string[]
-  readonly options: RunOptions
-}
-
 async function run(session: Session, { image, args, options }: Wanted): Promise<number> {
   const { client, signal } = session
   const attachment = { tty: options.tty ?? false, interactive: options.interactive ?? false }
   const streams = options.detach ? undefined : streamsOf(attachment, session)
-  const id = options.name ?? randomBytes(32).toString('hex')
-  const own = specOf(options, { id, args }, session.env)
-  const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
-  const network = networkOf(options)
-  const labels = Object.fromEntries(options.label.map(parseLabel))
-  const { platform, restart, sandbox } = options
-  if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
-
   // from here on each step is done or undone as a whole: an interruption counts between two of them
-  const wanted = {
-    ...{ id, image, spec, labels },
-    ...(platform !== undefined && { platform }),
-    ...(network && { network }),
-    ...(restart !== undefined && { restart }),
-    ...(sandbox !== undefined && { sandbox }),
-  }
-  const container = await create(client, wanted)
+  const container = await createContainer(session, { image, args, options })
+  const { id } = container
   let started = false
   try {
     signal.throwIfAborted()
     const task = await createTask(session, container, streams?.stdio ?? {})
     session.releaseSignals()
-    if (options.detach) return await startDetached(session, task, restart !== undefined)
+    if (options.detach) return await startDetached(session, task, options.restart !== undefined)
     const exit = await runInForeground(task, attachment, session, () => {
       started = true
       streams?.gate.open()
@@ -91,28 +67,6 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
     const code = startFailureCode(error, NODE_FAILED)
     if (!started || options.rm) await undo(client, id)
     throw new Exit(started ? NODE_FAILED : code, error)
-  }
-}
-
-async function pullMissing(session: Session, image: string, { platform, plainHttp }: RunOptions): Promise<void> {
-  session.stderr.write(`Image ${image} is not here: pulling it\n`)
-  const wish = { ...(platform !== undefined && { platform }), ...(plainHttp && { plainHttp }) }
-  await pullImage(session, image, { ...wish, out: session.json ? undefined : session.stderr })
-}
-
-async function create(
-  client: GantryClient,
-  wanted: Parameters<GantryClient['containers']['create']>[0],
-): Promise<Container> {
-  try {
-    return await client.containers.create(wanted, AbortSignal.timeout(CREATE_MS))
-  } catch (error) {
-    if (!isFault(error, 'already-exists')) throw error
-    throw new Fault(
-      'already-exists',
-      `Cannot run "${wanted.id}": the name is taken; remove that container with "gantry rm ${wanted.id}", or choose another`,
-      { cause: error },
-    )
   }
 }
 

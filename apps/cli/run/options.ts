@@ -31,6 +31,7 @@ export interface RunOptions extends NetworkOptions {
   readonly detach?: boolean
   readonly restart?: string
   readonly tty?: boolean
+  readonly init?: boolean
   readonly interactive?: boolean
   readonly env: readonly string[]
   readonly envFile: readonly string[]
@@ -69,12 +70,20 @@ export interface RunOptions extends NetworkOptions {
 
 /** Docker's names and letters for what is the same there. */
 export function addRunOptions(command: Command): Command {
+  return addCreateOptions(
+    command
+      .option('--rm', 'remove the container when it ends')
+      .option('-d, --detach', 'print its id and leave it running')
+      .option('-i, --interactive', 'pass our input on'),
+  )
+}
+
+/** What makes a container, whoever starts it. */
+export function addCreateOptions(command: Command): Command {
   command
-    .option('--rm', 'remove the container when it ends')
-    .option('-d, --detach', 'print its id and leave it running')
-    .option('--restart <policy>', 'no, always, unless-stopped, on-failure[:times]; with -d', parsing(parseRestart))
+    .option('--restart <policy>', 'no, always, unless-stopped, on-failure[:times]; detached', parsing(parseRestart))
     .option('-t, --tty', 'give it a terminal')
-    .option('-i, --interactive', 'pass our input on')
+    .option('--init', 'a small first process that passes signals on and reaps what is orphaned')
     .option('-e, --env <entry>', 'KEY=value, or KEY for the value it has here (repeatable)', collect, [])
     .option('--env-file <file>', 'such entries, one a line (repeatable)', collect, [])
     .option('-l, --label <label>', 'key=value (repeatable)', collect, [])

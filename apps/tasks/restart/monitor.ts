@@ -12,8 +12,7 @@ import {
 } from '@gantry/model/restart'
 import type { Client } from '@gantry/rpc/client'
 import type { Process as Service } from '@gantry/service/process'
-import { fromRecord } from '../record.ts'
-import type { ResolveParts } from '../runtime/resolve.ts'
+import { fromRecord, type RecordParts } from '../record.ts'
 import type { Life } from '../task.ts'
 import type { Tasks } from '../tasks.ts'
 import { type Backoff, createBackoff } from './backoff.ts'
@@ -29,7 +28,7 @@ export interface MonitorParts {
   readonly containers: Client<typeof Containers>
   readonly namespaces: Client<typeof Namespaces>
   readonly snapshots: Client<typeof Snapshots>
-  readonly runtimes: ResolveParts
+  readonly runtimes: RecordParts
   readonly now: () => number
   readonly log: Service['log']
 }

@@ -1,5 +1,6 @@
 import { Fault, ignoring } from '@gantry/model/fault'
 import type { NetworkRequest } from '@gantry/model/network'
+import { findInit } from '../init.ts'
 import type { Registry, Task } from '../registry.ts'
 import type { Host } from '../runtime/choose.ts'
 import type { RuntimeChoice } from '../runtime/runtime.ts'
@@ -38,7 +39,7 @@ export interface SandboxesParts {
   readonly containers: { readonly registry: Registry; readonly tasks: Tasks }
   readonly host: Pick<Host, 'find'>
   /** Name or path of the program that waits in a sandbox. */
-  readonly pause: string
+  readonly init: string
   readonly now: () => number
 }
 
@@ -67,7 +68,7 @@ export function createSandboxes(parts: SandboxesParts) {
         const spec = Buffer.from(wish.spec || '{}')
         await tasks.create(namespace, id, { spec, rootfs, stdio: NO_STDIO, runtime: choice })
       } else {
-        const [program, createdMs] = [pauseProgram(parts), parts.now()]
+        const [program, createdMs] = [findInit(parts.host, parts.init), parts.now()]
         const spec = pauseSpec({ namespace, id, spec: wish.spec, netns, program, createdMs })
         await tasks.create(namespace, id, { spec, rootfs: [], stdio: NO_STDIO, runtime, network })
       }
@@ -104,12 +105,6 @@ export function createSandboxes(parts: SandboxesParts) {
 /** The cgroup that all its containers are below; of a shim nobody knows one. */
 export function cgroupOf({ runtime, bundle }: Task): string | null {
   return runtime.shim ? null : groupOf(bundle).cgroup
-}
-
-function pauseProgram({ host, pause }: SandboxesParts): string {
-  const program = host.find(pause)
-  if (program !== undefined) return program
-  throw new Fault('failed-precondition', `Cannot run sandboxes: "${pause}" is not installed (Debian: catatonit)`)
 }
 
 async function stop(parts: SandboxesParts, sandbox: Task, timeoutMs: number): Promise<void> {

@@ -101,7 +101,7 @@ async function open() {
     limits: { unbounded: true, oomScoreAdj: 0, hard: new Map() },
   })
   const containers = { registry: createRegistry(), tasks: {} as Tasks }
-  const sandboxes = createSandboxes({ ...pods, shims, host, pause: 'none', now: Date.now, containers })
+  const sandboxes = createSandboxes({ ...pods, shims, host, init: 'none', now: Date.now, containers })
   const runtimes = { configured: 'auto', host, state: folder }
   const service = sandboxService({ sandboxes, shims, store: {} as never, runtimes, now: Date.now })
   type Call = (request: object, context: object) => Promise<object>
