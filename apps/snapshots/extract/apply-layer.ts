@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { syncfs } from '@gantry/linux/file'
+import { openGunzip } from '@gantry/linux/gunzip'
 import { parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { createExtraction } from './extract.ts'
@@ -78,7 +79,8 @@ export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, 
     spent[stage] += now - last
     last = now
   }
-  for await (const chunk of plainStream({ fd: blob, arriving: job.arriving }, job)) {
+  const reading = { detect: job.detect, limits: job.limits, openGunzip }
+  for await (const chunk of plainStream({ fd: blob, arriving: job.arriving }, reading)) {
     lap('wait')
     check()
     hash.update(chunk)

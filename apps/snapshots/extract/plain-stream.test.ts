@@ -3,11 +3,12 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { openGunzip } from '@gantry/linux/gunzip'
 import { codecOf } from '@gantry/model/codec'
 import { createFrameFilter } from '@gantry/model/zstd-frames'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { DEFAULT_LIMITS } from './limits.ts'
-import { plainStream } from './plain-stream.ts'
+import { plainStream, type Reading } from './plain-stream.ts'
 
 const plain = Buffer.concat([randomBytes(400_000), Buffer.alloc(400_000)])
 const gzip = gzipSync(plain)
@@ -20,14 +21,17 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(root, { recursive: true }))
 
-async function read(blob: Buffer, { detect = true, limits = DEFAULT_LIMITS } = {}): Promise<Buffer> {
+/** As it is decoded without, and with, what a host may have. */
+const DECODERS = [{ openGunzip: undefined }, ...(openGunzip ? [{ openGunzip }] : [])]
+
+async function read(blob: Buffer, how: Partial<Reading>): Promise<Buffer> {
+  const reading = { detect: true, limits: DEFAULT_LIMITS, openGunzip: undefined, ...how }
   const path = join(root, 'blob')
   writeFileSync(path, blob)
   const fd = openSync(path, 'r')
   try {
     const chunks: Buffer[] = []
-    for await (const chunk of plainStream({ fd, arriving: undefined }, { detect, limits }))
-      chunks.push(Buffer.from(chunk))
+    for await (const chunk of plainStream({ fd, arriving: undefined }, reading)) chunks.push(Buffer.from(chunk))
     return Buffer.concat(chunks)
   } finally {
     closeSync(fd)
@@ -48,7 +52,7 @@ describe('decoding', () => {
     ],
     ['an empty blob', Buffer.alloc(0), Buffer.alloc(0)],
   ])('%s comes out plain', async (_, blob, expected) => {
-    expect((await read(blob)).equals(expected)).toBe(true)
+    for (const decoder of DECODERS) expect((await read(blob, decoder)).equals(expected)).toBe(true)
   })
 
   test('a type that promises a plain archive is not decompressed', async () => {
@@ -88,13 +92,15 @@ describe('refusing', () => {
     ['zstd cut off in its second frame', Buffer.concat([zstd, zstd]).subarray(0, zstd.length + 1000)],
     ['zstd with rubbish behind', Buffer.concat([zstd, Buffer.from('rubbish')])],
   ])('%s is the fault of the blob', async (_, blob) => {
-    await expect(read(blob)).rejects.toMatchObject({ name: 'Fault', code: 'invalid-argument' })
+    for (const decoder of DECODERS)
+      await expect(read(blob, decoder)).rejects.toMatchObject({ name: 'Fault', code: 'invalid-argument' })
   })
 
   test('more plain bytes than allowed are too many', async () => {
     const limits = { ...DEFAULT_LIMITS, plainBytes: 500_000 }
 
-    await expect(read(gzip, { limits })).rejects.toThrow('more than 500000 plain bytes')
+    for (const decoder of DECODERS)
+      await expect(read(gzip, { limits, ...decoder })).rejects.toThrow('more than 500000 plain bytes')
   })
 
   test.each([
@@ -103,6 +109,8 @@ describe('refusing', () => {
   ])('a %s bomb stops at the ratio', async (_, compress) => {
     const limits = { ...DEFAULT_LIMITS, ratioFromBytes: 1024 * 1024, ratio: 100 }
 
-    await expect(read(compress(Buffer.alloc(64 * 1024 * 1024)), { limits })).rejects.toThrow('over 100 times its size')
+    const bomb = compress(Buffer.alloc(64 * 1024 * 1024))
+    for (const decoder of DECODERS)
+      await expect(read(bomb, { limits, ...decoder })).rejects.toThrow('over 100 times its size')
   })
 })

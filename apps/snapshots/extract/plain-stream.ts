@@ -1,7 +1,9 @@
 import { readSync } from 'node:fs'
 import type { Transform } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
-import { codecOf } from '@gantry/model/codec'
+import type { Gunzip } from '@gantry/linux/gunzip'
+import { isSystemError } from '@gantry/linux/system'
+import { type Codec, codecOf } from '@gantry/model/codec'
 import { Fault } from '@gantry/model/fault'
 import { createFrameFilter } from '@gantry/model/zstd-frames'
 import type { Limits } from './limits.ts'
@@ -19,27 +21,31 @@ interface Source {
   readonly arriving: Mark | undefined
 }
 
+/** How to read it. */
+export interface Reading {
+  /** Follow the magic bytes; otherwise the blob is taken as it is. */
+  readonly detect: boolean
+  readonly limits: Limits
+  /** The host's fast decoder; without it zlib decodes in the background. */
+  readonly openGunzip: (() => Gunzip) | undefined
+}
+
 /**
- * The plain bytes of a blob, while decoding goes on in the background. A chunk is good until the next one is asked for.
+ * The plain bytes of a blob. A chunk is good until the next one is asked for.
  *
- * @param detect follow the magic bytes; otherwise the blob is taken as it is
  * @throws {Fault} `invalid-argument` for a stream that is cut off or corrupt, `resource-exhausted` beyond the limits
  */
-export async function* plainStream(
-  blob: Source,
-  { detect, limits }: { detect: boolean; limits: Limits },
-): AsyncGenerator<Buffer> {
+export async function* plainStream(blob: Source, { detect, limits, openGunzip }: Reading): AsyncGenerator<Buffer> {
   let read = 0
   let written = 0
-  const source = async function* () {
-    for await (const chunk of chunksOf(blob)) {
+  const source = async function* (buffer: Buffer) {
+    for await (const chunk of chunksOf(blob, buffer)) {
       read += chunk.length
       yield chunk
     }
   }
   const codec = detect ? codecOf(await startOf(blob)) : 'none'
-  const plain = codec === 'none' ? source() : decoded(codec, source())
-  for await (const chunk of plain) {
+  for await (const chunk of plainOf(source, codec, openGunzip)) {
     written += chunk.length
     if (written > limits.plainBytes)
       throw new Fault(
@@ -52,7 +58,29 @@ export async function* plainStream(
         `Cannot extract the layer: it unpacks to over ${limits.ratio} times its size`,
       )
     yield chunk
-    release(chunk)
+  }
+}
+
+/** Reads into a buffer piece by piece. */
+type Read = (buffer: Buffer) => AsyncIterable<Buffer>
+
+async function* plainOf(read: Read, codec: Codec, openGunzip: Reading['openGunzip']): AsyncGenerator<Buffer> {
+  if (codec === 'gzip' && openGunzip) {
+    using gunzip = openGunzip()
+    yield* gunzipped(gunzip, read(gunzip.input))
+    return
+  }
+  const source = read(Buffer.allocUnsafeSlow(READ_BYTES))
+  yield* codec === 'none' ? source : decoded(codec, source)
+}
+
+/** In this very thread: nothing is handed over, and the same memory serves for all. */
+async function* gunzipped(gunzip: Gunzip, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    for await (const { length } of source) yield* gunzip.decode(length)
+    gunzip.end()
+  } catch (error) {
+    throw error instanceof Fault || isSystemError(error) ? error : badStream('gzip', error)
   }
 }
 
@@ -67,12 +95,18 @@ async function* decoded(codec: 'gzip' | 'zstd', source: AsyncIterable<Buffer>): 
   const pieces = codec === 'zstd' ? framesIn(source) : source
   void feed(decoder, pieces) // a failure comes out of the iteration below
   try {
-    for await (const chunk of decoder) yield chunk
+    for await (const chunk of decoder) {
+      yield chunk
+      release(chunk)
+    }
   } catch (error) {
-    if (error instanceof Fault) throw error
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new Fault('invalid-argument', `Cannot decompress the layer: the ${codec} stream is bad: ${reason}`)
+    throw error instanceof Fault ? error : badStream(codec, error)
   }
+}
+
+function badStream(codec: Codec, error: unknown): Fault {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new Fault('invalid-argument', `Cannot decompress the layer: the ${codec} stream is bad: ${reason}`)
 }
 
 async function feed(decoder: Transform, pieces: AsyncIterable<Buffer>): Promise<void> {
@@ -80,7 +114,6 @@ async function feed(decoder: Transform, pieces: AsyncIterable<Buffer>): Promise<
     for await (const piece of pieces) {
       if (decoder.destroyed) return
       await new Promise<void>((resolve) => decoder.write(piece, () => resolve()))
-      release(piece)
     }
     decoder.end()
   } catch (error) {
@@ -104,11 +137,10 @@ async function* framesIn(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> 
   filter.end()
 }
 
-/** Reads by position, so that several may read one descriptor. */
-async function* chunksOf({ fd, arriving }: Source): AsyncGenerator<Buffer> {
+/** Reads by position, so that several may read one descriptor; each chunk takes the place of the one before. */
+async function* chunksOf({ fd, arriving }: Source, buffer: Buffer): AsyncGenerator<Buffer> {
   for (let position = 0; ; ) {
-    const size = arriving ? Math.min(await readable(arriving, position), READ_BYTES) : READ_BYTES
-    const buffer = Buffer.allocUnsafeSlow(size)
+    const size = arriving ? Math.min(await readable(arriving, position), buffer.length) : buffer.length
     const length = readSync(fd, buffer, 0, size, position)
     if (length === 0) return
     position += length
