@@ -1,5 +1,6 @@
-import { createProgram } from './program.ts'
+import { chosenIn, createProgram } from './program.ts'
 import { report } from './report.ts'
+import { runTraced } from './trace.ts'
 
 // a reader that has seen enough, such as `head`, is no error
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
@@ -7,7 +8,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 try {
   const argv = process.argv.slice(2)
   const program = await createProgram(argv, process)
-  await program.parseAsync(argv, { from: 'user' })
+  await runTraced(chosenIn(argv), process, () => program.parseAsync(argv, { from: 'user' }))
 } catch (error) {
   process.exitCode = report(error, process)
 }

@@ -49,6 +49,7 @@ import { createStreams } from './streaming/streams.ts'
 import { transferService } from './transfer-service.ts'
 import { createScrub } from './verify/scrub.ts'
 import { createVerifyImage } from './verify/verify-image.ts'
+import { createPullWatch, watchIngests } from './watch.ts'
 
 const THREADS = Math.min(availableParallelism(), 4) // that receive and hash
 const BACKOFF_MS = 100 // before a registry is asked again
@@ -92,7 +93,9 @@ const hosts = createHosts(config.hosts_dir)
 const dockerConfig = config.docker_config ?? dockerConfigFile(env)
 const keyring = dockerConfig === undefined ? undefined : createKeyring({ file: dockerConfig, env })
 const wallet = createServiceWallet(async (host, signal) => await keyring?.find(host, signal), Date.now)
-const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS, hosts, wallet })
+const watch = createPullWatch(metrics)
+watchIngests(metrics, ingests)
+const registry = createRegistry({ transport, now: Date.now, stallMs, backoffMs: BACKOFF_MS, hosts, wallet, watch })
 const verify = createVerifyImage({
   dir: config.verifier_dir,
   maxVerifiers: config.max_verifiers,
@@ -101,7 +104,7 @@ const verify = createVerifyImage({
   log,
 })
 const downloads = config.max_concurrent_downloads
-const pull = createPull({ registry, blobs, ingests, growing, leases, images, unpacker, verify, downloads })
+const pull = createPull({ registry, blobs, ingests, growing, leases, images, unpacker, verify, downloads, watch })
 const scrub = createScrub(parts)
 const push = createPush({ registry, blobs, leases, images, uploads: config.max_concurrent_uploads })
 const importArchive = createImport({ blobs, ingests, leases, images, unpacker, verify })

@@ -24,6 +24,7 @@ import { openStore } from '@gantry/store/store'
 import { collectorService } from './collect/collector-service.ts'
 import { createRecordsKeeper, watchRows } from './collect/records.ts'
 import { startCollector } from './collect/schedule.ts'
+import { createCollectionWatch } from './collect/watch.ts'
 import { readConfig } from './config.ts'
 import { createContainers } from './containers/containers.ts'
 import { containersService } from './containers/containers-service.ts'
@@ -62,6 +63,7 @@ await using collector = startCollector({
     snapshots: remoteParty(clientOf(Collection, snapshots)),
   },
   thresholds: config.gc,
+  watch: createCollectionWatch(metrics),
   log,
   now: Date.now,
 })

@@ -41,6 +41,7 @@ import { snapshotsService } from './snapshots-service.ts'
 import { chooseUnpack, createStepwise } from './stepwise.ts'
 import { createUnpack } from './unpack.ts'
 import { unpackService } from './unpack-service.ts'
+import { watchPools, watchUnpacking } from './watch.ts'
 import { addressOf } from './wire.ts'
 
 const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
@@ -99,9 +100,11 @@ const processors = createProcessors({
   maxBytes: limits.plainBytes,
   searchPath: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
 })
-const apply = createApply({ content, pool, processors, limits, mountRoot, owns })
+const watch = watchUnpacking(metrics)
+watchPools(metrics, { extract: pool, follow: followers, sync: syncs })
+const apply = watch.apply(createApply({ content, pool, processors, limits, mountRoot, owns }))
 const diff = createDiff({ content, pool, mountRoot })
-const layers = createLayers({ content, pool, followers, syncs, processors, limits, mountRoot })
+const layers = watch.layers(createLayers({ content, pool, followers, syncs, processors, limits, mountRoot }))
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })

@@ -32,6 +32,7 @@ import { createExits } from './runtime/exits.ts'
 import { createOciRuntime } from './runtime/oci.ts'
 import { reportRuntime } from './runtime/report.ts'
 import { routeRuntime } from './runtime/route.ts'
+import { tracedRuntime } from './runtime/traced.ts'
 import { networksOfContainers, networksOfSandboxes } from './sandbox/networks.ts'
 import { openSandboxTasks, sandboxState } from './sandbox/open.ts'
 import { sandboxService } from './sandbox/sandbox-service.ts'
@@ -43,6 +44,7 @@ import { createShimRuntime } from './shim/shim-runtime.ts'
 import { readHostLimits } from './spec.ts'
 import { createTasks } from './tasks.ts'
 import { tasksService } from './tasks-service.ts'
+import { watchTasks } from './watch.ts'
 
 const { log, stop, options } = await startProcess('tasks', process.argv.slice(2))
 const config = loadConfig('tasks', Config, options)
@@ -64,7 +66,7 @@ const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`
 await using links = createLinks(log)
 const builtIn = createOciRuntime({ state: config.state, env, exits, conmon: () => findConmon(config.conmon, host) })
 const shimParts = { ...{ links, env, ttrpcAddress, log }, grpcAddress: socketOf(config, 'gantry'), now: Date.now }
-const runtime = routeRuntime(builtIn, createShimRuntime(shimParts))
+const runtime = tracedRuntime(routeRuntime(builtIn, createShimRuntime(shimParts)))
 const shims = createShimSandboxes(shimParts)
 const allNetworks = createNetworks({
   ...{ state: config.state, plugins: config.cni_path, env, log },
@@ -105,6 +107,7 @@ await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, e
 await adopt(parts)
 using _reconciled = await keepReconciled({ ...parts, state: config.state, host })
 
+watchTasks(metrics, parts.registry)
 const runtimes = { configured: config.runtime, host, state: config.state, init: config.init }
 const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)

@@ -10,6 +10,8 @@ import { type Bus, MAX_EVENT_BYTES } from './bus.ts'
 import { createPublisher } from './publisher.ts'
 import { subjectOf } from './topic.ts'
 
+const MAX_TOPICS = 64
+
 /**
  * Says that something happened, as part of the write that makes it happen.
  *
@@ -51,15 +53,19 @@ export function openChanges({ store, bus, log, metrics }: ChangesParts): OpenCha
   const publisher = createPublisher({ outbox, bus, log })
   const { behind } = publisher
   metrics?.read('gauge', { name: 'gantry_events_behind', help: 'Events that are not in the log yet.' }, behind)
+  const count = metrics && countTopics(metrics)
   return {
     behind,
     async write(fn, until = 'logged') {
       let last = 0
+      const topics: string[] = []
       const result = await store.write(() =>
         fn((namespace, topic, schema, init) => {
           last = outbox.append({ namespace, topic, envelope: envelopeOf(namespace, topic, schema, init) })
+          topics.push(topic)
         }),
       )
+      if (count) topics.forEach(count)
       if (last > 0) {
         const delivered = publisher.delivered(last)
         if (until === 'logged') await delivered
@@ -67,6 +73,17 @@ export function openChanges({ store, bus, log, metrics }: ChangesParts): OpenCha
       return result
     },
     [Symbol.asyncDispose]: () => publisher.close(),
+  }
+}
+
+/** Shims publish under topics of their own: only so many are told apart. */
+function countTopics(metrics: Metrics): (topic: string) => void {
+  const about = { name: 'gantry_events_total', help: 'Events that were stored, by topic.', labels: ['topic'] }
+  const total = metrics.counter(about)
+  const known = new Set<string>()
+  return (topic) => {
+    if (known.size < MAX_TOPICS) known.add(topic)
+    total(known.has(topic) ? topic : 'other').add()
   }
 }
 

@@ -74,8 +74,8 @@ async function ask(name: string, address: string, signal: AbortSignal): Promise<
     return { status: { name, address, health, version, pid, ...numbers, bus: bus !== undefined }, bus }
   } catch (error) {
     if (!isFault(error) || signal.aborted) throw error
-    if (error.code === 'deadline-exceeded') return away(`it has not answered for ${ASK_MS / 1000} s`)
-    return away(error.code === 'unavailable' ? 'nobody listens there' : error.message)
+    const isSilent = error.code === 'deadline-exceeded' || error.code === 'unavailable' // somebody listens, as we know
+    return away(isSilent ? `it has not answered for ${ASK_MS / 1000} s` : error.message)
   }
 }
 

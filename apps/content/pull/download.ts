@@ -1,12 +1,14 @@
 import type { Descriptor } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
 import { refKey } from '@gantry/model/refkey'
+import { traced } from '@gantry/rpc/scope'
 import type { Blobs } from '../blobs/blobs.ts'
 import type { Grower } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
 import type { Writer } from '../blobs/writer.ts'
 import type { Holder } from '../leases.ts'
 import type { Registry, Source } from '../registry/registry.ts'
+import type { PullWatch } from '../watch.ts'
 import type { Flights } from './flights.ts'
 import { sourceLabel } from './labels.ts'
 import type { Progress } from './progress.ts'
@@ -24,6 +26,7 @@ export interface Download extends Holder {
   readonly grower: Grower
   /** Called when nothing more has to come: what is left to do takes no connection. */
   readonly received: () => void
+  readonly watch?: Pick<PullWatch, 'blob'>
 }
 
 /**
@@ -33,6 +36,17 @@ export interface Download extends Holder {
  * @throws {Fault} `failed-precondition` when the registry sends other bytes than the descriptor says; else as `Registry.fetch`
  */
 export async function download(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<void> {
+  const about = { 'oci.digest': descriptor.digest, 'oci.size': Number(descriptor.size) }
+  try {
+    const result = await traced('fetch blob', about, () => bring(descriptor, to, signal))
+    to.watch?.blob(result)
+  } catch (error) {
+    to.watch?.blob('failed')
+    throw error
+  }
+}
+
+async function bring(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<'fetched' | 'exists'> {
   const { namespace, blobs, progress, source } = to
   if (descriptor.size === 0n)
     throw new Fault('invalid-argument', `Cannot fetch ${descriptor.digest}: its descriptor says that it is empty`)
@@ -44,12 +58,13 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
     if (JSON.stringify(next) !== JSON.stringify(labels))
       await blobs.relabel(namespace, descriptor.digest, (now) => sourceLabel(now, source.reference))
     progress.set(descriptor, 'already exists')
-    return
+    return 'exists'
   }
   try {
     const shared = writer.status().offset === descriptor.size
     await fill(writer, descriptor, { ...to, signal })
     progress.set(descriptor, shared ? 'already exists' : 'complete')
+    return shared ? 'exists' : 'fetched'
   } catch (error) {
     to.grower.restart()
     await writer.discard()

@@ -6,6 +6,7 @@ import type { Labels } from '@gantry/model/labels'
 import { MAX_MANIFEST_BYTES, parseIndex, parseManifest } from '@gantry/model/manifest'
 import type { Platform } from '@gantry/model/platform'
 import { refKey } from '@gantry/model/refkey'
+import { traced } from '@gantry/rpc/scope'
 import type { Blobs } from '../blobs/blobs.ts'
 import type { Growing } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
@@ -14,6 +15,7 @@ import type { Images } from '../images.ts'
 import type { Holder, Leases } from '../leases.ts'
 import type { Registry, Source } from '../registry/registry.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
+import type { PullWatch } from '../watch.ts'
 import { choose } from './choose.ts'
 import { download } from './download.ts'
 import { createFlights, type Flights } from './flights.ts'
@@ -40,6 +42,7 @@ export interface PullParts {
   readonly verify: VerifyImage
   /** Blobs fetched at the same time. */
   readonly downloads: number
+  readonly watch?: Pick<PullWatch, 'blob'>
 }
 
 export interface PullRequest {
@@ -77,7 +80,9 @@ export function createPull(parts: PullParts): Pull {
 
     parts.ingests.prepare()
     progress.say(`Resolving from ${reference.text}`)
-    const target = await parts.registry.resolve(source, signal)
+    const target = await traced('resolve', { 'oci.reference': reference.text }, () =>
+      parts.registry.resolve(source, signal),
+    )
     await parts.verify(reference.text, target, signal)
     const records = recordsFor(
       store.name === '' && store.extraReferences.length === 0 ? { ...store, name: reference.text } : store,

@@ -19,8 +19,15 @@ export interface Range {
   readonly to: bigint
 }
 
+/** Hears of what comes. */
+export interface FetchWatch {
+  received(bytes: number): void
+  retried(): void
+}
+
 export interface FetchParts<P extends Piece> {
   readonly sender: Sender
+  readonly watch?: FetchWatch
   readonly stallMs: number
   readonly backoffMs: number
   readonly taking: Taking<P>
@@ -62,6 +69,7 @@ export async function* fetchFrom<P extends Piece>(
     try {
       for await (const chunk of fetchPersistently(parts, { ...place, descriptor, range: { ...range, from } }, signal)) {
         from += BigInt(chunk.length)
+        parts.watch?.received(chunk.length)
         yield chunk
       }
       return
@@ -127,6 +135,7 @@ async function* fetchPersistently<P extends Piece>(
       if (!broken) throw error
       failures = from > before ? 1 : failures + 1
       if (!broken.again || failures > MAX_FAILURES) throw broken.fault
+      parts.watch?.retried()
       await sleep(parts.backoffMs * 2 ** failures * (0.5 + Math.random() / 2), undefined, { signal })
     }
   }

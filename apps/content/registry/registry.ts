@@ -6,7 +6,7 @@ import type { Courier } from './courier.ts'
 import { describe, describeBody, MANIFEST_TYPES } from './describe.ts'
 import { urlOf } from './endpoint.ts'
 import { type Explained, explain } from './explain.ts'
-import { fetchFrom, HAND_OVER, type Range, takenBy } from './fetch.ts'
+import { type FetchWatch, fetchFrom, HAND_OVER, type Range, takenBy } from './fetch.ts'
 import { createHosts, type Hosts } from './hosts.ts'
 import { createPusher, type Pusher } from './push.ts'
 import { fetchReferrers } from './referrers.ts'
@@ -67,6 +67,7 @@ export interface RegistryParts {
   readonly hosts?: Hosts
   /** What the service itself has; nothing unless told. */
   readonly wallet?: Wallet
+  readonly watch?: FetchWatch
 }
 
 export function createRegistry(given: RegistryParts): Registry {

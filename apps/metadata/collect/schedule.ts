@@ -3,6 +3,7 @@ import { Fault, isFault } from '@gantry/model/fault'
 import type { Counts, Party } from '@gantry/service/collection'
 import { type Collected, collect, type Parties, survey } from './collect.ts'
 import type { Marking } from './mark.ts'
+import type { CollectionWatch } from './watch.ts'
 
 const MIN_AVERAGE_MS = 5
 const REST = 4 // times as long as a collection took is none: with many records most of it is not a pause, but work
@@ -42,11 +43,12 @@ interface CollectorParts {
   readonly parties: Parties
   readonly thresholds: Thresholds
   readonly log: Log
+  readonly watch?: CollectionWatch
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
 
-export function startCollector({ parties, thresholds, log, now }: CollectorParts): Collector {
+export function startCollector({ parties, thresholds, log, watch, now }: CollectorParts): Collector {
   const stop = new AbortController()
   const turns = createTurns()
   const pending = createPending(thresholds)
@@ -59,10 +61,12 @@ export function startCollector({ parties, thresholds, log, now }: CollectorParts
       const collected = await collect(parties, now(), stop.signal)
       const { removed, left, tookMs, pausedMs } = collected
       failures = 0
+      watch?.done(collected)
       pending.done({ tookMs, pausedMs, left }, (collected.marking.nextExpiry() ?? Number.POSITIVE_INFINITY) - now())
       if (removed > 0) log.info({ removed, left, tookMs, pausedMs }, 'Collected')
       return collected
     } catch (error) {
+      watch?.failed()
       pending.failed(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)] ?? 0)
       throw error
     }

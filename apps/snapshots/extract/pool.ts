@@ -16,6 +16,8 @@ export interface Pool extends AsyncDisposable {
   run<K extends Job['kind']>(job: Extract<Job, { kind: K }>, signal: AbortSignal): Promise<Results[K]>
   /** Would a job begin at once? */
   hasRoom(): boolean
+  /** Threads that there are, and jobs that wait for one. */
+  load(): { readonly threads: number; readonly waiting: number }
 }
 
 interface Thread {
@@ -88,6 +90,7 @@ export function createPool(size: number): Pool {
       return reply.result as Results[typeof job.kind]
     },
     hasRoom: () => idle.length > 0 || threads.size < most,
+    load: () => ({ threads: threads.size, waiting: waiting.length }),
     async [Symbol.asyncDispose]() {
       most = 0
       await Promise.all([...threads].map(({ worker }) => worker.terminate()))
