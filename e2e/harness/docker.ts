@@ -1,4 +1,4 @@
-/** Debian's dockerd, unmodified, on top of the daemon under test; it keeps images itself and leaves running them to us. */
+/** Debian's dockerd, unmodified, on top of the daemon under test (it keeps images itself and leaves running them to us), or on its own. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,16 +11,23 @@ import type { Running } from './running.ts'
 const CLIENT = '/usr/bin/docker'
 
 export interface Docker extends AsyncDisposable {
+  /** for clients: the value of DOCKER_HOST */
+  readonly host: string
   docker(args: readonly string[], options?: CommandOptions): Promise<Outcome>
   dockerOnTerminal(args: readonly string[]): Promise<Outcome>
 }
 
-/** Starts it without networks of its own, so that it touches nothing of the host's. Disposing fails on what it leaves. */
-export async function startDocker({ address }: Pick<Running, 'address'>): Promise<Docker> {
+/**
+ * Starts it without networks of its own, so that it touches nothing of the host's. Disposing fails on what it leaves.
+ *
+ * @param below what runs its containers; without, it starts a containerd
+ */
+export async function startDocker(below?: Pick<Running, 'address'>): Promise<Docker> {
   const dir = mkdtempSync(join(tmpdir(), 'gd-'))
-  const client = [CLIENT, '--config', dir, '-H', `unix://${dir}/docker.sock`]
+  const host = `unix://${dir}/docker.sock`
+  const client = [CLIENT, '--config', dir, '-H', host]
   const daemon = startDaemon([
-    ...['dockerd', '--containerd', address, '-H', `unix://${dir}/docker.sock`, '-p', join(dir, 'pid')],
+    ...['dockerd', '-H', host, '-p', join(dir, 'pid'), ...(below ? ['--containerd', below.address] : [])],
     ...['--data-root', join(dir, 'data'), '--exec-root', join(dir, 'exec'), '--storage-driver', 'overlay2'],
     ...['--bridge', 'none', '--iptables=false', '--ip6tables=false', '--cgroup-parent', '/moby'],
   ])
@@ -32,12 +39,15 @@ export async function startDocker({ address }: Pick<Running, 'address'>): Promis
     throw error
   }
   return {
+    host,
     docker: (args, options) => run([...client, ...args], options),
     dockerOnTerminal: (args) => runOnTerminal([...client, ...args]),
     async [Symbol.asyncDispose]() {
       await daemon.stop()
-      // on a host whose root is mounted private, dockerd binds its folder onto itself and leaves that
-      if (mounts({ dir, namespaces: [] }).includes(`mount ${dir}/data`)) await run(['umount', join(dir, 'data')])
+      // what dockerd itself leaves: its folder, bound onto itself where the root is mounted private, and the host's network
+      const own = ['data', 'exec/netns/default'].map((name) => join(dir, name))
+      const left = mounts({ dir, namespaces: [] })
+      for (const point of own) if (left.includes(`mount ${point}`)) await run(['umount', point])
       expect(await lastingTraces({ dir, namespaces: ['moby'] })).toEqual([])
       rmSync(dir, { recursive: true, force: true })
     },
