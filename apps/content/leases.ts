@@ -25,6 +25,8 @@ export interface Holder {
 export interface Leases {
   /** Call it before the thing exists. @throws {Fault} `not-found` when the lease is gone */
   add(holder: Holder, thing: Leased, signal: AbortSignal): Promise<void>
+  /** The same for many blobs. */
+  hold(holder: Holder, digests: readonly Digest[], signal: AbortSignal): Promise<void>
   /** Never fails: a lease that holds what is gone does no harm. */
   remove(holder: Holder, thing: Leased): Promise<void>
   /** A lease for a day, for a call that came without one; disposing gives it back. */
@@ -61,9 +63,13 @@ export function createLeases(metadata: Channel, log: Log): Leases {
       'A lease is left to its expiry',
       client.delete({ id }, { namespace, signal: AbortSignal.timeout(CLEANUP_MS) }),
     )
+  const add: Leases['add'] = async ({ namespace, lease }, thing, signal) => {
+    if (lease !== undefined) await client.addResource({ id: lease, resource: toWire(thing) }, { namespace, signal })
+  }
   return {
-    async add({ namespace, lease }, thing, signal) {
-      if (lease !== undefined) await client.addResource({ id: lease, resource: toWire(thing) }, { namespace, signal })
+    add,
+    async hold(holder, digests, signal) {
+      await Promise.all([...new Set(digests)].map((content) => add(holder, { content }, signal)))
     },
     async remove({ namespace, lease }, thing) {
       if (lease === undefined) return

@@ -5,7 +5,7 @@
  *   content/ingest/<id>/data          an upload in progress, append only
  */
 import { constants, mkdirSync } from 'node:fs'
-import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Digest, digestParts, isDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
@@ -44,6 +44,7 @@ export function openFolder(root: string): Folder {
   makeFolders([ingests, ...['sha256', 'sha384', 'sha512'].map((algorithm) => join(blobs, algorithm))])
 
   const claims = new Map<Digest, number>()
+  const syncs = createFolderSyncs()
   const blobSize = async (digest: Digest): Promise<bigint | undefined> => sizeOf(blobPath(digest))
 
   return {
@@ -60,10 +61,9 @@ export function openFolder(root: string): Folder {
     async adopt(id, file, digest) {
       await onDisk(blobs, async () => {
         if ((await blobSize(digest)) === BigInt((await file.stat()).size)) return // the same bytes are there already
-        await file.sync()
-        await chmod(ingestPath(id), 0o444)
+        await Promise.all([file.datasync(), file.chmod(0o444)])
         await rename(ingestPath(id), blobPath(digest))
-        await syncFolder(dirname(blobPath(digest)))
+        await syncs(dirname(blobPath(digest)))
       })
     },
     dropIngest: (id) => rm(join(ingests, id), { recursive: true, force: true }),
@@ -139,6 +139,29 @@ async function makeFolder(path: string): Promise<void> {
     await mkdir(path, { mode: 0o700 })
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error
+  }
+}
+
+/** Brings the names in a folder to disk. Those who ask while a sync runs share the next one: theirs may have come too late for it. */
+function createFolderSyncs(): (path: string) => Promise<void> {
+  const running = new Map<string, { readonly now: Promise<void>; next?: Promise<void> }>()
+
+  function start(path: string): Promise<void> {
+    const now = syncFolder(path)
+    const entry = { now }
+    running.set(path, entry)
+    const over = (): void => {
+      if (running.get(path) === entry) running.delete(path)
+    }
+    now.then(over, over)
+    return now
+  }
+
+  return (path) => {
+    const entry = running.get(path)
+    if (!entry) return start(path)
+    entry.next ??= entry.now.catch(() => undefined).then(() => start(path))
+    return entry.next
   }
 }
 

@@ -15,7 +15,9 @@ import type { Progress } from './progress.ts'
 
 const SMALL = 256n * 1024n // bytes
 
-export interface Download extends Holder {
+export interface Download extends Omit<Holder, 'lease'> {
+  /** Resolves when the lease of the pull holds the blob, be it here or not; nothing is committed before. */
+  readonly held: Promise<void>
   readonly source: Source
   readonly blobs: Blobs
   readonly ingests: Ingests
@@ -26,6 +28,8 @@ export interface Download extends Holder {
   readonly grower: Grower
   /** Called when nothing more has to come: what is left to do takes no connection. */
   readonly received: () => void
+  /** Called with the file of a blob that is proven, and not on disk yet; a blob that is here is not told of. */
+  readonly proven?: ((path: string) => Promise<void>) | undefined
   readonly watch?: Pick<PullWatch, 'blob'>
 }
 
@@ -72,17 +76,25 @@ async function bring(descriptor: Descriptor, to: Download, signal: AbortSignal):
   }
 }
 
-/** The writer of the blob's ingest, once nobody else is at it; undefined when the namespace has the blob. */
+/**
+ * The writer of the blob's ingest, once nobody else is at it; undefined when the namespace has the blob. No lease holds the
+ * ingest: after a crash it waits a day by itself for the next pull, as a lease would make it.
+ */
 async function openWriter(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<Writer | undefined> {
-  const { namespace, lease, isolated = false, ingests } = to
+  const { namespace, isolated = false, blobs, ingests, held } = to
+  const { digest: expected, size: total } = descriptor
   const ref = refKey(descriptor)
-  while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
-  try {
-    const { digest: expected, size: total } = descriptor
-    return await ingests.open({ namespace, lease, isolated, ref, expected, total }, signal)
-  } catch (error) {
-    if (isFault(error, 'already-exists')) return undefined
-    throw error
+  for (;;) {
+    if (blobs.has(namespace, expected)) {
+      await held
+      if (blobs.has(namespace, expected)) return undefined // else it was collected just before
+    }
+    while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
+    try {
+      return await ingests.open({ namespace, lease: undefined, isolated, ref, expected, total }, signal)
+    } catch (error) {
+      if (!isFault(error, 'already-exists')) throw error
+    }
   }
 }
 
@@ -117,6 +129,8 @@ async function commit(writer: Writer, { digest: expected, size: total }: Descrip
       'failed-precondition',
       `Cannot pull ${reference.text}: ${reference.host} sends ${actual} for ${expected}`,
     )
+  await to.proven?.(writer.path())
+  await to.held
   try {
     await writer.commit({ total, expected, labels: sourceLabel({}, reference) }, to.signal)
   } catch (error) {

@@ -1,9 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import type { ImageStore } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
-import { Fault, isFault } from '@gantry/model/fault'
 import type { Labels } from '@gantry/model/labels'
-import { MAX_MANIFEST_BYTES, parseIndex, parseManifest } from '@gantry/model/manifest'
+import { parseIndex, parseManifest } from '@gantry/model/manifest'
 import type { Platform } from '@gantry/model/platform'
 import { refKey } from '@gantry/model/refkey'
 import { traced } from '@gantry/rpc/scope'
@@ -17,8 +15,8 @@ import type { Registry, Source } from '../registry/registry.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
 import type { PullWatch } from '../watch.ts'
 import { choose } from './choose.ts'
-import { download } from './download.ts'
-import { createFlights, type Flights } from './flights.ts'
+import { createFetching, type Fetching } from './fetching.ts'
+import { createFlights } from './flights.ts'
 import { recordsFor } from './image-names.ts'
 import { createJobs, type Jobs, together } from './jobs.ts'
 import { childLabels } from './labels.ts'
@@ -26,8 +24,6 @@ import type { Progress } from './progress.ts'
 import type { Unpacker, Unpacking } from './unpacker.ts'
 
 const MAX_DEPTH = 4 // of an index inside an index
-const MAX_OBJECTS = 4096 // manifests, configs and layers of one pull together
-const MAX_DOCUMENT_BYTES = 32 * 1024 * 1024 // of manifests and indexes of one pull: reading more takes minutes
 
 export interface PullParts {
   readonly registry: Registry
@@ -75,14 +71,15 @@ export function createPull(parts: PullParts): Pull {
   return async ({ source, store, platforms }, call, { progress, signal }) => {
     const { reference } = source
     const purpose = `pull ${reference.text}`
-    await using holder = await held(call, () => parts.leases.take(call.namespace, purpose, signal))
     const plans = parts.unpacker.plan(store.unpacks)
-
     parts.ingests.prepare()
     progress.say(`Resolving from ${reference.text}`)
-    const target = await traced('resolve', { 'oci.reference': reference.text }, () =>
+    const resolving = traced('resolve', { 'oci.reference': reference.text }, () =>
       parts.registry.resolve(source, signal),
     )
+    resolving.catch(() => undefined) // heard below
+    await using holder = await held(call, () => parts.leases.take(call.namespace, purpose, signal))
+    const target = await resolving
     await parts.verify(reference.text, target, signal)
     const records = recordsFor(
       store.name === '' && store.extraReferences.length === 0 ? { ...store, name: reference.text } : store,
@@ -93,9 +90,13 @@ export function createPull(parts: PullParts): Pull {
     progress.say('fetching image content', reference.text)
     const jobs = createJobs(parts.downloads, signal)
     const unpacking = parts.unpacker.begin(plans, { holder, progress, signal: jobs.signal })
-    const walk = createWalk({ ...parts, ...holder, source, store, platforms, progress, jobs, flights, unpacking })
-    await walk(target, [reference.text], 0)
-    await unpacking.finish()
+    const fetching = createFetching({ ...parts, ...holder, source, progress, jobs, flights })
+    try {
+      await createWalk({ ...parts, ...holder, source, store, platforms, jobs, unpacking, fetching })(target)
+      await unpacking.finish()
+    } finally {
+      await fetching.ended()
+    }
 
     for (const record of records) {
       await parts.images.put(holder, record, signal)
@@ -106,54 +107,17 @@ export function createPull(parts: PullParts): Pull {
 }
 
 interface Walking extends PullParts, Holder, PullRequest {
-  readonly progress: Progress
   readonly jobs: Jobs
-  readonly flights: Flights
   readonly unpacking: Unpacking
+  readonly fetching: Fetching
 }
 
 /** Fetches what hangs below a descriptor, and has images unpacked meanwhile. */
-type Walk = (descriptor: Descriptor, parents: readonly string[], depth: number) => Promise<void>
-
-function createWalk(walking: Walking): Walk {
-  const { namespace, blobs, growing, progress, jobs, source, store, platforms, unpacking } = walking
-  const fetched = new Map<string, Promise<void>>()
-  let objects = 0
-  let documentBytes = 0n
-
-  /** One blob; the same one named twice is fetched once. */
-  async function fetch(descriptor: Descriptor, parents: readonly string[]): Promise<void> {
-    if (++objects > MAX_OBJECTS) throw refuse(`it has more than ${MAX_OBJECTS} parts`)
-    progress.add(descriptor, parents)
-    const running = fetched.get(descriptor.digest) ?? bring(descriptor)
-    fetched.set(descriptor.digest, running)
-    await running
-  }
-
-  async function bring(descriptor: Descriptor): Promise<void> {
-    using grower = growing.expect(namespace, descriptor.digest)
-    await jobs.run((signal, received) => download(descriptor, { ...walking, grower, received }, signal))
-  }
-
-  /** Fetches a manifest or index, reads it strictly, and ties its children to it. */
-  async function document<T>(descriptor: Descriptor, parents: readonly string[], parse: Parse<T>): Promise<T> {
-    if (descriptor.size > BigInt(MAX_MANIFEST_BYTES))
-      throw refuse(`${descriptor.digest} is larger than a manifest may be`)
-    documentBytes += descriptor.size
-    if (documentBytes > MAX_DOCUMENT_BYTES) throw refuse('its manifests and indexes are too large together')
-    await fetch(descriptor, parents)
-    jobs.signal.throwIfAborted()
-    const bytes = await readFile(blobs.locate(namespace, descriptor.digest).path)
-    try {
-      return parse(bytes, descriptor.mediaType)
-    } catch (error) {
-      if (!isFault(error, 'invalid-argument')) throw error
-      throw refuse(`${descriptor.digest}: ${error.message}`)
-    }
-  }
+function createWalk({ namespace, blobs, source, store, platforms, jobs, unpacking, fetching }: Walking) {
+  const { hold, fetch, document, refuse } = fetching
 
   /** A failure anywhere stops what is fetched elsewhere. */
-  const walk: Walk = async (descriptor, parents, depth) => {
+  async function walk(descriptor: Descriptor, parents: readonly string[], depth: number): Promise<void> {
     try {
       return await visit(descriptor, parents, depth)
     } catch (error) {
@@ -165,11 +129,14 @@ function createWalk(walking: Walking): Walk {
     if (isManifest(descriptor)) return await image(descriptor, parents, 'with layers')
     if (!isIndex(descriptor)) return await fetch(descriptor, parents)
     if (depth >= MAX_DEPTH) throw refuse(`its indexes are nested more than ${MAX_DEPTH} deep`)
-    const { manifests } = await document(descriptor, parents, parseIndex)
+    const { content, stored } = await document(descriptor, parents, parseIndex)
+    const { manifests } = content
     const wanted = choose(manifests, { platforms, limit: store.manifestLimit }, source.reference.text)
     const others = store.allMetadata ? manifests.filter((manifest) => !wanted.includes(manifest)) : []
     const below = [refKey(descriptor)]
+    hold([...wanted, ...others.filter(isManifest)])
     await together([
+      stored,
       ...wanted.map((child) => walk(child, below, depth + 1)),
       ...others.filter(isManifest).map((child) => image(child, below, 'no layers')),
     ])
@@ -177,12 +144,14 @@ function createWalk(walking: Walking): Walk {
   }
 
   async function image(descriptor: Descriptor, parents: readonly string[], extent: 'with layers' | 'no layers') {
-    const manifest = await document(descriptor, parents, parseManifest)
+    const { content: manifest, stored } = await document(descriptor, parents, parseManifest)
     const { config, layers } = manifest
+    const wanted = extent === 'no layers' ? [] : layers
+    hold([config, ...wanted])
     const bring = (child: Descriptor): Promise<void> => fetch(child, [refKey(descriptor)])
     const here = bring(config)
     const unpacked = (): Promise<void> => here.then(() => unpacking.add(manifest)).catch(jobs.fail)
-    await together([here, ...(extent === 'no layers' ? [] : [...layers.map(bring), unpacked()])])
+    await together([stored, here, ...wanted.map(bring), ...(extent === 'no layers' ? [] : [unpacked()])])
     await relabel(descriptor, childLabels([config, ...layers]))
   }
 
@@ -192,11 +161,5 @@ function createWalk(walking: Walking): Walk {
       await blobs.relabel(namespace, digest, (old) => ({ ...old, ...labels }))
   }
 
-  function refuse(why: string): Fault {
-    return new Fault('failed-precondition', `Cannot pull ${source.reference.text}: ${why}`)
-  }
-
-  return walk
+  return (target: Descriptor): Promise<void> => walk(target, [source.reference.text], 0)
 }
-
-type Parse<T> = (bytes: Uint8Array, mediaType: string) => T

@@ -1,6 +1,6 @@
 import type { Sink } from './ask.ts'
 
-const STEP = 1024 * 1024 // bytes that are told of together
+const STEP = 4 * 1024 * 1024 // bytes that are told of together: each time wakes another thread
 const LATE_MS = 50 // what is here is told of after so long, also when it is less
 
 /** Where a body goes: `write` is told the position in the file. */

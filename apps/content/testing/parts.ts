@@ -63,15 +63,19 @@ function createTestLeases(): Leases & { readonly held: Map<string, Set<string>> 
     held.set(id, new Set())
     return { id, [Symbol.asyncDispose]: async () => void held.delete(id) }
   }
+  const add: Leases['add'] = async ({ lease }, thing) => {
+    if (lease === undefined) return
+    const things = held.get(lease)
+    if (!things) throw new Fault('not-found', `lease "${lease}": not found`)
+    things.add(nameOf(thing))
+  }
   return {
     held,
     create,
     take: create,
-    async add({ lease }, thing) {
-      if (lease === undefined) return
-      const things = held.get(lease)
-      if (!things) throw new Fault('not-found', `lease "${lease}": not found`)
-      things.add(nameOf(thing))
+    add,
+    async hold(holder, digests, signal) {
+      for (const content of digests) await add(holder, { content }, signal)
     },
     async remove({ lease }, thing) {
       held.get(lease ?? '')?.delete(nameOf(thing))
