@@ -38,6 +38,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   namespaces: { summary: 'list, create and remove namespaces', load: () => import('./commands/namespaces.ts') },
   gc: { summary: 'remove what nothing refers to', load: () => import('./commands/gc.ts') },
   why: { summary: 'show what keeps a blob, snapshot or image', load: () => import('./commands/why.ts') },
+  repair: { summary: 'remove what no record knows', load: () => import('./commands/repair.ts') },
   df: { summary: 'show what takes room on disk', load: () => import('./commands/df.ts') },
   status: { summary: 'show how the processes of a node are', load: () => import('./commands/status.ts') },
   version: { summary: 'show versions of client and server', load: () => import('./commands/version.ts') },

@@ -159,14 +159,8 @@ function blobNode(namespace: string, { digest, labels, size }: Info): Node {
   return nodeOf({ namespace, kind: 'content', id: digest }, { labels, size })
 }
 
-/**
- * Dooms the bytes that a crash left without a name. Some may be those of an upload that was proven and became a blob just
- * before it was recorded: its client comes back for them, so bytes of that size stay.
- */
+/** Dooms the bytes that a crash left without a name. */
 async function doomOrphans({ rows, folder, doomed }: Pick<KeeperParts, 'rows' | 'folder' | 'doomed'>): Promise<void> {
-  const awaited = new Set<string>()
-  for (const { value } of rows.ingests.list())
-    if (!value.shared && !(await folder.hasIngest(value.id))) awaited.add(value.total)
-  for await (const digest of createBytes({ rows, folder }).unnamed())
-    if (awaited.size === 0 || !awaited.has(String(await folder.blobSize(digest)))) doomed.add(digest)
+  const bytes = createBytes({ rows, folder })
+  for await (const digest of bytes.unnamed()) if (!(await bytes.isAwaited(digest))) doomed.add(digest)
 }

@@ -19,6 +19,7 @@ import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { statusBinding } from '@gantry/service/status-service'
 import { openTelemetry } from '@gantry/service/telemetry'
+import { repairBinding } from '@gantry/service/repair'
 import { openStore } from '@gantry/store/store'
 import { createExport } from './archive/export.ts'
 import { createImport } from './archive/import.ts'
@@ -43,6 +44,7 @@ import { createHosts } from './registry/hosts.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTransport } from './registry/transport.ts'
 import { createServiceWallet } from './registry/wallet.ts'
+import { createRepair } from './repair.ts'
 import { sharePolicy } from './share-policy.ts'
 import { streamingService } from './streaming/streaming-service.ts'
 import { createStreams } from './streaming/streams.ts'
@@ -123,6 +125,7 @@ await using _server = await listen({
     bind(Blobs, blobsService(blobs, growing, scrub)),
     bind(Registries, registriesService({ registry, wallet })),
     bind(Owner, ownerService(blobs)),
+    repairBinding(createRepair({ rows, folder })),
     collection.binding({ isBusy: ingests.isBusy, streams }),
     introspection(plugins(root)),
     statusBinding('content', { bus, eventsBehind: changes.behind }),

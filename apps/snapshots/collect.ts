@@ -155,7 +155,8 @@ function mountNode(namespace: string, id: string, { labels, lease }: ActivationR
   return nodeOf({ namespace, kind: MOUNTS, id }, { labels, heldBy })
 }
 
-function mountTable(): string {
+/** The mounts of this host, in the kernel's form. */
+export function mountTable(): string {
   return readFileSync('/proc/self/mountinfo', 'utf8')
 }
 

@@ -15,9 +15,10 @@ import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { statusBinding } from '@gantry/service/status-service'
 import { openTelemetry } from '@gantry/service/telemetry'
+import { repairBinding } from '@gantry/service/repair'
 import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
-import { openCollection } from './collect.ts'
+import { mountTable, openCollection } from './collect.ts'
 import { Config } from './config.ts'
 import { createApply } from './diff/apply.ts'
 import { createDiff } from './diff/diff.ts'
@@ -35,6 +36,7 @@ import { type ActivationRow, createActivations } from './mounts/activations.ts'
 import { mountsService } from './mounts-service.ts'
 import { ownerService } from './owner-service.ts'
 import { pluginsOf } from './plugins.ts'
+import { createRepair } from './repair.ts'
 import { rowsOf } from './rows.ts'
 import { createSnapshots } from './snapshots.ts'
 import { snapshotsService } from './snapshots-service.ts'
@@ -108,10 +110,11 @@ const layers = watch.layers(createLayers({ content, pool, followers, syncs, proc
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
+const mounts = join(config.state, 'mounts')
 const activations = await createActivations({
   table: collection.store.table('activations', jsonCodec<ActivationRow>()),
   write: collection.changes.write,
-  folder: join(config.state, 'mounts'),
+  folder: mounts,
   roots: [folder],
   clock: Date.now,
 })
@@ -127,6 +130,7 @@ await using _server = await listen({
     bind(Mounts, mountsService(activations)),
     bind(Unpack, unpackService(unpack, address)),
     bind(Owner, ownerService(snapshots)),
+    repairBinding(createRepair({ rows, snapshots, drivers, activations, mounts, mountTable })),
     collection.binding({
       roots: drivers.map(({ name }) => join(folder, name)),
       ...{ rows, activations },

@@ -61,6 +61,8 @@ export interface Snapshots {
   cleanup(scope: Scope, signal: AbortSignal): Promise<void>
   /** How many there are in each namespace. */
   holdings(): ReadonlyMap<string, number>
+  /** Numbers whose trees are being made, and have no record yet. */
+  making(): ReadonlySet<number>
 }
 
 export interface Relabelling {
@@ -97,19 +99,26 @@ export async function createSnapshots(parts: SnapshotsParts): Promise<Snapshots>
   for (const { scope, snapshot } of rows.list([])) byName.get(scope.snapshotter)?.known.add(snapshot.id)
   const seen = await Promise.all(Array.from(byName.values(), ({ driver, known }) => driver.recover(known)))
   let highest = Math.max(rows.highest(), ...seen)
+  const making = new Set<number>()
   const inner: Inner = {
     ...parts,
-    nextId: () => ++highest,
+    making,
+    nextId() {
+      making.add(++highest)
+      return highest
+    },
     driverOf({ snapshotter }) {
       const found = byName.get(snapshotter)
       if (!found) throw new Error(`There is no driver "${snapshotter}"`)
       return found.driver
     },
   }
-  return { ...readersOf(inner), ...writersOf(inner), ...stagingOf(inner) }
+  return { ...readersOf(inner), ...writersOf(inner), ...stagingOf(inner), making: () => making }
 }
 
 interface Inner extends SnapshotsParts {
+  readonly making: Set<number>
+  /** It is among `making` until it has a record, or is given up. */
   readonly nextId: () => number
   readonly driverOf: (scope: Pick<Scope, 'snapshotter'>) => Driver
 }
@@ -149,8 +158,8 @@ function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
   }
 }
 
-function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses> {
-  const { rows, changes, driverOf, leases, clock, nextId } = inner
+function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'making'> {
+  const { rows, changes, driverOf, leases, clock, nextId, making } = inner
   return {
     async open(scope, opening, call) {
       const { kind, key, labels } = opening
@@ -161,6 +170,7 @@ function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses> {
       const below = checkOpening(opening, find)
       const parents = below ? [below.id, ...ancestors(below, find).map(({ id }) => id)] : []
       const stack: Stack = { kind, id: nextId(), parents, labels: driverLabels(labels) }
+      using _ = { [Symbol.dispose]: () => void making.delete(stack.id) }
       const creation = await driver.create(stack, { namespace: scope.namespace, key }, call.signal)
       try {
         if ('found' in creation) await adoptFound(inner, { scope, opening, id: stack.id }, call)
@@ -257,7 +267,7 @@ async function adoptFound(inner: Inner, { scope, opening, id }: Creating, call: 
 
 type StagingUses = 'stage' | 'adopt' | 'abandon'
 
-function stagingOf({ rows, changes, driverOf, leases, clock, nextId }: Inner): Pick<Snapshots, StagingUses> {
+function stagingOf({ rows, changes, driverOf, leases, clock, nextId, making }: Inner): Pick<Snapshots, StagingUses> {
   return {
     async stage({ snapshotter }) {
       const id = nextId()
@@ -277,9 +287,13 @@ function stagingOf({ rows, changes, driverOf, leases, clock, nextId }: Inner): P
         emit(scope.namespace, '/snapshot/prepare', SnapshotPrepareSchema, { key, parent: parent ?? '', snapshotter })
         emit(scope.namespace, '/snapshot/commit', SnapshotCommitSchema, { key, name, snapshotter })
       })
+      making.delete(id)
     },
 
-    abandon: (staged) => driverOf(staged).discard(staged.id),
+    async abandon(staged) {
+      await driverOf(staged).discard(staged.id)
+      making.delete(staged.id)
+    },
   }
 }
 

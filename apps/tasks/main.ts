@@ -16,6 +16,7 @@ import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { statusBinding } from '@gantry/service/status-service'
 import { openTelemetry } from '@gantry/service/telemetry'
+import { repairBinding } from '@gantry/service/repair'
 import { openStore } from '@gantry/store/store'
 import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
@@ -105,7 +106,7 @@ await using _intake = await listenTtrpc({
 })
 await reportRuntime({ configured: config.runtime, conmon: config.conmon, host, env, log })
 await adopt(parts)
-using _reconciled = await keepReconciled({ ...parts, state: config.state, host })
+using reconciled = await keepReconciled({ ...parts, state: config.state, host })
 
 watchTasks(metrics, parts.registry)
 const runtimes = { configured: config.runtime, host, state: config.state, init: config.init }
@@ -127,6 +128,7 @@ await using _server = await listen({
   bindings: [
     bind(Tasks, service),
     bind(Controller, controller),
+    repairBinding(reconciled.repair),
     introspection(tasksPlugins()),
     statusBinding('tasks', { bus, eventsBehind: changes.behind }),
   ],

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { mountsUnder, unmountAll } from '@gantry/linux/mount'
 import { isAlive, sendSignal } from '@gantry/linux/process'
 import { isSystemError } from '@gantry/linux/system'
+import type { Repair, Difference as RepairDifference } from '@gantry/service/repair'
 import { catchUp, clean } from './adopt.ts'
 import { bundleOf, listBundles } from './bundle.ts'
 import { pidsOf } from './cgroup.ts'
@@ -17,6 +18,7 @@ const EVERY_MS = 60_000
 const IDLE_FIFO_MS = 10 * 60_000 // a client makes its FIFOs a moment before its call
 const LEAVING_MS = 500 // how long a monitor may take to end after it told of its process
 const SIGKILL = 9
+const ADVICE = 'end what is left of it by hand, and remove the container: gantry rm --force'
 
 export interface ReconcileParts extends TasksParts {
   /** The state folder of Gantry. */
@@ -29,11 +31,17 @@ export interface Difference {
   readonly what: string
   /** What it is about: a path, a pid, a task. */
   readonly of: string
+  /** With `dryRun`: could it be? */
   readonly repaired: boolean
 }
 
+export interface Reconciled extends Disposable {
+  /** The same for somebody who asks for it. */
+  readonly repair: Repair
+}
+
 /** Reconciles now and every minute until disposed. What cannot be repaired is logged once. */
-export async function keepReconciled(parts: ReconcileParts): Promise<Disposable> {
+export async function keepReconciled(parts: ReconcileParts): Promise<Reconciled> {
   const told = new Set<string>()
   const pass = async (): Promise<void> => {
     try {
@@ -52,15 +60,30 @@ export async function keepReconciled(parts: ReconcileParts): Promise<Disposable>
     running = running.then(pass)
   }, EVERY_MS)
   timer.unref()
-  return { [Symbol.dispose]: () => clearInterval(timer) }
+  /** One after the other: what one of them is at is no difference to another. */
+  async function* repair(dryRun: boolean): AsyncGenerator<RepairDifference> {
+    const found = running.then(() => reconcile(parts, { dryRun }))
+    running = found.then(
+      () => undefined,
+      () => undefined,
+    )
+    for (const { what, of, repaired } of await found) yield { what, of, ...(!repaired && { advice: ADVICE }) }
+  }
+  return { repair, [Symbol.dispose]: () => clearInterval(timer) }
 }
 
 /**
  * Compares the records with what is on the host: bundles, mounts, processes, the OCI runtime's own state, cgroups, FIFOs.
  * What no record knows is removed, since nobody could ever ask for it; a state that changed behind our back is recorded;
  * the rest is only reported. A task that is being made keeps its name reserved, so it is never taken for garbage.
+ *
+ * @param options.dryRun only reports
  */
-export async function reconcile(parts: ReconcileParts): Promise<Difference[]> {
+export async function reconcile(
+  given: ReconcileParts,
+  { dryRun = false }: { dryRun?: boolean } = {},
+): Promise<Difference[]> {
+  const parts = { ...given, dryRun }
   const found: Difference[] = []
   const add = (what: string, of: string, repaired = true): void => void found.push({ what, of, repaired })
   await removeBundles(parts, add)
@@ -72,29 +95,30 @@ export async function reconcile(parts: ReconcileParts): Promise<Difference[]> {
   return found
 }
 
+type Comparing = ReconcileParts & { readonly dryRun: boolean }
 type Add = (what: string, of: string, repaired?: boolean) => void
 
-async function removeBundles(parts: ReconcileParts, add: Add): Promise<void> {
+async function removeBundles(parts: Comparing, add: Add): Promise<void> {
   const { registry, bundles } = parts
   for (const { namespace, id } of listBundles(bundles)) {
     if (registry.has(namespace, id)) continue
     using _ = registry.reserve(namespace, id)
-    await clean(parts, namespace, id)
+    if (!parts.dryRun) await clean(parts, namespace, id)
     add('A bundle without a record', bundleOf(bundles, namespace, id).dir)
   }
 }
 
-function removeMounts({ registry, bundles }: ReconcileParts, add: Add): void {
+function removeMounts({ registry, bundles, dryRun }: Comparing, add: Add): void {
   for (const point of mountsUnder(bundles)) {
     const place = placeOf(bundles, point)
     if (place === undefined || registry.has(place.namespace, place.id)) continue
-    unmountAll(point, { detach: true })
+    if (!dryRun) unmountAll(point, { detach: true })
     add('A mount without a record', point)
   }
 }
 
 /** A monitor or a helper works in the folder of its process; one whose process is not recorded serves nobody. */
-async function endProcesses({ registry, bundles }: ReconcileParts, add: Add): Promise<void> {
+async function endProcesses({ registry, bundles, dryRun }: Comparing, add: Add): Promise<void> {
   const isUnknown = ({ folder }: { folder: string }): boolean => {
     const place = placeOf(bundles, folder)
     if (place === undefined) return false
@@ -105,12 +129,12 @@ async function endProcesses({ registry, bundles }: ReconcileParts, add: Add): Pr
   const unknown = workersBelow(bundles).filter(isUnknown)
   if (unknown.length > 0) await sleep(LEAVING_MS)
   for (const worker of unknown)
-    if (isUnknown(worker) && isAlive(worker.process) && sendSignal(worker.process, SIGKILL))
+    if (isUnknown(worker) && isAlive(worker.process) && (dryRun || sendSignal(worker.process, SIGKILL)))
       add('A process without a record', `${worker.process.pid} in ${worker.folder}`)
 }
 
 /** The runtimes that we choose ourselves keep their state in our state folder, one folder a namespace. */
-async function forgetContainers({ registry, runtime, bundles, state, host, log }: ReconcileParts, add: Add) {
+async function forgetContainers({ registry, runtime, bundles, state, host, log, dryRun }: Comparing, add: Add) {
   for (const name of ['runc', 'crun']) {
     const binary = host.find(name)
     for (const namespace of binary === undefined ? [] : namesIn(join(state, name)))
@@ -119,7 +143,7 @@ async function forgetContainers({ registry, runtime, bundles, state, host, log }
         using _ = registry.reserve(namespace, id)
         const choice = { ...BUILT_IN, binary, root: join(state, name, namespace) }
         const task = { namespace, id, bundle: bundleOf(bundles, namespace, id), runtime: choice, cgroup: null }
-        const error = await runtime.delete(task).catch((err) => err)
+        const error = dryRun ? undefined : await runtime.delete(task).catch((err) => err)
         if (error) log.warn({ err: error, task: id }, 'Cannot make the runtime forget a container')
         add('A container without a record', join(choice.root, id), !error)
       }
@@ -129,7 +153,7 @@ async function forgetContainers({ registry, runtime, bundles, state, host, log }
 const BUILT_IN = { systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0, shim: null } as const
 
 /** A client that was killed leaves the folder of its FIFOs beside our socket. */
-function removeFifos({ registry, state }: ReconcileParts, add: Add): void {
+function removeFifos({ registry, state, dryRun }: Comparing, add: Add): void {
   const used = new Set(
     registry
       .all()
@@ -141,12 +165,12 @@ function removeFifos({ registry, state }: ReconcileParts, add: Add): void {
     const folder = join(state, 'fifo', name)
     const made = statSync(folder, { throwIfNoEntry: false })?.mtimeMs
     if (made === undefined || used.has(folder) || Date.now() - made < IDLE_FIFO_MS) continue
-    rmSync(folder, { recursive: true, force: true })
+    if (!dryRun) rmSync(folder, { recursive: true, force: true })
     add('FIFOs of a client that is gone', folder)
   }
 }
 
-async function compareTask(parts: ReconcileParts, task: Task, add: Add): Promise<void> {
+async function compareTask(parts: Comparing, task: Task, add: Add): Promise<void> {
   const { registry, runtime } = parts
   const name = `${task.namespace}/${task.id}`
   const { life } = task.init
@@ -154,12 +178,13 @@ async function compareTask(parts: ReconcileParts, task: Task, add: Add): Promise
   if (!statSync(task.bundle.dir, { throwIfNoEntry: false })) add('A task without its bundle', name, false)
   // in a pid namespace of its own nobody outlives init, and a group may be shared with others
   if (isStopped(life) && task.sharesPids && task.cgroup !== null && pidsOf(task.cgroup).length > 0) {
-    await runtime.killAll(task, life.live, SIGKILL)
+    if (!parts.dryRun) await runtime.killAll(task, life.live, SIGKILL)
     add('Processes left of a task that has stopped', name)
   }
   if (life.status === 'running' || life.status === 'paused') {
     if (!isAlive(life.live.process) && isAlive(life.live.monitor))
       add('A monitor that does not tell of an end', `${life.live.monitor.pid} of ${name}`, false)
+    if (parts.dryRun) return
     await task.init.exclusive(async () => {
       if (task.init.life !== life) return
       await catchUp(parts, task)

@@ -122,7 +122,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
   return {
     tasks: createTasks(parts),
     runtime,
-    reconcile: () => reconcile({ ...parts, state: folder, host }),
+    reconcile: (options?: { dryRun: boolean }) => reconcile({ ...parts, state: folder, host }, options),
     async [Symbol.asyncDispose]() {
       for (const task of registry.all())
         for (const each of [task.init, ...task.execs.values()]) each.watch?.[Symbol.dispose]()
@@ -562,9 +562,12 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     mkdirSync(join(folder, 'fifo', 'new'))
     utimesSync(join(folder, 'fifo', 'old'), 1, 1)
 
+    const told = await node.reconcile({ dryRun: true })
+    expect([existsSync(stray), readdirSync(join(folder, 'fifo')).length]).toEqual([true, 2])
     const found = await node.reconcile()
 
     await Promise.all([gone, goneToo])
+    expect(told).toEqual(expect.arrayContaining(found)) // what goes along with another thing is told, too
     expect(found).toEqual([
       { what: 'A bundle without a record', of: stray, repaired: true },
       {

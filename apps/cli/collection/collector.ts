@@ -15,10 +15,15 @@ export interface OpenCollector extends AsyncDisposable {
  * @throws {Fault} `unavailable` when there is no such socket: the node does not run, or is not Gantry
  */
 export function openCollector({ address }: Pick<Session, 'address'>): OpenCollector {
-  const socket = join(dirname(address), 'metadata.sock')
-  if (!existsSync(socket)) throw new Fault('unavailable', `Cannot reach "${socket}": there is no such socket`)
-  const channel = connect(socket)
+  const channel = connect(ownerSocket(address, 'metadata'))
   return { collector: clientOf(Collector, channel), [Symbol.asyncDispose]: () => channel[Symbol.asyncDispose]() }
+}
+
+/** The socket of an owner, beside that of the node. @throws {Fault} `unavailable` */
+export function ownerSocket(address: string, owner: string): string {
+  const socket = join(dirname(address), `${owner}.sock`)
+  if (!existsSync(socket)) throw new Fault('unavailable', `Cannot reach "${socket}": there is no such socket`)
+  return socket
 }
 
 const KINDS: Readonly<Record<string, string>> = {

@@ -1,6 +1,5 @@
 import { existsSync, renameSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { Digest } from '@gantry/model/digest'
 import type { Folder } from './folder.ts'
@@ -16,9 +15,14 @@ export interface Bytes {
    * Deletes the bytes unless somebody has them, or is about to. Safe beside commits: they look for the bytes when they
    * write the name, and there is no pause here between look and move.
    */
-  drop(digest: Digest): Promise<'gone' | 'kept' | 'claimed'>
+  drop(digest: Digest): Promise<'gone' | 'absent' | 'kept' | 'claimed'>
   /** Those on disk that no namespace has, as far as it can be said while others go on: `drop` looks again. */
   unnamed(): AsyncIterable<Digest>
+  /**
+   * May they be those of an upload that was proven and became a blob just before a crash? Its client comes back for them;
+   * all that is known of them is their size.
+   */
+  isAwaited(digest: Digest): Promise<boolean>
 }
 
 export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): Bytes {
@@ -31,12 +35,19 @@ export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): B
     isKept,
     async drop(digest) {
       const path = folder.blobPath(digest)
-      const aside = join(folder.root, 'ingest', `gone-${digest.replace(':', '-')}`) // the next start clears it after a crash
+      const aside = folder.asidePath(digest) // the next start clears it after a crash
       if (folder.isClaimed(digest)) return 'claimed'
-      const kept = isKept(digest)
-      if (!kept && existsSync(path)) renameSync(path, aside)
+      if (isKept(digest)) return 'kept'
+      const isThere = existsSync(path)
+      if (isThere) renameSync(path, aside)
       await rm(aside, { force: true })
-      return kept ? 'kept' : 'gone'
+      return isThere ? 'gone' : 'absent'
+    },
+    async isAwaited(digest) {
+      const size = String(await folder.blobSize(digest))
+      for (const { value } of rows.ingests.list())
+        if (!value.shared && value.total === size && !(await folder.hasIngest(value.id))) return true
+      return false
     },
     /** Both lists are in the order of digests, so one walk along them will do: there may be many. */
     async *unnamed() {

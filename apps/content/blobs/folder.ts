@@ -10,6 +10,8 @@ import { dirname, join } from 'node:path'
 import { type Digest, digestParts, isDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 
+const ASIDE = 'gone-'
+
 export interface Folder {
   readonly root: string
   blobPath(digest: Digest): string
@@ -25,6 +27,15 @@ export interface Folder {
   dropIngest(id: string): Promise<void>
   /** All that have bytes, whoever knows them, in their order. */
   blobs(): Promise<Digest[]>
+  /** What lies among the blobs and is none, as paths. */
+  strays(): Promise<string[]>
+  /** Where bytes of a blob that lost its name wait to be deleted. */
+  asidePath(digest: Digest): string
+  /** The ids of all that have a folder, whoever knows them. */
+  ingests(): Promise<string[]>
+  ingestFolder(id: string): string
+  /** Did this process open the ingest, and not drop it since? It may have no record yet. */
+  isOpened(id: string): boolean
   /** Until it is disposed the bytes of the blob stay, be they there already: somebody is about to have a name for them. */
   claim(digest: Digest): Disposable
   isClaimed(digest: Digest): boolean
@@ -44,6 +55,7 @@ export function openFolder(root: string): Folder {
   makeFolders([ingests, ...['sha256', 'sha384', 'sha512'].map((algorithm) => join(blobs, algorithm))])
 
   const claims = new Map<Digest, number>()
+  const opened = new Set<string>()
   const syncs = createFolderSyncs()
   const blobSize = async (digest: Digest): Promise<bigint | undefined> => sizeOf(blobPath(digest))
 
@@ -53,11 +65,13 @@ export function openFolder(root: string): Folder {
     blobSize,
     ingestPath,
     hasIngest: async (id) => (await sizeOf(ingestPath(id))) !== undefined,
-    openIngest: (id) =>
-      onDisk(ingests, async () => {
+    openIngest(id) {
+      opened.add(id)
+      return onDisk(ingests, async () => {
         await makeFolder(join(ingests, id))
         return await open(ingestPath(id), constants.O_RDWR | constants.O_CREAT, 0o600)
-      }),
+      })
+    },
     async adopt(id, file, digest) {
       await onDisk(blobs, async () => {
         if ((await blobSize(digest)) === BigInt((await file.stat()).size)) return // the same bytes are there already
@@ -66,15 +80,31 @@ export function openFolder(root: string): Folder {
         await syncs(dirname(blobPath(digest)))
       })
     },
-    dropIngest: (id) => rm(join(ingests, id), { recursive: true, force: true }),
+    async dropIngest(id) {
+      await rm(join(ingests, id), { recursive: true, force: true })
+      opened.delete(id)
+    },
+    asidePath: (digest) => join(ingests, `${ASIDE}${digest.replace(':', '-')}`),
+    ingests: async () => (await readdir(ingests)).filter((name) => !name.startsWith(ASIDE)),
+    ingestFolder: (id) => join(ingests, id),
+    isOpened: (id) => opened.has(id),
     async blobs() {
       const digests: Digest[] = []
       for (const algorithm of await readdir(blobs))
-        for (const hex of await readdir(join(blobs, algorithm))) {
+        for (const hex of (await namesIn(join(blobs, algorithm))) ?? []) {
           const name = `${algorithm}:${hex}`
           if (isDigest(name)) digests.push(name)
         }
       return digests.sort()
+    },
+    async strays() {
+      const found: string[] = []
+      for (const algorithm of await readdir(blobs)) {
+        const names = await namesIn(join(blobs, algorithm))
+        if (names === undefined) found.push(join(blobs, algorithm))
+        else for (const name of names) if (!isDigest(`${algorithm}:${name}`)) found.push(join(blobs, algorithm, name))
+      }
+      return found
     },
     claim(digest) {
       claims.set(digest, (claims.get(digest) ?? 0) + 1)
@@ -111,6 +141,16 @@ export async function onDisk<T>(folder: string, write: () => Promise<T>): Promis
     if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM')
       throw new Fault('failed-precondition', `Cannot write in "${folder}": it is read-only`, { cause })
     throw cause
+  }
+}
+
+/** Undefined for what is no folder. */
+async function namesIn(path: string): Promise<string[] | undefined> {
+  try {
+    return await readdir(path)
+  } catch (error) {
+    if (codeOf(error) === 'ENOTDIR') return undefined
+    throw error
   }
 }
 

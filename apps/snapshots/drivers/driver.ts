@@ -69,8 +69,21 @@ export interface Driver {
   owns(path: string): boolean
   /** At start: takes away every tree but those of `known`, and answers the highest number seen. */
   recover(known: ReadonlySet<number>): Promise<number>
+  /** Set when it keeps each tree in a folder of its own. */
+  readonly trees?: Trees
   /** Set when layers can be laid out apart from those below. */
   readonly staging?: Staging
+}
+
+/** The folders of a driver as they lie on the disk, whatever the records say. */
+export interface Trees {
+  /** Absolute. */
+  readonly root: string
+  /** Everything that lies there, but for what is on its way off the disk. */
+  names(): Promise<{ readonly name: string; readonly id: number | undefined }[]>
+  has(id: number): boolean
+  /** Takes it away, whatever it is: out of sight when this resolves, off the disk later. Answers whether it was there. */
+  drop(name: string): Promise<boolean>
 }
 
 export interface Staging {

@@ -1,10 +1,11 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync } from 'node:fs'
 import { chmod, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
 import type { Pool } from '../extract/pool.ts'
 import type { Usage } from '../snapshot.ts'
+import type { Trees } from './driver.ts'
 
 const NEW = 'new-'
 const GONE = 'rm-'
@@ -38,16 +39,33 @@ export interface Folders {
   cleanup(signal: AbortSignal): Promise<void>
   owns(path: string): boolean
   recover(known: ReadonlySet<number>): Promise<number>
+  readonly trees: Trees
 }
 
 export function createFolders({ root, pool, report }: FoldersParts): Folders {
   mkdirSync(root, { recursive: true, mode: 0o700 })
   const fs = (id: number): string => join(root, String(id), 'fs')
 
+  const leaving = new Set<string>()
   let deleting = Promise.resolve() // one after the other: a mass removal leaves the threads to those who wait
 
   function remove(path: string): void {
+    leaving.add(basename(path))
     deleting = deleting.then(() => removeNow(path))
+  }
+
+  /** What is gone already is well. */
+  async function putAside(name: string): Promise<void> {
+    const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
+    leaving.add(gone) // a rename may be seen before it resolves
+    try {
+      if (gone !== name) await rename(join(root, name), join(root, gone))
+    } catch (error) {
+      leaving.delete(gone)
+      if (isSystemError(error, 'ENOENT')) return
+      throw error
+    }
+    remove(join(root, gone))
   }
 
   async function removeNow(path: string): Promise<void> {
@@ -57,6 +75,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
     } catch (error) {
       report(error, path)
     }
+    leaving.delete(basename(path))
   }
 
   return {
@@ -87,16 +106,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
 
     usage: (id, signal) => pool.run({ kind: 'usage', root: fs(id) }, signal),
 
-    async discard(id) {
-      const gone = join(root, `${GONE}${id}`)
-      try {
-        await rename(join(root, String(id)), gone)
-      } catch (error) {
-        if (isSystemError(error, 'ENOENT')) return
-        throw error
-      }
-      remove(gone)
-    },
+    discard: (id) => putAside(String(id)),
 
     cleanup: () => deleting,
 
@@ -106,11 +116,26 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
       const names = await readdir(root)
       for (const name of names) {
         if (isId(name) && known.has(Number(name))) continue
-        const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
-        if (gone !== name) await rename(join(root, name), join(root, gone))
-        remove(join(root, gone))
+        await putAside(name)
       }
       return names.filter(isId).reduce((highest, name) => Math.max(highest, Number(name)), 0)
+    },
+
+    trees: treesIn(root, leaving, putAside),
+  }
+}
+
+function treesIn(root: string, leaving: ReadonlySet<string>, putAside: (name: string) => Promise<void>): Trees {
+  return {
+    root,
+    names: async () =>
+      (await readdir(root)).filter((name) => !leaving.has(name)).map((name) => ({ name, id: numberIn(name) })),
+    has: (id) => existsSync(join(root, String(id), 'fs')),
+    async drop(name) {
+      const found = lstatSync(join(root, name), { throwIfNoEntry: false })
+      if (found?.isDirectory()) await putAside(name)
+      else await rm(join(root, name), { force: true })
+      return found !== undefined
     },
   }
 }
@@ -123,6 +148,12 @@ async function makeTree(folder: string): Promise<void> {
 async function sync(folder: string): Promise<void> {
   await using handle = await open(folder)
   await handle.sync()
+}
+
+/** Of a tree, or of one that is being made. */
+function numberIn(name: string): number | undefined {
+  const digits = name.startsWith(NEW) ? name.slice(NEW.length) : name
+  return isId(digits) ? Number(digits) : undefined
 }
 
 function isId(name: string): boolean {

@@ -46,8 +46,10 @@ export interface Activations {
   get(namespace: string, name: string): ActivationRow | undefined
   /** Inside a write: takes the name away. */
   drop(namespace: string, name: string): ActivationRow | undefined
+  /** What lies in the folder of mount points and has no record, nor is being made: ids. */
+  strays(): string[]
   /** Takes away what was mounted under a name that is gone. */
-  takeDown(row: ActivationRow): void
+  takeDown(row: Pick<ActivationRow, 'id'>): void
 }
 
 export interface ActivationsParts {
@@ -65,6 +67,7 @@ export interface ActivationsParts {
 export async function createActivations(parts: ActivationsParts): Promise<Activations> {
   const { table, write, folder } = parts
   await recover(parts)
+  const making = new Set<string>()
   return {
     async activate(namespace, activating, signal) {
       const { name, mounts, labels, temporary, lease } = activating
@@ -78,6 +81,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
       check()
       const plan = planOf(mounts, temporary)
       const id = randomUUID()
+      making.add(id)
       try {
         const done = await perform(plan, { ...parts, folder: join(folder, id) }, signal)
         const last = done.active.at(-1)
@@ -92,6 +96,8 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
       } catch (error) {
         takeDown(join(folder, id))
         throw error
+      } finally {
+        making.delete(id)
       }
     },
 
@@ -117,6 +123,12 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
       const row = table.get([namespace, name])
       table.remove([namespace, name])
       return row
+    },
+
+    strays() {
+      const found = readdirSync(folder)
+      const known = new Set(Array.from(table.list(), ({ value }) => value.id))
+      return found.filter((id) => !known.has(id) && !making.has(id))
     },
 
     takeDown: ({ id }) => takeDown(join(folder, id)),

@@ -4,15 +4,15 @@
 // @generated from file gantry/owner/v1/owner.proto (package gantry.owner.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Message } from "@bufbuild/protobuf";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file gantry/owner/v1/owner.proto.
  */
 export const file_gantry_owner_v1_owner: GenFile = /*@__PURE__*/
-  fileDesc("ChtnYW50cnkvb3duZXIvdjEvb3duZXIucHJvdG8SD2dhbnRyeS5vd25lci52MSIRCg9Ib2xkaW5nc1JlcXVlc3QiPgoQSG9sZGluZ3NSZXNwb25zZRIqCghob2xkaW5ncxgBIAMoCzIYLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nIj4KB0hvbGRpbmcSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWJsb2JzGAIgASgEEhEKCXNuYXBzaG90cxgDIAEoBDJYCgVPd25lchJPCghIb2xkaW5ncxIgLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nc1JlcXVlc3QaIS5nYW50cnkub3duZXIudjEuSG9sZGluZ3NSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChtnYW50cnkvb3duZXIvdjEvb3duZXIucHJvdG8SD2dhbnRyeS5vd25lci52MSIRCg9Ib2xkaW5nc1JlcXVlc3QiPgoQSG9sZGluZ3NSZXNwb25zZRIqCghob2xkaW5ncxgBIAMoCzIYLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nIj4KB0hvbGRpbmcSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWJsb2JzGAIgASgEEhEKCXNuYXBzaG90cxgDIAEoBCIgCg1SZXBhaXJSZXF1ZXN0Eg8KB2RyeV9ydW4YASABKAgiQgoOUmVwYWlyUmVzcG9uc2USMAoLZGlmZmVyZW5jZXMYASADKAsyGy5nYW50cnkub3duZXIudjEuRGlmZmVyZW5jZSLLAQoKRGlmZmVyZW5jZRIMCgR3aGF0GAEgASgJEgoKAm9mGAIgASgJEjQKB291dGNvbWUYAyABKA4yIy5nYW50cnkub3duZXIudjEuRGlmZmVyZW5jZS5PdXRjb21lEg4KBmFkdmljZRgEIAEoCSJdCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIRCg1PVVRDT01FX0ZPVU5EEAESFAoQT1VUQ09NRV9SRVBBSVJFRBACEhAKDE9VVENPTUVfTEVGVBADMlgKBU93bmVyEk8KCEhvbGRpbmdzEiAuZ2FudHJ5Lm93bmVyLnYxLkhvbGRpbmdzUmVxdWVzdBohLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nc1Jlc3BvbnNlMlUKBlJlcGFpchJLCgZSZXBhaXISHi5nYW50cnkub3duZXIudjEuUmVwYWlyUmVxdWVzdBofLmdhbnRyeS5vd25lci52MS5SZXBhaXJSZXNwb25zZTABYgZwcm90bzM");
 
 /**
  * @generated from message gantry.owner.v1.HoldingsRequest
@@ -74,6 +74,120 @@ export const HoldingSchema: GenMessage<Holding> = /*@__PURE__*/
   messageDesc(file_gantry_owner_v1_owner, 2);
 
 /**
+ * @generated from message gantry.owner.v1.RepairRequest
+ */
+export type RepairRequest = Message<"gantry.owner.v1.RepairRequest"> & {
+  /**
+   * Only tell: nothing changes.
+   *
+   * @generated from field: bool dry_run = 1;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message gantry.owner.v1.RepairRequest.
+ * Use `create(RepairRequestSchema)` to create a new message.
+ */
+export const RepairRequestSchema: GenMessage<RepairRequest> = /*@__PURE__*/
+  messageDesc(file_gantry_owner_v1_owner, 3);
+
+/**
+ * @generated from message gantry.owner.v1.RepairResponse
+ */
+export type RepairResponse = Message<"gantry.owner.v1.RepairResponse"> & {
+  /**
+   * @generated from field: repeated gantry.owner.v1.Difference differences = 1;
+   */
+  differences: Difference[];
+};
+
+/**
+ * Describes the message gantry.owner.v1.RepairResponse.
+ * Use `create(RepairResponseSchema)` to create a new message.
+ */
+export const RepairResponseSchema: GenMessage<RepairResponse> = /*@__PURE__*/
+  messageDesc(file_gantry_owner_v1_owner, 4);
+
+/**
+ * Something that is not as the records say.
+ *
+ * @generated from message gantry.owner.v1.Difference
+ */
+export type Difference = Message<"gantry.owner.v1.Difference"> & {
+  /**
+   * @generated from field: string what = 1;
+   */
+  what: string;
+
+  /**
+   * What it is about: a path, a digest, a task.
+   *
+   * @generated from field: string of = 2;
+   */
+  of: string;
+
+  /**
+   * @generated from field: gantry.owner.v1.Difference.Outcome outcome = 3;
+   */
+  outcome: Difference_Outcome;
+
+  /**
+   * What to do about something that is left.
+   *
+   * @generated from field: string advice = 4;
+   */
+  advice: string;
+};
+
+/**
+ * Describes the message gantry.owner.v1.Difference.
+ * Use `create(DifferenceSchema)` to create a new message.
+ */
+export const DifferenceSchema: GenMessage<Difference> = /*@__PURE__*/
+  messageDesc(file_gantry_owner_v1_owner, 5);
+
+/**
+ * @generated from enum gantry.owner.v1.Difference.Outcome
+ */
+export const Difference_Outcome = {
+  /**
+   * @generated from enum value: OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * without dry_run it would be put right
+   *
+   * @generated from enum value: OUTCOME_FOUND = 1;
+   */
+  FOUND: 1,
+
+  /**
+   * @generated from enum value: OUTCOME_REPAIRED = 2;
+   */
+  REPAIRED: 2,
+
+  /**
+   * only a person can put it right
+   *
+   * @generated from enum value: OUTCOME_LEFT = 3;
+   */
+  LEFT: 3,
+} as const;
+
+/**
+ * @generated from enum gantry.owner.v1.Difference.Outcome
+ */
+export type Difference_Outcome = (typeof Difference_Outcome)[keyof typeof Difference_Outcome] | UnknownEnum;
+
+/**
+ * Describes the enum gantry.owner.v1.Difference.Outcome.
+ */
+export const Difference_OutcomeSchema: GenEnum<Difference_Outcome> = /*@__PURE__*/
+  enumDesc(file_gantry_owner_v1_owner, 5, 0);
+
+/**
  * Tells what one owner keeps. Needs no namespace header: the answer covers all of them.
  *
  * @generated from service gantry.owner.v1.Owner
@@ -91,4 +205,25 @@ export const Owner: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_gantry_owner_v1_owner, 0);
+
+/**
+ * Served by every owner that keeps things on the disk or the host; the operator asks, by `gantry repair`. Not routed by the
+ * gateway.
+ *
+ * @generated from service gantry.owner.v1.Repair
+ */
+export const Repair: GenService<{
+  /**
+   * Compares the records of all namespaces with what is there. What no record knows is removed; what a record names and is
+   * not there is told, with what to do. Safe beside everything else that goes on.
+   *
+   * @generated from rpc gantry.owner.v1.Repair.Repair
+   */
+  repair: {
+    methodKind: "server_streaming";
+    input: typeof RepairRequestSchema;
+    output: typeof RepairResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_gantry_owner_v1_owner, 1);
 
