@@ -22,16 +22,13 @@ const BEYOND_ASCII = /[\u0080-\u00ff]/
 /** @throws {Fault} `invalid-argument` when the key has no parts, is too long or is not well-formed Unicode */
 export function encodeKey(table: string, key: Key): Buffer {
   if (key.length === 0) throw new Fault('invalid-argument', `Cannot use an empty key in ${table}`)
-  const bytes = encodeParts([table, ...key])
-  if (bytes.length > MAX_KEY_BYTES)
-    throw new Fault(
-      'invalid-argument',
-      `Cannot use a name of ${bytes.length} bytes in ${table}: at most ${MAX_KEY_BYTES} are stored`,
-    )
-  return bytes
+  return encodeParts([table, ...key])
 }
 
-/** The bytes that every key below `prefix` starts with; all keys of the table when it is empty. */
+/**
+ * The bytes that every key below `prefix` starts with; all keys of the table when it is empty.
+ * @throws {Fault} `invalid-argument` as `encodeKey`
+ */
 export function encodePrefix(table: string, prefix: Key): Buffer {
   return encodeParts([table, ...prefix])
 }
@@ -60,7 +57,13 @@ export function afterPrefix(prefix: Buffer): Buffer {
 }
 
 function encodeParts(parts: readonly string[]): Buffer {
-  return Buffer.concat(parts.map(encodePart))
+  const bytes = Buffer.concat(parts.map(encodePart))
+  if (bytes.length > MAX_KEY_BYTES)
+    throw new Fault(
+      'invalid-argument',
+      `Cannot use a name of ${bytes.length} bytes in ${parts[0]}: at most ${MAX_KEY_BYTES} are stored`,
+    )
+  return bytes
 }
 
 function encodePart(part: string): Buffer {

@@ -263,6 +263,9 @@ describe('keys', () => {
 
     expect(things.get(['default', 'x'.repeat(1850)])).toBe('long')
     expect(() => things.get(['x'.repeat(2000)])).toThrow(expect.objectContaining({ code: 'invalid-argument' }))
+    expect(() => [...things.list({ prefix: ['x'.repeat(2000)] })]).toThrow(
+      expect.objectContaining({ code: 'invalid-argument' }),
+    )
     expect(() => things.get(['half of a pair: \ud83d'])).toThrow(expect.objectContaining({ code: 'invalid-argument' }))
     expect(() => things.get([])).toThrow(expect.objectContaining({ code: 'invalid-argument' }))
   })
