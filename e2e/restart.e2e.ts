@@ -65,7 +65,7 @@ onGantry((target) => {
       'containerd.io/restart.explicitly-stopped': 'true',
     })
     await start('fails', 'always', 'exit 1')
-    expect((await gantry('rm', '-f', 'fails')).code).toBe(0)
+    expect(await gantry('rm', '-f', 'fails')).toEqual({ code: 0, stdout: 'fails\n', stderr: '' })
     expect(await shown('fails')).toBeUndefined()
     expect(starts()).toBe(2)
   })

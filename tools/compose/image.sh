@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 PROGRAMS='runc crun conmon catatonit nats-server busybox iptables unshare'
-FOLDERS='/usr/lib/cni /usr/lib/*/xtables /etc/ssl/certs /usr/share/ca-certificates'
+FOLDERS='/usr/lib/cni /usr/lib/*/xtables /usr/lib/*/libisal.so.2 /etc/ssl/certs /usr/share/ca-certificates'
 
 main() {
   root=$(mktemp -d)
