@@ -2,7 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect as dial, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
+import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import { Fault } from '@gantry/model/fault'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { bind, type Implementation, unimplemented } from './service.ts'
@@ -88,6 +91,98 @@ test('frames may come in pieces; one that is too large is thrown away and the ne
   socket.destroy()
 })
 
+test('messages stream one way and both, to their end or to what went wrong', async () => {
+  await using node = await streaming()
+  const { content, streams } = node
+
+  expect(await collect(content.read({ digest: '3' }, { signal }))).toEqual(['0', '1', '2'])
+  expect(await collect(content.read({ digest: '0' }, { signal }))).toEqual([])
+  await expect(collect(content.read({ digest: 'none' }, { signal }))).rejects.toMatchObject({ code: 'not-found' })
+  const both = streams.stream(say(['a', '', 'c']), { signal, namespace: 'ns' })
+  expect(await Array.fromAsync(both, ({ typeUrl }) => typeUrl)).toEqual(['ns:a', 'ns:', 'ns:c'])
+})
+
+test('a stream that is not read holds up its connection alone, and ends with it', async () => {
+  await using node = await streaming()
+  const endless = node.content.read({ digest: 'endless' }, { signal })[Symbol.asyncIterator]()
+  await endless.next()
+  await until(() => node.sent() > 0 && node.sent() === node.sentBefore())
+
+  const lost = (async () => {
+    for (;;) if ((await endless.next()).done) return
+  })()
+  await node[Symbol.asyncDispose]()
+
+  await expect(lost).rejects.toMatchObject({ code: 'unavailable' })
+  await until(() => node.stopped())
+})
+
+test('who stops reading a stream, or waits too long, goes on with the others', async () => {
+  await using node = await streaming()
+  const { content } = node
+  for await (const { data } of content.read({ digest: '3' }, { signal })) {
+    expect(String(data)).toBe('0')
+    break
+  }
+  const silent = collect(content.read({ digest: 'silent' }, { signal, timeoutMs: 20 }))
+  await expect(silent).rejects.toMatchObject({ code: 'deadline-exceeded' })
+
+  expect(await collect(content.read({ digest: '1' }, { signal }))).toEqual(['0'])
+})
+
 test('nobody there is unavailable', async () => {
   await expect(connectTtrpc(join(folder, 'none'), 100)).rejects.toMatchObject({ code: 'unavailable' })
 })
+
+/** A server with streams, and clients of it. */
+async function streaming() {
+  let [sent, before, stopped] = [0, -1, false]
+  async function* read({ digest }: { digest: string }) {
+    try {
+      if (digest === 'none') throw new Fault('not-found', 'none')
+      if (digest === 'silent') await new Promise(() => undefined)
+      for (let at = 0; digest === 'endless' || at < Number(digest); at++) {
+        yield { offset: 0n, data: digest === 'endless' ? Buffer.alloc(256 * 1024) : Buffer.from(String(at)) }
+        sent++
+      }
+    } finally {
+      stopped = true
+    }
+  }
+  async function* stream(messages: AsyncIterable<{ typeUrl: string }>, { namespace }: { namespace: string }) {
+    for await (const { typeUrl } of messages) yield { typeUrl: `${namespace}:${typeUrl}`, value: new Uint8Array() }
+  }
+  const address = join(folder, 'streams')
+  const bindings = [
+    bind(Content, { read } as unknown as Implementation<typeof Content>),
+    bind(Streaming, { stream } as unknown as Implementation<typeof Streaming>),
+  ]
+  const server = await listenTtrpc({ address, bindings, log: { error: vi.fn() } } as never)
+  const connection = await connectTtrpc(address, 1000)
+  return {
+    ...{ content: ttrpcClient(Content, connection), streams: ttrpcClient(Streaming, connection) },
+    ...{ sent: () => sent, stopped: () => stopped },
+    sentBefore() {
+      const last = before
+      before = sent
+      return last
+    },
+    async [Symbol.asyncDispose]() {
+      await connection[Symbol.asyncDispose]()
+      await server[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function* say(words: readonly string[]) {
+  for (const typeUrl of words) yield { typeUrl, value: new Uint8Array() }
+}
+
+function collect(chunks: AsyncIterable<{ data: Uint8Array }>): Promise<string[]> {
+  return Array.fromAsync(chunks, ({ data }) => Buffer.from(data).toString())
+}
+
+/** Looks every 20 ms; the test's own limit ends it. */
+async function until(check: () => boolean): Promise<void> {
+  while (!check()) await sleep(20)
+}
