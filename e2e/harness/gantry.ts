@@ -20,11 +20,12 @@ export async function startGantry(
   options: readonly string[] = [],
   by: readonly string[] = [],
 ): Promise<Running> {
-  const address = join(state, 'gantry.sock')
+  let address = ''
   const daemon = startDaemon([...by, GANTRY, 'up', '--root', root, '--state', state, ...options])
   const isReady = () => {
     if (!daemon.running()) throw new Error('gantry up ended')
-    return daemon.log().includes(`gantry is ready on ${address}`)
+    address = /gantry is ready on (\S+)/.exec(daemon.log())?.[1] ?? ''
+    return address !== ''
   }
   try {
     await until('the node is ready', isReady, { withinMs: 30_000, context: () => daemon.log().slice(-4000) })

@@ -1,5 +1,6 @@
 /** Certificates for tests, made by openssl: an authority, and what it signs. */
 import { execFile } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -41,7 +42,16 @@ export async function createAuthority(): Promise<Authority> {
       const made = ['-keyout', `${name}.key.new`, '-out', `${name}.csr`]
       await openssl(['req', ...key, '-subj', `/CN=${cn}`, ...made])
       const days = expired ? ['-days', '-1'] : DAY
-      const from = ['-in', `${name}.csr`, '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial']
+      const from = [
+        '-in',
+        `${name}.csr`,
+        '-CA',
+        'ca.crt',
+        '-CAkey',
+        'ca.key',
+        '-set_serial',
+        String(randomInt(2 ** 40)),
+      ]
       await openssl(['x509', '-req', ...from, ...days, '-extfile', `${name}.ext`, '-out', `${name}.crt`])
       await run('mv', [`${name}.key.new`, `${name}.key`], { cwd: folder })
       return { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) }

@@ -136,6 +136,14 @@ export function parseFile<S extends z.ZodObject>(schema: S, file: string, text: 
   return check(schema, parseToml(file, text), file, '')
 }
 
+/** Where the configuration has the gateway serve; what else it says is looked at by the gateway itself. */
+export function publicSocket(options: Options, config: { readonly state: string }): string {
+  const { file, text } = readFile(options.config)
+  const { gateway } = parseToml(file, text)
+  const told = gateway !== null && typeof gateway === 'object' && 'socket' in gateway ? gateway.socket : undefined
+  return typeof told === 'string' ? told : socketOf(config, 'gantry')
+}
+
 /** The socket a process serves; `gantry` is the public one. */
 export function socketOf(config: { readonly state: string }, app: App | 'gantry'): string {
   return join(config.state, `${app}.sock`)

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { Fault } from '@gantry/model/fault'
-import { loadConfig } from '@gantry/service/config'
+import { loadConfig, publicSocket } from '@gantry/service/config'
 import { Command } from 'commander'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
@@ -50,6 +50,7 @@ async function up(options: Options, context: Context & { json: boolean }): Promi
     {
       root: config.root,
       state: config.state,
+      socket: publicSocket(options, config),
       ownNats: config.nats.url === undefined,
       apps: join(import.meta.dirname, '..', '..'),
       runtime: process.execPath,

@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { identify } from '@gantry/linux/process'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { readProcesses } from './lock.ts'
 import { runNode } from './node.ts'
+
+vi.setConfig({ testTimeout: 30_000 }) // six processes start, perhaps on a busy machine
 
 const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata']
 const STUB = fileURLToPath(new URL('../testing/stub-app.ts', import.meta.url))
@@ -84,6 +86,7 @@ function start(): Promise<void> {
   return runNode(
     {
       ...{ root, state, ownNats: false, apps: join(dir, 'apps'), runtime: process.execPath },
+      socket: join(state, 'gantry.sock'),
       args: ['--root', root, '--state', state],
       printer: {
         line: (name, line) => void lines.push(`${name}: ${line.startsWith('{') ? JSON.parse(line).msg : line}`),

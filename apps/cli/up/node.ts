@@ -15,6 +15,8 @@ const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata'] as const
 export interface NodeParts {
   readonly root: string
   readonly state: string
+  /** Where the gateway serves. */
+  readonly socket: string
   /** Starts a nats-server beside the services. */
   readonly ownNats: boolean
   /** The folder that holds `<app>/main.ts`. */
@@ -60,7 +62,7 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
   const running = [...services(parts), ...(nats ? [nats.part] : [])].map((part) => supervise(part, hooks))
   const settled = whenReady(parts, nats, stop).then((all) => {
     ready = all
-    if (all) parts.printer.announce(`gantry is ready on ${join(parts.state, 'gantry.sock')}`)
+    if (all) parts.printer.announce(`gantry is ready on ${parts.socket}`)
   })
   await aborted(stop)
   await stopAll(running, signals.now)
@@ -85,8 +87,8 @@ async function clearLeftovers(lock: NodeLock, printer: Printer): Promise<void> {
 /** @returns false when told to stop before */
 async function whenReady(parts: NodeParts, nats: NatsServer | undefined, stop: AbortSignal): Promise<boolean> {
   if (nats) await whenListening(() => nats.port, stop).then(() => nats.settle())
-  const sockets = [...APPS.filter((app) => app !== 'gateway'), 'gantry']
-  await Promise.all(sockets.map((name) => whenServing(join(parts.state, `${name}.sock`), stop)))
+  const owners = APPS.filter((app) => app !== 'gateway').map((name) => join(parts.state, `${name}.sock`))
+  await Promise.all([...owners, parts.socket].map((socket) => whenServing(socket, stop)))
   return !stop.aborted
 }
 
