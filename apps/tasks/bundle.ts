@@ -12,6 +12,8 @@ import {
 import { join } from 'node:path'
 import { type Mount, mount, mountsUnder, unmountAll } from '@gantry/linux/mount'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
+import { isSystemError } from '@gantry/linux/system'
+import { Fault } from '@gantry/model/fault'
 import type { RuntimeChoice } from './runtime/runtime.ts'
 
 // <state>/bundles/<namespace>/<id>/     0700, what the OCI runtime is given
@@ -48,6 +50,7 @@ export function bundleOf(bundles: string, namespace: string, id: string): Bundle
 /**
  * Makes the bundle: folders, specification, rootfs mounts in their order.
  * @param rootfs targets are paths inside the rootfs, empty for the rootfs itself
+ * @throws {Fault} `failed-precondition` when the kernel refuses a mount
  */
 export function makeBundle(
   bundle: Bundle,
@@ -64,11 +67,16 @@ export function makeBundle(
 
 /** Mounts on a folder inside the rootfs, as its own links would lead: never to a place outside. */
 function mountIn(rootfs: string, what: Mount): void {
-  const fd = openIn(rootfs, what.target || '.', O_PATH | constants.O_DIRECTORY)
   try {
-    mount({ ...what, target: `/proc/self/fd/${fd}` })
-  } finally {
-    closeSync(fd)
+    const fd = openIn(rootfs, what.target || '.', O_PATH | constants.O_DIRECTORY)
+    try {
+      mount({ ...what, target: `/proc/self/fd/${fd}` })
+    } finally {
+      closeSync(fd)
+    }
+  } catch (cause) {
+    if (!isSystemError(cause)) throw cause
+    throw new Fault('failed-precondition', `Cannot mount the root file system: ${cause.message}`, { cause })
   }
 }
 

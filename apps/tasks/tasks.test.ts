@@ -273,6 +273,16 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await expect(create('box', ['sh'])).rejects.toThrow('already exists')
   })
 
+  test('a root file system that cannot be mounted fails the create, and leaves nothing', async () => {
+    const wish = { spec: Buffer.from('{}'), stdio: { stdin: '', stdout: '', stderr: '', terminal: false } }
+    const rootfs = [{ type: 'overlay', source: 'overlay', target: '', options: ['lowerdir=/nosuch'] }]
+
+    await expect(node.tasks.create(NS, 'box', { ...wish, rootfs, runtime: chosen() })).rejects.toMatchObject({
+      code: 'failed-precondition',
+    })
+    expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
+  })
+
   test('input ends when the client has said so', async () => {
     const [out, input] = [fifo('out'), join(folder, 'in')]
     mkfifo(input, 0o700)
