@@ -32,7 +32,7 @@ export async function layOutEarly(
   let run: Run | undefined
   for await (const { path, bytes, done } of follow) {
     if (done) return { path, early: run ? await run.finish(bytes) : 'not tried' }
-    if (!run && pool.hasRoom()) run = stack.use(await start(job, path, { pool, signal }))
+    if (!run && pool.mayFollow()) run = stack.use(await start(job, path, { pool, signal }))
     run?.grown(bytes)
   }
   throw new Error('content has stopped to tell how a blob grows')

@@ -54,8 +54,6 @@ interface LayersParts {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
-  /** For layers whose blobs are on their way: they wait for the network, and would keep a thread from work. */
-  readonly followers: Pool
   /** For syncs: they wait for the disk, and would keep a thread from work. */
   readonly syncs: Pool
   readonly processors: Processors
@@ -72,7 +70,7 @@ interface Placing {
   readonly lowers: readonly string[]
 }
 
-export function createLayers({ content, pool, followers, syncs, processors, limits, mountRoot }: LayersParts): Layers {
+export function createLayers({ content, pool, syncs, processors, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
 
   async function layOutProcessed(path: string, { mediaType, ...how }: Placing, signal: AbortSignal): Promise<Applied> {
@@ -92,7 +90,7 @@ export function createLayers({ content, pool, followers, syncs, processors, limi
         )
       const detect = detectsCodec(blob.mediaType)
       const job: Laying = { root, detect, overlay: !isBase, lowers: [], limits, sync: false, measure: true }
-      const { path, early } = await layOutEarly(job, follow, { pool: followers, signal })
+      const { path, early } = await layOutEarly(job, follow, { pool, signal })
       if (typeof early === 'object' && early.digest === diffId) return early
       if (early !== 'not tried') await pool.run({ kind: 'empty', root }, signal)
       return await pool.run({ kind: 'apply', ...job, blob: path }, signal)

@@ -63,7 +63,6 @@ const collection = openCollection(store, changes)
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using content = connect(config.content ?? socketOf(config, 'content'))
 await using pool = createPool(config.threads)
-await using followers = createPool(config.threads)
 await using syncs = createPool(1)
 
 const report = (err: unknown, path: string): void =>
@@ -103,10 +102,10 @@ const processors = createProcessors({
   searchPath: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
 })
 const watch = watchUnpacking(metrics)
-watchPools(metrics, { extract: pool, follow: followers, sync: syncs })
+watchPools(metrics, { extract: pool, sync: syncs })
 const apply = watch.apply(createApply({ content, pool, processors, limits, mountRoot, owns }))
 const diff = createDiff({ content, pool, mountRoot })
-const layers = watch.layers(createLayers({ content, pool, followers, syncs, processors, limits, mountRoot }))
+const layers = watch.layers(createLayers({ content, pool, syncs, processors, limits, mountRoot }))
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })

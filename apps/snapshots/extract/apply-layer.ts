@@ -52,11 +52,22 @@ export function openOutput(path: string): Disposable & { readonly fd: number } {
   return { fd, [Symbol.dispose]: () => closeSync(fd) }
 }
 
+/** What a job tells, and asks, while it works. */
+export interface Hooks {
+  /** Is called every few hundred kilobytes and every entry; it throws to stop. */
+  readonly check: () => void
+  /** Hears when the job has waited for the network for a while, and when it does not any more. */
+  readonly rest: (waits: boolean) => void
+}
+
 /**
  * Decompresses, hashes and lays out a layer in one pass. The thread is in the jail of `job.root` already.
- * @param check is called every few hundred kilobytes and every entry; it throws to stop
  */
-export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, check: () => void): Promise<Applied> {
+export async function applyLayer(
+  job: ApplyJob,
+  { blob, root, lowers }: Opened,
+  { check, rest }: Hooks,
+): Promise<Applied> {
   const hash = createHash('sha256')
   let size = 0n
   const below = job.overlay && lowers.length === 0 ? 'later' : lowers
@@ -80,7 +91,7 @@ export async function applyLayer(job: ApplyJob, { blob, root, lowers }: Opened, 
     last = now
   }
   const reading = { detect: job.detect, limits: job.limits, openGunzip }
-  for await (const chunk of plainStream({ fd: blob, arriving: job.arriving }, reading)) {
+  for await (const chunk of plainStream({ fd: blob, arriving: job.arriving, rest }, reading)) {
     lap('wait')
     check()
     hash.update(chunk)

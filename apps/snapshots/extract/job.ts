@@ -124,7 +124,10 @@ export interface Order {
   readonly cancelled: Int32Array
 }
 
-/** From the worker. After `reusable: false` it is to be ended: it may still be in its jail. */
+/** From the worker: its reply, or before it that it waits for bytes that are on their way, or does not any more. */
+export type Message = Reply | { readonly waits: boolean }
+
+/** After `reusable: false` it is to be ended: it may still be in its jail. */
 export type Reply = { readonly reusable: boolean } & (
   | { readonly result: Results[keyof Results] }
   | { readonly fault: { readonly code: FaultCode; readonly message: string } }

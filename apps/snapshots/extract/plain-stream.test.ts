@@ -31,7 +31,8 @@ async function read(blob: Buffer, how: Partial<Reading>): Promise<Buffer> {
   const fd = openSync(path, 'r')
   try {
     const chunks: Buffer[] = []
-    for await (const chunk of plainStream({ fd, arriving: undefined }, reading)) chunks.push(Buffer.from(chunk))
+    for await (const chunk of plainStream({ fd, arriving: undefined, rest() {} }, reading))
+      chunks.push(Buffer.from(chunk))
     return Buffer.concat(chunks)
   } finally {
     closeSync(fd)

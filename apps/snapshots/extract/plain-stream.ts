@@ -19,6 +19,8 @@ interface Source {
   readonly fd: number
   /** How much of it is there, when it is still being written: the thread waits for more. */
   readonly arriving: Mark | undefined
+  /** Hears when the thread has waited for a while, and when it does not any more. */
+  readonly rest: (waits: boolean) => void
 }
 
 /** How to read it. */
@@ -138,9 +140,9 @@ async function* framesIn(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> 
 }
 
 /** Reads by position, so that several may read one descriptor; each chunk takes the place of the one before. */
-async function* chunksOf({ fd, arriving }: Source, buffer: Buffer): AsyncGenerator<Buffer> {
+async function* chunksOf({ fd, arriving, rest }: Source, buffer: Buffer): AsyncGenerator<Buffer> {
   for (let position = 0; ; ) {
-    const size = arriving ? Math.min(await readable(arriving, position), buffer.length) : buffer.length
+    const size = arriving ? Math.min(await readable(arriving, position, rest), buffer.length) : buffer.length
     const length = readSync(fd, buffer, 0, size, position)
     if (length === 0) return
     position += length
@@ -148,9 +150,9 @@ async function* chunksOf({ fd, arriving }: Source, buffer: Buffer): AsyncGenerat
   }
 }
 
-async function startOf({ fd, arriving }: Source): Promise<Buffer> {
+async function startOf({ fd, arriving, rest }: Source): Promise<Buffer> {
   for (let there = 0, more = 1; arriving && there < MAGIC_BYTES && more > 0; there += more)
-    more = await readable(arriving, there)
+    more = await readable(arriving, there, rest)
   const start = Buffer.alloc(MAGIC_BYTES)
   return start.subarray(0, readSync(fd, start, 0, MAGIC_BYTES, 0))
 }

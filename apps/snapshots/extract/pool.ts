@@ -1,8 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import { Fault } from '@gantry/model/fault'
-import type { Job, Order, Reply, Results } from './job.ts'
+import type { Job, Message, Order, Reply, Results } from './job.ts'
+import { createTurns } from './turns.ts'
 
-const MAX_WAITING = 1024 // jobs; more callers than that are told to come back
 /** Short jobs that finish something do not queue behind those that begin something. */
 const FIRST: ReadonlySet<Job['kind']> = new Set(['settle', 'sync', 'usage'])
 const IDLE_MS = 30_000 // a thread without work costs about 10 MB
@@ -14,9 +14,9 @@ export interface Pool extends AsyncDisposable {
    * @throws {Fault} what the job found wrong; `cancelled` when `signal` aborts; `resource-exhausted` when too many wait
    */
   run<K extends Job['kind']>(job: Extract<Job, { kind: K }>, signal: AbortSignal): Promise<Results[K]>
-  /** Would a job begin at once? */
-  hasRoom(): boolean
-  /** Threads that there are, and jobs that wait for one. */
+  /** Would a job that follows a blob on its way begin at once? */
+  mayFollow(): boolean
+  /** How busy it is now. */
   load(): { readonly threads: number; readonly waiting: number }
 }
 
@@ -25,12 +25,25 @@ interface Thread {
   timer: NodeJS.Timeout | undefined
 }
 
-/** @param size threads at most; they are made when needed */
+/**
+ * More jobs at a time than there are cores only get into each other's way. A job that follows a blob on its way does not
+ * count while it waits for the network, so that it keeps nobody from work.
+ *
+ * @param size jobs that work at a time, and that may follow blobs; threads are made when needed
+ */
 export function createPool(size: number): Pool {
   const idle: Thread[] = []
-  const waiting: ((thread: Thread) => void)[] = []
   const threads = new Set<Thread>()
-  let most = size
+  const turns = createTurns(size)
+  let following = 0
+
+  function take(): Thread {
+    const thread = idle.pop()
+    if (!thread) return start()
+    clearTimeout(thread.timer)
+    thread.worker.ref()
+    return thread
+  }
 
   function start(): Thread {
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { trackUnmanagedFds: false })
@@ -46,60 +59,63 @@ export function createPool(size: number): Pool {
     threads.delete(thread)
     const place = idle.indexOf(thread)
     if (place >= 0) idle.splice(place, 1)
-    const next = waiting.length > 0 && threads.size < most ? waiting.shift() : undefined
-    next?.(start())
   }
 
-  async function acquire(kind: Job['kind']): Promise<Thread> {
-    const thread = idle.pop()
-    if (thread) {
-      clearTimeout(thread.timer)
-      thread.worker.ref()
-      return thread
-    }
-    if (threads.size < most) return start()
-    if (waiting.length >= MAX_WAITING)
-      throw new Fault('resource-exhausted', `Cannot start the work: ${MAX_WAITING} jobs wait already`)
-    return new Promise((resolve) => {
-      if (FIRST.has(kind)) waiting.unshift(resolve)
-      else waiting.push(resolve)
-    })
-  }
-
-  function release(thread: Thread): void {
-    const next = waiting.shift()
-    if (next) {
-      next(thread)
-      return
-    }
+  function keep(thread: Thread): void {
     thread.worker.unref()
     thread.timer = setTimeout(() => void thread.worker.terminate(), IDLE_MS)
     thread.timer.unref()
     idle.push(thread)
   }
 
+  async function work(thread: Thread, job: Job, signal: AbortSignal): Promise<Reply> {
+    let rests = false
+    const reply = await ask(thread.worker, { job, signal }, (waits) => {
+      rests = waits
+      if (waits) turns.give()
+      else turns.insist()
+    })
+    const end = (): void => {
+      if (!rests) turns.give()
+    }
+    if (reply.reusable) {
+      keep(thread)
+      end()
+    } else void thread.worker.terminate().then(end) // which may take as long as a system call
+    return reply
+  }
+
   return {
     async run(job, signal) {
       if (signal.aborted) throw cancelled()
-      const thread = await acquire(job.kind)
-      const reply = await ask(thread.worker, job, signal)
-      if (reply.reusable) release(thread)
-      else void thread.worker.terminate()
-      if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
-      if ('crash' in reply) throw new Error(reply.crash)
-      return reply.result as Results[typeof job.kind]
+      const follows = 'arriving' in job ? 1 : 0
+      following += follows
+      try {
+        await turns.take(FIRST.has(job.kind))
+        const reply = await work(take(), job, signal)
+        if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
+        if ('crash' in reply) throw new Error(reply.crash)
+        return reply.result as Results[typeof job.kind]
+      } finally {
+        following -= follows
+      }
     },
-    hasRoom: () => idle.length > 0 || threads.size < most,
-    load: () => ({ threads: threads.size, waiting: waiting.length }),
+    mayFollow: () => turns.isFree() && following < size,
+    load: () => ({ threads: threads.size, waiting: turns.waiting() }),
     async [Symbol.asyncDispose]() {
-      most = 0
+      turns.close()
       await Promise.all([...threads].map(({ worker }) => worker.terminate()))
     },
   }
 }
 
+interface Asking {
+  readonly job: Job
+  readonly signal: AbortSignal
+}
+
 /** Sends one order and waits for its reply; a thread that dies, or hangs after its end was asked for, replies as well. */
-async function ask(worker: Worker, job: Job, signal: AbortSignal): Promise<Reply> {
+async function ask(worker: Worker, { job, signal }: Asking, onRest: (waits: boolean) => void): Promise<Reply> {
   const flag = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
   const { promise, resolve } = Promise.withResolvers<Reply>()
   let timer: NodeJS.Timeout | undefined
@@ -112,7 +128,11 @@ async function ask(worker: Worker, job: Job, signal: AbortSignal): Promise<Reply
       resolve({ reusable: false, fault: { code: 'cancelled', message: 'The call was cancelled' } })
     }, CANCEL_MS)
   }
-  worker.on('message', resolve).on('error', onError).on('exit', onExit)
+  const onMessage = (message: Message): void => {
+    if ('waits' in message) onRest(message.waits)
+    else resolve(message)
+  }
+  worker.on('message', onMessage).on('error', onError).on('exit', onExit)
   signal.addEventListener('abort', cancel)
   const order: Order = { job, cancelled: flag }
   worker.postMessage(order)
@@ -122,7 +142,7 @@ async function ask(worker: Worker, job: Job, signal: AbortSignal): Promise<Reply
   } finally {
     clearTimeout(timer)
     signal.removeEventListener('abort', cancel)
-    worker.off('message', resolve).off('error', onError).off('exit', onExit)
+    worker.off('message', onMessage).off('error', onError).off('exit', onExit)
   }
 }
 

@@ -10,8 +10,8 @@ import { Fault, type FaultCode } from '@gantry/model/fault'
 import { standsAlone } from '../diff/changes.ts'
 import { pack } from '../diff/pack.ts'
 import { copyTree } from '../drivers/copy.ts'
-import { applyLayer, openAll, openFolders, openOutput } from './apply-layer.ts'
-import type { Job, Order, Reply, Results } from './job.ts'
+import { applyLayer, type Hooks, openAll, openFolders, openOutput } from './apply-layer.ts'
+import type { Job, Message, Order, Reply, Results } from './job.ts'
 import { settle } from './loose.ts'
 import { emptyRoot, usageOfRoot } from './tree.ts'
 
@@ -20,17 +20,18 @@ if (parentPort) serve(parentPort)
 /** Does one order after the other; the pool sends the next one only after the reply. */
 function serve(port: MessagePort): void {
   port.on('message', (order: Order) => {
-    void answer(order).then((reply) => port.postMessage(reply))
+    const tell = (message: Message): void => port.postMessage(message)
+    void answer(order, (waits) => tell({ waits })).then(tell)
   })
 }
 
-async function answer({ job, cancelled }: Order): Promise<Reply> {
+async function answer({ job, cancelled }: Order, rest: Hooks['rest']): Promise<Reply> {
   const check = (): void => {
     if (Atomics.load(cancelled, 0) !== 0) throw new Fault('cancelled', 'The call was cancelled')
   }
   let reusable = false
   try {
-    const result = await run(job, check, () => {
+    const result = await run(job, { check, rest }, () => {
       reusable = true
     })
     return { reusable, result }
@@ -47,7 +48,7 @@ function codeOf(code: string): FaultCode {
 }
 
 /** @param left is called when the thread is out of the jail again, or was never in it */
-async function run(job: Job, check: () => void, left: () => void): Promise<Results[keyof Results]> {
+async function run(job: Job, hooks: Hooks, left: () => void): Promise<Results[keyof Results]> {
   using opened = job.kind === 'apply' ? openAll(job) : undefined
   using outside = openFolders(job.kind === 'sync' ? [job.root] : job.kind === 'settle' ? job.lowers : [])
   if (job.kind === 'sync') {
@@ -58,12 +59,12 @@ async function run(job: Job, check: () => void, left: () => void): Promise<Resul
   using output = job.kind === 'pack' ? openOutput(job.output) : undefined
   const jail = enterJail(job.root)
   try {
-    if (job.kind === 'pack') return output && pack({ ...job, output: output.fd }, check)
+    if (job.kind === 'pack') return output && pack({ ...job, output: output.fd }, hooks.check)
     if (job.kind === 'look') return standsAlone(job.marks)
-    if (job.kind === 'apply') return opened && (await applyLayer(job, opened, check))
+    if (job.kind === 'apply') return opened && (await applyLayer(job, opened, hooks))
     if (job.kind === 'usage') return usageOfRoot()
     if (job.kind === 'settle') settle(job.loose, outside.folders)
-    else if (job.kind === 'copy') copyTree(job.from, job.to, check)
+    else if (job.kind === 'copy') copyTree(job.from, job.to, hooks.check)
     else emptyRoot()
     return undefined
   } finally {

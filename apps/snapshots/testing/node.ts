@@ -77,7 +77,6 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
   const others = stack.use(await playOthers(base, heard))
   const store = stack.use(openStore(join(base, 'records')))
   const pool = stack.use(createPool(2))
-  const followers = stack.use(createPool(2))
   const syncs = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], slowChown: false, report() {} })
@@ -104,7 +103,7 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
     owns: (path) => drivers.some(({ owns }) => owns(path)),
   })
   const diff = createDiff({ content: others.channel, pool, mountRoot })
-  const parts = { content: others.channel, pool, followers, syncs, processors, limits: DEFAULT_LIMITS, mountRoot }
+  const parts = { content: others.channel, pool, syncs, processors, limits: DEFAULT_LIMITS, mountRoot }
   const layers = createLayers(parts)
   const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {

@@ -1,0 +1,56 @@
+import { Fault } from '@gantry/model/fault'
+
+const MAX_WAITING = 1024 // jobs; more callers than that are told to come back
+
+/** Lets only so many work at a time. */
+export interface Turns {
+  /**
+   * Waits for a turn.
+   * @param isFirst goes before all who wait
+   * @throws {Fault} `resource-exhausted` when too many wait
+   */
+  take(isFirst: boolean): Promise<void>
+  /** Works from now on, whoever else does. */
+  insist(): void
+  /** Works no more: the turn goes to whoever waits first. */
+  give(): void
+  /** Would a turn come at once? */
+  isFree(): boolean
+  /** How many wait. */
+  waiting(): number
+  /** Nobody gets a turn any more. */
+  close(): void
+}
+
+export function createTurns(size: number): Turns {
+  const waiting: (() => void)[] = []
+  let most = size
+  let working = 0
+  return {
+    async take(isFirst) {
+      if (working < most) {
+        working++
+        return
+      }
+      if (waiting.length >= MAX_WAITING)
+        throw new Fault('resource-exhausted', `Cannot start the work: ${MAX_WAITING} jobs wait already`)
+      await new Promise<void>((resolve) => {
+        if (isFirst) waiting.unshift(resolve)
+        else waiting.push(resolve)
+      })
+    },
+    insist() {
+      working++
+    },
+    give() {
+      const next = working <= most ? waiting.shift() : undefined
+      if (next) next()
+      else working--
+    },
+    isFree: () => working < most,
+    waiting: () => waiting.length,
+    close() {
+      most = 0
+    },
+  }
+}
