@@ -66,6 +66,24 @@ onGantry((target) => {
     await remove('s2', '-f')
   })
 
+  test('containers of one group are in one shim, each with a life of its own', async () => {
+    const inGroup = (id: string) =>
+      ctr('run', '-d', '--runtime', SHIM, '--annotation', 'io.containerd.runc.v2.group=g', image, id, ...LOOP)
+    await inGroup('g1')
+    await inGroup('g2')
+    expect([shimsOf(target().address, 'g1').length, shimsOf(target().address, 'g2').length]).toEqual([1, 0])
+
+    await killTasks()
+    await ctr('tasks', 'kill', 'g1')
+    await until('the first has ended', async () => (await status('g1')) === 'STOPPED')
+    expect(await remove('g1')).toContain('exit code 4')
+    expect(await ctr('tasks', 'exec', '--exec-id', 'e1', 'g2', 'echo', 'still')).toMatchObject({ stdout: 'still\n' })
+
+    for (const pid of shimsOf(target().address, 'g1')) process.kill(pid, 'SIGKILL')
+    await until('the end of the second is known', async () => (await status('g2')) === 'STOPPED')
+    expect(await remove('g2')).toContain('exit code 137')
+  })
+
   test('a shim that dies takes its container along, which is cleaned up', async () => {
     await runBy(SHIM, 's4', ...LOOP)
     for (const pid of shimsOf(target().address, 's4')) process.kill(pid, 'SIGKILL')
