@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -46,6 +46,16 @@ describe('what is read', () => {
     })
     expect(flagged).toMatchObject({ root: '/c', state: '/d', nats: { url: 'nats://other:2', urlFile: '/d/nats/url' } })
     expect(socketOf(flagged, 'gantry')).toBe('/d/gantry.sock')
+  })
+
+  test('the sample of the page on observability', () => {
+    const page = readFileSync(join(import.meta.dirname, '../../docs/observability.md'), 'utf8')
+    const [, sample = ''] = /```toml\n([^`]+)```/.exec(page) ?? []
+
+    expect(read(sample)).toMatchObject({
+      metrics: { address: { host: '127.0.0.1', port: 9642 } },
+      trace: { endpoint: 'http://127.0.0.1:4318', ratio: 0.1 },
+    })
   })
 
   test('the tables of other processes are none of our business', () => {

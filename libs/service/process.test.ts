@@ -31,6 +31,16 @@ test.each(['SIGTERM', 'SIGINT'] as const)('%s stops the process in order', async
   ])
 })
 
+test('a line of the log says which call it is part of, and which trace', async () => {
+  const { log } = await run(['call'])
+
+  expect(log).toMatchObject([
+    { msg: 'part of a call', request: 'r7', trace: '0af7651916cd43dd8448eb211c80319c' },
+    { msg: 'part of none' },
+  ])
+  expect(log[1]).not.toHaveProperty('request')
+})
+
 test('a second signal ends a process that does not stop', async () => {
   expect((await run(['hang'], ['SIGTERM', 'SIGTERM'])).code).toBe(1)
 })
