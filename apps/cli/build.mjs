@@ -1,5 +1,5 @@
 /**
- * Bundles the command line into `dist`: one file a command, one for what they share. `start.mjs` prefers it to the sources.
+ * Bundles the command line into `dist`: one file a command, one for what they share. `start.cjs` prefers it to the sources.
  *
  *   node build.mjs
  *
@@ -8,7 +8,7 @@
 import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { isFresh, stampOf } from './fresh.mjs'
+import { isFresh, stampOf } from './fresh.cjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const top = join(here, '..', '..')
@@ -49,9 +49,9 @@ async function bundleInto(folder) {
   })
   await bundle.write({
     dir: folder,
-    format: 'esm',
-    entryFileNames: '[name].mjs',
-    chunkFileNames: '[name].mjs',
+    format: 'cjs',
+    entryFileNames: '[name].cjs',
+    chunkFileNames: '[name].cjs',
   })
   await bundle.close()
   return inputs

@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFile
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import { isFresh, stampOf } from './fresh.mjs'
+import { isFresh, stampOf } from './fresh.cjs'
 
 const dir = mkdtempSync(join(tmpdir(), 'gantry-build-'))
 const dist = join(dir, 'dist')
@@ -29,7 +29,7 @@ test('the launcher finds its place by a link, and runs the sources where there i
   const top = join(import.meta.dirname, '..', '..')
   mkdirSync(join(dir, 'apps', 'cli'), { recursive: true })
   mkdirSync(join(dir, 'node_modules', '.bin'), { recursive: true })
-  for (const name of ['gantry', 'start.mjs', 'fresh.mjs'])
+  for (const name of ['gantry', 'start.cjs', 'fresh.cjs'])
     cpSync(join(top, 'apps', 'cli', name), join(dir, 'apps', 'cli', name))
   execFileSync('ln', ['-s', process.execPath, join(dir, 'node_modules', '.bin', 'node')])
   execFileSync('ln', ['-s', join(dir, 'apps', 'cli', 'gantry'), join(dir, 'gantry')])
@@ -41,7 +41,7 @@ test('the launcher finds its place by a link, and runs the sources where there i
 
   const made = join(dir, 'apps', 'cli', 'dist')
   mkdirSync(made)
-  writeFileSync(join(made, 'main.mjs'), 'console.log("bundle")')
+  writeFileSync(join(made, 'main.cjs'), 'console.log("bundle")')
   writeFileSync(join(made, 'inputs.json'), JSON.stringify([[join(dir, 'gantry'), stampOf(join(dir, 'gantry'))]]))
   expect(run()).toBe('bundle\n')
 })
@@ -53,5 +53,5 @@ test('the bundle of these sources does what they do', () => {
   execFileSync(process.execPath, ['--input-type=module', '-e', script])
   const help = (main: string) => execFileSync(process.execPath, [main, 'run', '--help'], { encoding: 'utf8' })
 
-  expect(help(join(dist, 'main.mjs'))).toBe(help(join(import.meta.dirname, 'main.ts')))
+  expect(help(join(dist, 'main.cjs'))).toBe(help(join(import.meta.dirname, 'main.ts')))
 })

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { Login } from '@gantry/client/auth'
 import { createKeyring, type Found, type Keyring } from '@gantry/client/credentials'
 import { dockerConfigFile } from '@gantry/client/docker-config'
@@ -22,7 +23,8 @@ export async function loginFor(
   return file === undefined ? undefined : await createKeyring({ file, env }).find(host, signal)
 }
 
-/** What pulls and pushes answer with when the registry wants to know who asks. */
-export function loginOf(context: Pick<Context, 'env'>): Login {
-  return (host, signal) => loginFor(context, host, signal)
+/** What pulls and pushes answer with when the registry wants to know who asks; undefined for somebody who keeps nothing. */
+export function loginOf(context: Pick<Context, 'env'>): Login | undefined {
+  const file = dockerConfigFile(context.env)
+  return file !== undefined && existsSync(file) ? (host, signal) => loginFor(context, host, signal) : undefined
 }

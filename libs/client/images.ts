@@ -57,7 +57,7 @@ export interface Images {
   pull(
     reference: string,
     options: PullOptions,
-    onProgress: (progress: Progress) => void,
+    onProgress: ((progress: Progress) => void) | undefined,
     signal: AbortSignal,
   ): Promise<Image>
   /** Lets the server push the image `name` to where `reference`, which must be complete, says. @throws {Fault} `not-found` */

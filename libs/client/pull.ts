@@ -10,14 +10,14 @@ import type { Wire } from './wire.ts'
 
 /**
  * Asks the server to pull an image, unpack it and store its name. Progress comes over a stream of its own, which is open
- * before the transfer names it.
+ * before the transfer names it; there is none when nobody wants to know.
  *
  * @throws {Fault} `invalid-argument` for a reference that is not complete; else what the transfer failed with
  */
 export async function pull(
   wire: Wire,
   request: { readonly reference: string; readonly options: PullOptions },
-  onProgress: (progress: Progress) => void,
+  onProgress: ((progress: Progress) => void) | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   const { reference, options } = request

@@ -30,8 +30,9 @@ export function createCommand(context: Context): Command {
       const quiet = options.quiet || session.json
       {
         using display = quiet ? undefined : openDisplay(context.stdout)
+        const credentials = loginOf(context)
         const wish = {
-          credentials: loginOf(context),
+          ...(credentials && { credentials }),
           ...(plainHttp && { plainHttp }),
           ...(platform !== undefined && { platform }),
         }

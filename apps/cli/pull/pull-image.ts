@@ -1,4 +1,4 @@
-import type { Image } from '@gantry/client/images'
+import type { Image, Progress } from '@gantry/client/images'
 import { loginOf } from '../keyring.ts'
 import type { Session } from '../session.ts'
 import { openDisplay } from './show.ts'
@@ -17,6 +17,12 @@ export async function pullImage(session: Session, reference: string, wish: PullW
   const { plainHttp = false, platform, allPlatforms = false, unpack = true, out } = wish
   using display = out && openDisplay(out)
   const credentials = loginOf(session)
-  const options = { unpack, credentials, plainHttp, allPlatforms, ...(platform !== undefined && { platform }) }
-  return await session.client.images.pull(reference, options, (report) => display?.update(report), session.signal)
+  const given = { ...(credentials && { credentials }), ...(platform !== undefined && { platform }) }
+  const onProgress = display && ((report: Progress): void => display.update(report))
+  return await session.client.images.pull(
+    reference,
+    { unpack, plainHttp, allPlatforms, ...given },
+    onProgress,
+    session.signal,
+  )
 }

@@ -1,8 +1,8 @@
-import { readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+const { readFileSync, statSync } = require('node:fs')
+const { join } = require('node:path')
 
 /** Was what lies in `dist` made of the sources as they are? Says no when there is nothing. */
-export function isFresh(dist) {
+function isFresh(dist) {
   try {
     const inputs = JSON.parse(readFileSync(join(dist, 'inputs.json'), 'utf8'))
     return inputs.every(([path, stamp]) => stampOf(path) === stamp)
@@ -12,7 +12,9 @@ export function isFresh(dist) {
 }
 
 /** Changes whenever the file is written. */
-export function stampOf(path) {
+function stampOf(path) {
   const { mtimeMs, size } = statSync(path)
   return `${mtimeMs} ${size}`
 }
+
+module.exports = { isFresh, stampOf }
