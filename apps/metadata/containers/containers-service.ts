@@ -47,8 +47,27 @@ export function containersService(containers: Containers): Implementation<typeof
 
 /** A message with nothing but a repeated field of messages, from the bytes of those. */
 function repeated(field: number, messages: readonly Uint8Array[]): Uint8Array {
-  const heads = messages.map((message) =>
-    new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(message.length).finish(),
-  )
-  return Buffer.concat(messages.flatMap((message, at) => [heads[at] ?? new Uint8Array(), message]))
+  const tag = new BinaryWriter().tag(field, WireType.LengthDelimited).finish()
+  const size = messages.reduce((sum, { length }) => sum + tag.length + varintSize(length) + length, 0)
+  const all = Buffer.allocUnsafe(size)
+  let at = 0
+  for (const message of messages) {
+    all.set(tag, at)
+    at = writeVarint(all, message.length, at + tag.length)
+    all.set(message, at)
+    at += message.length
+  }
+  return all
+}
+
+/** Seven bits a byte, the lowest first; all but the last have the eighth set. Returns the place behind it. */
+function writeVarint(to: Uint8Array, value: number, at: number): number {
+  let [rest, end] = [value, at]
+  for (; rest > 0x7f; rest >>>= 7) to[end++] = (rest & 0x7f) | 0x80
+  to[end] = rest
+  return end + 1
+}
+
+function varintSize(value: number): number {
+  return Math.max(1, Math.ceil((32 - Math.clz32(value)) / 7))
 }
