@@ -32,7 +32,7 @@ export async function layOutEarly(
   let run: Run | undefined
   for await (const { path, bytes, done } of follow) {
     if (done) return { path, early: run ? await run.finish(bytes) : 'not tried' }
-    if (!run && pool.mayFollow()) run = stack.use(await start(job, path, { pool, signal }))
+    run ??= stack.use(await start(job, path, { pool, signal }))
     run?.grown(bytes)
   }
   throw new Error('content has stopped to tell how a blob grows')
@@ -44,14 +44,17 @@ interface Run extends AsyncDisposable {
   finish(bytes: bigint): Promise<Applied | 'failed'>
 }
 
-/** Undefined when the file is gone: the blob has just become whole, or nobody brings it any more. */
+/** Undefined without a free place, and when the file is gone: the blob has just become whole, or nobody brings it any more. */
 async function start(
   job: Laying,
   path: string,
   { pool, signal }: { pool: Pool; signal: AbortSignal },
 ): Promise<Run | undefined> {
+  using stack = new DisposableStack()
+  if (!stack.use(pool.placeToFollow())) return undefined
   const file = await openUnlessGone(path)
   if (!file) return undefined
+  const place = stack.move()
   const mark: Mark = createMark()
   const blob = `/proc/self/fd/${file.fd}` // its own name goes when it is whole
   const applied = pool.run({ kind: 'apply', ...job, blob, arriving: mark }, signal).catch(() => 'failed' as const)
@@ -65,6 +68,7 @@ async function start(
       setMark(mark, 0n, 'stale')
       await applied
       await file.close()
+      place.dispose()
     },
   }
 }

@@ -3,7 +3,7 @@
 /** Bytes that may be read times 4, plus the state. */
 export type Mark = BigInt64Array
 
-const PATIENCE_MS = 20
+const PATIENCE_MS = 100 // before others may have the turn of a thread that waits
 
 /** `partial`: more may come. `whole`: that is all. `stale`: what was read is of no use. */
 const STATES = { partial: 0n, whole: 1n, stale: 2n } as const

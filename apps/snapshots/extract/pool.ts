@@ -14,8 +14,8 @@ export interface Pool extends AsyncDisposable {
    * @throws {Fault} what the job found wrong; `cancelled` when `signal` aborts; `resource-exhausted` when too many wait
    */
   run<K extends Job['kind']>(job: Extract<Job, { kind: K }>, signal: AbortSignal): Promise<Results[K]>
-  /** Would a job that follows a blob on its way begin at once? */
-  mayFollow(): boolean
+  /** A place for a job that follows a blob on its way, when one is free that would begin at once. Disposing leaves it. */
+  placeToFollow(): Disposable | undefined
   /** How busy it is now. */
   load(): { readonly threads: number; readonly waiting: number }
 }
@@ -88,19 +88,21 @@ export function createPool(size: number): Pool {
   return {
     async run(job, signal) {
       if (signal.aborted) throw cancelled()
-      const follows = 'arriving' in job ? 1 : 0
-      following += follows
-      try {
-        await turns.take(FIRST.has(job.kind))
-        const reply = await work(take(), job, signal)
-        if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
-        if ('crash' in reply) throw new Error(reply.crash)
-        return reply.result as Results[typeof job.kind]
-      } finally {
-        following -= follows
+      await turns.take(FIRST.has(job.kind))
+      const reply = await work(take(), job, signal)
+      if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
+      if ('crash' in reply) throw new Error(reply.crash)
+      return reply.result as Results[typeof job.kind]
+    },
+    placeToFollow() {
+      if (!turns.isFree() || following >= size) return undefined
+      following++
+      return {
+        [Symbol.dispose]() {
+          following--
+        },
       }
     },
-    mayFollow: () => turns.isFree() && following < size,
     load: () => ({ threads: threads.size, waiting: turns.waiting() }),
     async [Symbol.asyncDispose]() {
       turns.close()
