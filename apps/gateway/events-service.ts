@@ -72,10 +72,12 @@ function numbered(envelope: Uint8Array, sequence: number): Uint8Array {
   ])
 }
 
+const RFC_3339 = /^\d{4}-\d\d-\d\dT/i
+
 function parseStart(text: string | undefined): LogStart {
   if (text === undefined || text === 'new') return 'new'
   if (/^\d{1,15}$/.test(text)) return Number(text)
-  const time = new Date(text)
+  const time = new Date(RFC_3339.test(text) ? text : Number.NaN) // else a year of one digit, or of six, is one
   if (Number.isNaN(time.getTime()))
     throw new Fault(
       'invalid-argument',

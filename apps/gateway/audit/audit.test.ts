@@ -1,9 +1,11 @@
 import { EventEmitter } from 'node:events'
 import type { ServerHttp2Stream } from 'node:http2'
-import { fromBinary } from '@bufbuild/protobuf'
-import { type Batch, BatchSchema } from '@gantry/api/gantry/audit/v1/audit_pb'
+import { create, fromBinary } from '@bufbuild/protobuf'
+import { type Batch, BatchSchema, ReadRequestSchema } from '@gantry/api/gantry/audit/v1/audit_pb'
+import type { CallContext } from '@gantry/rpc/context'
 import { expect, test } from 'vitest'
 import { createAudit } from './audit.ts'
+import { auditService } from './audit-service.ts'
 
 const caller = { kind: 'unknown', name: 'nobody' } as const
 const MAX_WAITING = 8192
@@ -85,3 +87,15 @@ test('a log that takes nothing holds up the end of the process for a second at m
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
 }
+
+test.each([-(2n ** 63n), -62135596801n, 253402300800n, 2n ** 63n - 1n])(
+  'the log is not read from %d s',
+  async (seconds) => {
+    const { read } = auditService(openLog().journal)
+    const call = { signal: AbortSignal.timeout(1000) } as CallContext
+
+    await expect(Array.fromAsync(read(create(ReadRequestSchema, { since: { seconds } }), call))).rejects.toMatchObject({
+      code: 'invalid-argument',
+    })
+  },
+)
