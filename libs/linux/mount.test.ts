@@ -43,6 +43,8 @@ describe('options', () => {
     [['/r/1/fs', '/r/2/fs'], '/r'],
     [['/r/1/fs'], '/r/1'],
     [['/a/b', '/c/d'], '/'],
+    [['a/b', '/c'], '/'],
+    [['', 'x'], '/'],
   ])('%j share %s', (paths, shared) => {
     expect(commonFolder(paths)).toBe(shared)
   })

@@ -252,8 +252,9 @@ function fitted(data: readonly string[]): Data {
   )
 }
 
-/** The deepest folder above all of these absolute paths. */
+/** The deepest folder above all of these paths; the root when one of them is not absolute: it has no end going up. */
 export function commonFolder(paths: readonly string[]): string {
+  if (!paths.every((path) => path.startsWith('/'))) return '/'
   let shared = dirname(paths[0] ?? '/')
   while (shared !== '/' && !paths.every((path) => path.startsWith(`${shared}/`))) shared = dirname(shared)
   return shared
