@@ -39,6 +39,12 @@ describe.skipIf(!can)('loop devices (skipped without root and /dev/loop-control)
     await vi.waitFor(() => expect(loopFile(kept.path)).not.toBe(file), 10_000)
   })
 
+  test('a FIFO is no image, and is not waited for', () => {
+    execFileSync('mkfifo', [join(root, 'fifo')])
+
+    expect(() => openLoop(join(root, 'fifo'), { readOnly: true })).toThrow(expect.objectContaining({ code: 'EINVAL' }))
+  })
+
   test('an image is mounted by its path', () => {
     execFileSync('mkfs.ext4', ['-q', '-F', file])
     mkdirSync(join(root, 'point'))

@@ -31,7 +31,7 @@ export interface LoopDevice extends Disposable {
 export function openLoop(file: string, { readOnly }: { readonly readOnly: boolean }): LoopDevice {
   const mode = readOnly ? constants.O_RDONLY : constants.O_RDWR
   using files = new DisposableStack()
-  const backing = files.adopt(openSync(file, mode), closeSync)
+  const backing = files.adopt(openSync(file, mode | constants.O_NONBLOCK), closeSync) // a FIFO is not waited for
   const control = files.adopt(openSync('/dev/loop-control', constants.O_RDWR), closeSync)
   const config = new Uint8Array(CONFIG_BYTES)
   const view = new DataView(config.buffer)

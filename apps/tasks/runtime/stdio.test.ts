@@ -63,6 +63,13 @@ test('both outputs go to the end of one file, whose folders are made', () => {
   expect(readFileSync(path, 'utf8')).toBe('aAbB')
 })
 
+test('a file that is a FIFO is not waited for', () => {
+  const path = join(folder, 'fifo')
+  mkfifo(path, 0o700)
+
+  expect(() => openStdio({ ...NOTHING, stdout: `file://${path}` })).toThrow('Cannot open the stdio: ENXIO')
+})
+
 test('a path that is not there is a fault with the reason', () => {
   expect(() => openStdio({ ...NOTHING, stdin: join(folder, 'none') })).toThrow('Cannot open the stdio: ENOENT')
 })

@@ -176,12 +176,17 @@ function openHold(path: string): number {
   return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK) // the read side is open, so this never fails
 }
 
+/** Does not wait for a reader, who may never come, when the file is a FIFO. */
+const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NONBLOCK
+
 function openOutput(target: Target): number {
   if (target.kind === 'null') return openSync('/dev/null', 'r+')
   if (target.kind === 'logger') throw new Error('The output of a logged process needs a logger')
   if (target.kind === 'file') {
     mkdirSync(dirname(target.path), { recursive: true, mode: 0o755 })
-    return openSync(target.path, 'a', 0o644)
+    const fd = openSync(target.path, APPEND, 0o644)
+    setNonBlocking(fd, false)
+    return fd
   }
   const isFifo = statSync(target.path).isFIFO()
   return openSync(target.path, isFifo ? constants.O_RDWR : constants.O_WRONLY | constants.O_APPEND)
