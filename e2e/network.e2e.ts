@@ -20,7 +20,8 @@ let node: Running
 
 const gantry = (...args: string[]) => run([GANTRY, ...args], { env: gantryEnv(node.address, namespace) })
 const there = (...args: string[]) => run(['nsenter', `--net=${netns}`, ...args])
-const start = () => startGantry(join(dir, 'root'), state, [], ['nsenter', `--net=${netns}`])
+const config = join(dir, 'gantry.toml')
+const start = () => startGantry(join(dir, 'root'), state, ['--config', config], ['nsenter', `--net=${netns}`])
 
 /** What is there of the networks of containers: folders, addresses, rules of the firewall. */
 async function remains(): Promise<string[]> {
@@ -31,12 +32,13 @@ async function remains(): Promise<string[]> {
       return []
     }
   }
-  const rules = (await there('iptables-save')).stdout
-    .split('\n')
-    .filter((line) => line.includes(namespace) || /-[ds] 10\.63\.0\.\d+\/32/.test(line))
+  const rules = [
+    ...(await there('iptables-save')).stdout.split('\n'),
+    ...(await there('ip6tables-save')).stdout.split('\n'),
+  ].filter((line) => line.includes(namespace) || /-[ds] (10\.63\.0\.\d+\/32|fd63::\S+\/128)/.test(line))
   return [
     ...entries(`networks/${namespace}`),
-    ...entries('leases/bridge').filter((path) => /\/10\./.test(path)),
+    ...entries('leases/bridge').filter((path) => /\/(10\.|fd63:)/.test(path)),
     ...rules,
   ]
 }
@@ -52,6 +54,7 @@ beforeAll(async () => {
   chmodSync(dir, 0o711) // root of a container with mapped ids is somebody else
   mkdirSync(state)
   writeFileSync(netns, '')
+  writeFileSync(config, '[tasks]\nbridge_subnet6 = "fd63::/64"\n')
   execFileSync('unshare', [`--net=${netns}`, 'ip', 'link', 'set', 'lo', 'up'])
   const archive = join(dir, 'image.tar')
   execFileSync('skopeo', [
@@ -90,13 +93,27 @@ test('a container has an address, names and ports, and is reached by them', asyn
   const { stdout } = await gantry('exec', 'web', 'sh', '-c', 'cat /etc/resolv.conf /etc/hosts; ip route | head -1')
   expect(stdout.split('\n')).toEqual([
     ...['nameserver 192.0.2.1', '127.0.0.1\tlocalhost', '::1\tlocalhost ip6-localhost ip6-loopback'],
-    ...[`${address}\tinner`, '192.0.2.2\tdb', expect.stringContaining('default via 10.63.0.1'), ''],
+    ...[
+      `${address}\tinner`,
+      expect.stringMatching(/^fd63::\S+\tinner$/),
+      '192.0.2.2\tdb',
+      expect.stringContaining('default via 10.63.0.1'),
+      '',
+    ],
   ])
   const motd = { code: 0, stdout: expect.stringContaining('from the second layer') }
   const get = (host: string) => ['sh', '-c', `printf 'GET /motd HTTP/1.0\\r\\n\\r\\n' | busybox nc ${host}`]
   expect(await there(...get('10.63.0.1 8080'))).toMatchObject(motd)
   expect(await there(...get('127.0.0.1 8080'))).toMatchObject(motd)
   expect(await gantry('run', '--rm', '--net', 'bridge', image, ...get(`${address} 80`))).toMatchObject(motd)
+  const fetch = (url: string) => ['busybox', 'wget', '-qO-', url]
+  expect(await there(...fetch('http://[fd63::1]:8080/motd'))).toMatchObject(motd)
+  const address6 = /inet6 (fd63:\S+)\//.exec(
+    (await gantry('exec', 'web', 'ip', '-6', 'addr', 'show', 'eth0')).stdout,
+  )?.[1]
+  expect(await gantry('run', '--rm', '--net', 'bridge', image, ...fetch(`http://[${address6}]/motd`))).toMatchObject(
+    motd,
+  )
   const mapped = ['--net', 'bridge', '--uidmap', '0:200000:65536']
   expect(await gantry('run', '--rm', ...mapped, image, ...get(`${address} 80`))).toMatchObject(motd)
   expect((await remains()).length).toBeGreaterThan(2) // so that the look for what is left can find something

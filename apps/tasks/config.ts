@@ -29,6 +29,8 @@ export const Config = z.strictObject({
     .regex(/^[a-zA-Z0-9_.-]{1,15}$/)
     .default('gantry0'),
   bridge_subnet: z.cidrv4().default('10.63.0.0/16'),
+  /** Its addresses of IPv6: none unless told, since they have to be the operator's own. */
+  bridge_subnet6: z.cidrv6().optional(),
   /** Socket of the process that keeps container records, when it is not the one in the state folder. */
   metadata: Path.optional(),
   /** The same for the one that keeps snapshots: needed to start containers again. */

@@ -77,6 +77,7 @@ const allNetworks = createNetworks({
       definitions: config.cni_config,
       bridge: config.bridge,
       subnet: config.bridge_subnet,
+      subnet6: config.bridge_subnet6,
     },
     leases: `${config.state}/leases`,
   },

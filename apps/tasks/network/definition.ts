@@ -13,6 +13,8 @@ export interface NetworkConfig {
   /** Of the network `bridge`: the name of its device, and its addresses. */
   readonly bridge: string
   readonly subnet: string
+  /** The same of IPv6, if it has any. */
+  readonly subnet6?: string | undefined
   /** Where plugins keep which addresses are taken. */
   readonly leases: string
 }
@@ -57,14 +59,16 @@ export function parseDefinition(value: unknown): Definition {
 }
 
 /** Addresses behind a bridge, hidden behind the node's own; ports that are asked for lead in. */
-function bridgeOf({ bridge, subnet, leases }: NetworkConfig): Definition {
+function bridgeOf({ bridge, subnet, subnet6, leases }: NetworkConfig): Definition {
+  const ranges = [[{ subnet }], ...(subnet6 === undefined ? [] : [[{ subnet: subnet6 }]])]
+  const routes = [{ dst: '0.0.0.0/0' }, ...(subnet6 === undefined ? [] : [{ dst: '::/0' }])]
   return {
     cniVersion: '1.0.0',
     name: 'bridge',
     plugins: [
       {
         ...{ type: 'bridge', bridge, isGateway: true, ipMasq: true, hairpinMode: true },
-        ipam: { type: 'host-local', ranges: [[{ subnet }]], routes: [{ dst: '0.0.0.0/0' }], dataDir: leases },
+        ipam: { type: 'host-local', ranges, routes, dataDir: leases },
       },
       { type: 'portmap', capabilities: { portMappings: true } },
       { type: 'firewall' }, // a host that forwards nothing unless told (Docker makes it so) forwards this

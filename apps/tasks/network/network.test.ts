@@ -22,6 +22,16 @@ test('there is a bridge, and what the operator defines wins', () => {
   rmSync(folder, { recursive: true })
 })
 
+test('a bridge has addresses of IPv6 when the operator gives some', () => {
+  const ipamOf = (subnet6?: string) => findNetwork('bridge', { ...config, subnet6 }).plugins[0]?.ipam
+
+  expect(ipamOf()).toMatchObject({ ranges: [[{ subnet: '10.0.0.0/24' }]], routes: [{ dst: '0.0.0.0/0' }] })
+  expect(ipamOf('fd63::/64')).toMatchObject({
+    ranges: [[{ subnet: '10.0.0.0/24' }], [{ subnet: 'fd63::/64' }]],
+    routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+  })
+})
+
 test('a container joins what was made, and keeps what it mounts itself', () => {
   const spec = JSON.stringify({
     hostname: 'box',

@@ -8,7 +8,7 @@ import { groupOf, pauseSpec } from './pause.ts'
 
 const wish = { namespace: 'ns', id: 'pod', spec: '', netns: '', program: '/bin/pause', createdMs: 5 }
 const specOf = (linux: object, more = {}) => JSON.stringify({ ...more, linux })
-const made = (given: Partial<typeof wish>) => JSON.parse(pauseSpec({ ...wish, ...given }).toString())
+const made = (given: Partial<typeof wish>) => JSON.parse(String(pauseSpec({ ...wish, ...given }).spec))
 
 test('what is shared is what the specification names, a namespace of the client is joined', () => {
   const types = (given: Partial<typeof wish>) => made(given).linux.namespaces
@@ -26,7 +26,7 @@ test('the pause process has no rights and sees no file but its own', () => {
 
   expect(process).toMatchObject({ args: ['/pause', '-P'], user: { uid: 65535 }, capabilities: {} })
   expect(root.readonly).toBe(true)
-  expect(mounts.map((mount: { destination: string }) => mount.destination)).toEqual(['/proc', '/pause'])
+  expect(mounts.map((mount: { destination: string }) => mount.destination)).toEqual(['/proc', '/dev', '/pause'])
 })
 
 test.each([

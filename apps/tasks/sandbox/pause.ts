@@ -45,7 +45,7 @@ export interface PauseWish {
  *
  * @throws {Fault} `invalid-argument` for a specification that is none, `unimplemented` for a user namespace
  */
-export function pauseSpec(wish: PauseWish): Uint8Array {
+export function pauseSpec(wish: PauseWish): { readonly spec: Uint8Array } & Pick<Group, 'cgroup'> {
   const { namespace, id, program, createdMs } = wish
   const given: JsonObject = wish.spec === '' ? {} : readSpec(wish.spec)
   const linux = isObject(given.linux) ? given.linux : {}
@@ -54,7 +54,7 @@ export function pauseSpec(wish: PauseWish): Uint8Array {
   const own = checkCgroup(linux.cgroupsPath) ?? `/${namespace}/sandbox@${id}` // no container can have this name
   const isManaged = own.includes(':') // systemd's form: slice:prefix:name
   const note = { shares, cgroup: isManaged ? null : own, createdMs }
-  return Buffer.from(
+  const spec = Buffer.from(
     JSON.stringify({
       ociVersion: '1.0.2',
       process: {
@@ -65,6 +65,7 @@ export function pauseSpec(wish: PauseWish): Uint8Array {
       ...(typeof given.hostname === 'string' && shares.includes('uts') && { hostname: given.hostname }),
       mounts: [
         { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+        { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'noexec', 'mode=755', 'size=64k'] },
         { destination: '/pause', type: 'bind', source: program, options: ['bind', 'ro', 'nosuid', 'nodev'] },
       ],
       annotations: { [NOTE]: JSON.stringify(note) },
@@ -76,6 +77,7 @@ export function pauseSpec(wish: PauseWish): Uint8Array {
       },
     }),
   )
+  return { spec, cgroup: note.cgroup }
 }
 
 /** What was decided for the sandbox of a bundle: it is told again from there after a restart. */

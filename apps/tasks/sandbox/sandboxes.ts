@@ -69,8 +69,13 @@ export function createSandboxes(parts: SandboxesParts) {
         await tasks.create(namespace, id, { spec, rootfs, stdio: NO_STDIO, runtime: choice })
       } else {
         const [program, createdMs] = [findInit(parts.host, parts.init), parts.now()]
-        const spec = pauseSpec({ namespace, id, spec: wish.spec, netns, program, createdMs })
-        await tasks.create(namespace, id, { spec, rootfs: [], stdio: NO_STDIO, runtime, network })
+        const { spec, cgroup } = pauseSpec({ namespace, id, spec: wish.spec, netns, program, createdMs })
+        try {
+          await tasks.create(namespace, id, { spec, rootfs: [], stdio: NO_STDIO, runtime, network })
+        } catch (error) {
+          if (cgroup !== null && !registry.has(namespace, id)) removeCgroup(cgroup) // the runtime removes its own alone
+          throw error
+        }
       }
     },
 
