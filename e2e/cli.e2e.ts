@@ -282,6 +282,34 @@ onGantry((target) => {
     expect(await events.stop('SIGINT')).toBeTypeOf('number')
   })
 
+  test('events are told again from one place in the log to another, in time or in number, and by topic', async () => {
+    const label = (round: string) => target().ctr(['namespaces', 'label', target().namespace, `round=${round}`])
+    const before = new Date().toISOString()
+    for (const round of ['a', 'b', 'c']) await label(round)
+    const after = new Date().toISOString()
+    await label('late')
+    let told: { topic: string; sequence: number }[] = []
+    const ask = async (...args: string[]) => {
+      const { stdout } = await gantry('events', '--json', ...args)
+      told = stdout
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line))
+      return told.length
+    }
+
+    const labelled = ['--filter', 'topic==/namespaces/update'] // a collection may tell something in between
+    const times = ['--since', before, '--until', after, ...labelled]
+    await until('those between two times are told', async () => (await ask(...times)) === 3)
+    const [first, second] = told
+    const places = ['--since', `${first?.sequence}`, '--until', `${second?.sequence}`, ...labelled]
+    await until('those between two places are told', async () => (await ask(...places)) === 2)
+    expect(told).toEqual([first, second])
+    const images = ['--since', '10m', '--until', after, '--filter', 'topic~=/images/']
+    await until('those of a topic are told', async () => (await ask(...images)) > 0)
+    expect(told.filter(({ topic }) => !topic.startsWith('/images/'))).toEqual([])
+  })
+
   test('namespaces are listed and chosen', async () => {
     const other = target().anotherNamespace()
     expect((await gantry('--namespace', other, 'pull', '--plain-http', image)).code).toBe(0)

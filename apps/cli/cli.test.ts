@@ -82,6 +82,10 @@ test('events start at a sequence, at a time, or some time ago', () => {
     expect(() => parseSince(text, now)).toThrow('Cannot start')
 })
 
+test('what is no end of events is told as one', () => {
+  expect(() => parseSince('soon', new Date(), 'end')).toThrow('Cannot end at "soon"')
+})
+
 test('each filter of events is narrowed to the namespace', () => {
   expect(within('a', [])).toEqual(['namespace=="a"'])
   expect(within('a', ['topic~=x', 'topic==y'])).toEqual(['namespace=="a",topic~=x', 'namespace=="a",topic==y'])

@@ -91,6 +91,29 @@ describe.skipIf(noServer)(`the event bus${noServer ? ` (skipped: ${noServer})` :
     await expect(take(bus, 3, 1)).rejects.toMatchObject({ code: 'out-of-range' })
   })
 
+  test('a reader that is too slow for the limits of the log is told what it missed, and goes on from there', async () => {
+    await using nats = await startNats()
+    await using bus = connectBus({ ...nats.config, maxBytes: 100_000 }, log)
+    const large = (n: number) => ({ ...event(n), envelope: Buffer.from(String(n).padEnd(1000)) })
+    await bus.publish(large(1), forever)
+    const slow = bus.read({ from: 1, signal: forever })[Symbol.asyncIterator]()
+    await slow.next()
+
+    for (let n = 2; n <= 600; n++) await bus.publish(large(n), forever) // it has asked for less than half of these
+    let told: unknown
+    while (told === undefined)
+      await slow.next().catch((error: unknown) => {
+        told = error
+      })
+
+    const [, gone, next] =
+      /^Events (\d+) to \d+ are gone: .*; go on from (\d+)$/.exec(String(Object(told).message)) ?? []
+    expect(told).toMatchObject({ code: 'data-loss' })
+    expect((await take(bus, Number(next), 600 - Number(next) + 1)).map(numberOf).at(-1)).toBe(600)
+    await expect(take(bus, Number(gone), 1)).rejects.toMatchObject({ code: 'data-loss' })
+    expect((await take(bus, 0, 1)).map(numberOf)[0]).toBeGreaterThan(Number(gone)) // 0 and 1 are the first there is
+  }, 60_000)
+
   test('the same id is stored once, and a double that got in after all is dropped by readers', async () => {
     await using nats = await startNats()
     await using bus = connectBus(nats.config, log)

@@ -52,7 +52,8 @@ export interface Bus extends AsyncDisposable {
    * Reads the log from `from` on and then goes on with what comes, across restarts of the server, without a gap and
    * without doubles, until `signal` is aborted (it then ends without an error).
    *
-   * @throws {Fault} `out-of-range` for a sequence that the log has not reached yet
+   * @throws {Fault} `out-of-range` for a sequence that the log has not reached yet; `data-loss` when the log has dropped
+   *   events that were still to be read, because of its limits: the message says where to go on. 0 and 1 are the first there is.
    */
   read(options: { from: LogStart; signal: AbortSignal }): AsyncIterable<LoggedEvent>
   /** Another log on the same server, made when first needed. */

@@ -16,6 +16,8 @@ const NO_MESSAGE = 10037 // the server's code for "no message at this sequence"
 interface Cursor {
   /** Where to go on: the next sequence or, before anything was read, a time. */
   next: PullStart | 'end'
+  /** It began at the very first event there is, whichever that is: until one was read, none can be missed. */
+  readonly fromStart: boolean
   /** The first sequence this reader was meant to see. */
   first: number | undefined
   last: { readonly sequence: number; readonly id: string } | undefined
@@ -28,7 +30,9 @@ export function readLog(
   link: Link,
   { from, signal }: { from: LogStart; signal: AbortSignal },
 ): AsyncIterable<LoggedEvent> {
-  return follow(link, { next: startOf(link, from), first: undefined, last: undefined, log: undefined }, signal)
+  const fromStart = typeof from === 'number' && from <= 1
+  const next = startOf(link, from)
+  return follow(link, { next, fromStart, first: undefined, last: undefined, log: undefined }, signal)
 }
 
 function startOf(link: Link, from: LogStart): Cursor['next'] {
@@ -46,6 +50,7 @@ async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGe
       const start = await abortable(locate(session.manager, cursor), signal)
       for await (const event of pull(session, { start }, signal)) {
         delay = FIRST_RETRY_MS
+        checkGap(cursor, event.sequence)
         cursor.next = event.sequence + 1
         cursor.first ??= event.sequence
         cursor.last = event
@@ -72,9 +77,25 @@ async function locate(manager: JetStreamManager, cursor: Cursor): Promise<PullSt
   else if (known === undefined && cursor.next > end)
     throw new Fault('out-of-range', `Cannot read events from ${cursor.next}: the log ends at ${state.last_seq}`)
   else if (known !== undefined && known !== created) cursor.next = 1
-  else if (!(await isIntact(manager, cursor, state))) cursor.next = Math.min(cursor.first ?? 1, end)
+  else if (!(await isIntact(manager, cursor, state)))
+    cursor.next = Math.min(Math.max(cursor.first ?? 1, state.first_seq), end)
+  else checkGap(cursor, state.first_seq)
   cursor.first ??= cursor.next
   return cursor.next
+}
+
+/**
+ * The log has its limits: who is too slow, or was away for too long, is told what it misses. Places in the log have no gaps.
+ *
+ * @param first the first place that is there, or the next one
+ * @throws {Fault} `data-loss`
+ */
+function checkGap({ next, last, fromStart }: Cursor, first: number): void {
+  if (typeof next !== 'number' || first <= next || (fromStart && last === undefined)) return
+  throw new Fault(
+    'data-loss',
+    `Events ${next} to ${first - 1} are gone: the log keeps only so much (max_age_h, max_bytes of [nats]); go on from ${first}`,
+  )
 }
 
 /** Is the event that was read last still where it was? Past the limits of the log it may be gone. */
