@@ -4,7 +4,7 @@ import { createServer, get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { expect, inject, test } from 'vitest'
-import { run } from './harness/command.ts'
+import { type Outcome, run } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
 import { GANTRY, gantryEnv, startGantry, WORKSPACE } from './harness/gantry.ts'
 import { processOf } from './harness/kill.ts'
@@ -35,31 +35,34 @@ test('a node tells how it is: its metrics are those of the page, and one command
 
     expect(await gantry(['rm', '-f', 'told'])).toMatchObject(done)
   })
-})
+}, 180_000)
 
 test('status says what is wrong, and that nothing is', async () => {
   await onNode('', async (node, namespace) => {
     const env = gantryEnv(node.address, namespace)
-    const status = () => run([GANTRY, 'status', '--json'], { env })
+    /** Asked until it says so: on a busy machine a process may take its time to answer. */
+    const status = async (code: number, args: string[], says: RegExp) => {
+      let last: Outcome | undefined
+      const isSo = async () => {
+        last = await run([GANTRY, 'status', ...args], { env })
+        return last.code === code && says.test(last.stdout + last.stderr)
+      }
+      await until(`status says ${says}`, isSo, { withinMs: 60_000, context: () => JSON.stringify(last) })
+      return last?.stdout ?? ''
+    }
 
-    await until('the node is healthy', async () => (await status()).code === 0)
-    const healthy = JSON.parse((await status()).stdout)
-    expect(healthy).toMatchObject({ healthy: true, problems: [] })
+    const healthy = JSON.parse(await status(0, ['--json'], /"healthy":true,"problems":\[\]/))
     expect(healthy.processes.map(({ name }: { name: string }) => name)).toEqual(['gateway', ...OWNERS, 'nats'])
-    expect((await run([GANTRY, 'status'], { env })).stdout).toMatch(
-      /^content +0\.1\.0 +\d+ .* serving +0 +0 +\/.*content\.sock$/m,
-    )
+    await status(0, [], /^content +0\.1\.0 +\d+ .* serving +0 +0 +\/.*content\.sock$/m)
 
     process.kill(processOf(node, 'content') ?? 0, 'SIGSTOP') // it neither answers nor ends
-    const { code, stdout, stderr } = await run([GANTRY, 'status'], { env })
-    process.kill(processOf(node, 'content') ?? 0, 'SIGCONT')
+    const silent = /^gantry: not healthy: content is away at .*content\.sock: it has not answered for \d+ s\n$/m
+    const table = await status(1, [], silent).finally(() => process.kill(processOf(node, 'content') ?? 0, 'SIGCONT'))
 
-    expect(code).toBe(1)
-    expect(stdout).toMatch(/^content .* away /m)
-    expect(stdout).toMatch(/^tasks .* serving /m)
-    expect(stderr).toMatch(/^gantry: not healthy: content is away at .*content\.sock: it has not answered for 3 s\n$/)
+    expect(table).toMatch(/^content .* away /m)
+    expect(table).toMatch(/^tasks .* serving /m)
   })
-})
+}, 180_000)
 
 /** A node with a configuration of its own, in a folder of its own; nothing of it may be left. */
 async function onNode(config: string, body: (node: Running, namespace: string) => Promise<void>): Promise<void> {
@@ -91,9 +94,8 @@ async function expectMetrics(node: Running, namespace: string): Promise<void> {
   const labels = `{container_id="told",namespace="${namespace}"}`
   const sampleOf = (name: string): number => Number(tasks.split(`\n${name}${labels} `)[1]?.split('\n')[0])
   expect(sampleOf('container_memory_usage_limit_bytes')).toBe(64 * 1024 * 1024)
-  expect(sampleOf('container_pids_current')).toBe(1)
-  for (const name of ['container_cpu_usage_usec_microseconds', 'container_memory_usage_bytes'])
-    expect(sampleOf(name)).toBeGreaterThan(0)
+  for (const name of ['cpu_usage_usec_microseconds', 'memory_usage_bytes', 'pids_current'])
+    expect(sampleOf(`container_${name}`)).toBeGreaterThan(0)
   expect(tasks).toContain('\ngantry_tasks{status="running"} 1\n')
   expect(tasks).toContain('\ngantry_events_total{topic="/tasks/start"} 1\n')
   expect(texts.get('content')).toMatch(/^gantry_pull_blobs_total\{result="fetched"\} 4$/m) // manifest, config, two layers
@@ -140,12 +142,18 @@ async function expectOneTrace(spans: () => Span[]): Promise<void> {
   }
   const names = () => new Set(ofTrace().map(({ service, name }) => `${service} ${name}`))
   const missing = () => wanted.filter((name) => !names().has(name))
-  await until('all spans have been reported', () => missing().length === 0, { context: () => missing().join(', ') })
+  await until('all spans have been reported', () => missing().length === 0, {
+    withinMs: 30_000,
+    context: () => missing().join(', '),
+  })
 
   const ids = new Set(ofTrace().map(({ spanId }) => spanId))
   const strays = () =>
     ofTrace().filter(({ name, parentSpanId = '' }) => name !== 'gantry run' && !ids.has(parentSpanId))
-  await until('each has its parent', () => strays().length === 0, { context: () => JSON.stringify(strays()) })
+  await until('each has its parent', () => strays().length === 0, {
+    withinMs: 30_000,
+    context: () => JSON.stringify(strays()),
+  })
   const create = ofTrace().find(({ name }) => name === 'create container')
   const call = ofTrace().find(({ spanId }) => spanId === create?.parentSpanId)
   const passed = ofTrace().find(({ spanId }) => spanId === call?.parentSpanId)

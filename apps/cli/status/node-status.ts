@@ -8,7 +8,7 @@ import { isFault } from '@gantry/model/fault'
 import { clientOf, connect } from '@gantry/rpc/client'
 import { type NamedProcess, readProcesses } from '../up/lock.ts'
 
-const ASK_MS = 3000 // a process that takes longer to say how it is does not serve anybody well
+const ASK_MS = 5000 // a process that takes longer to say how it is does not serve anybody well
 const PAGE = 4096
 
 /** Each process with the name of its socket. */
