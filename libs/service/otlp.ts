@@ -1,5 +1,6 @@
 /** Spans to a collector by the SDK of OpenTelemetry. It costs a process 12 MB and over 100 ms, so it is loaded only where one is configured. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Span, TraceContext } from '@gantry/rpc/scope'
 import { type Span as OtelSpan, ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
@@ -15,7 +16,8 @@ import type { OpenTracer } from './tracer.ts'
 import { VERSION } from './version.ts'
 
 const FLUSH_MS = 1000 // between two reports
-const TIMEOUT_MS = 3000 // for one: a collector that is away must not keep a process from its end
+const TIMEOUT_MS = 10_000 // for one; what a collector does not take by then is lost
+const END_MS = 2000 // for the last one: a collector that is away must not keep a process from its end
 
 /** @param options.url where the collector takes traces, such as `http://127.0.0.1:4318/v1/traces` */
 export function createOtlpTracer(options: { app: string; url: string; ratio: number }): OpenTracer {
@@ -46,7 +48,10 @@ export function createOtlpTracer(options: { app: string; url: string; ratio: num
         return spanOf(tracer.startSpan(name, { kind, attributes }, context), parent?.state)
       },
     },
-    [Symbol.asyncDispose]: () => provider.shutdown().catch(() => undefined), // what cannot be reported is lost
+    async [Symbol.asyncDispose]() {
+      const sent = provider.shutdown().catch(() => undefined)
+      await Promise.race([sent, sleep(END_MS, undefined, { ref: false })])
+    },
   }
 }
 
