@@ -62,8 +62,11 @@ export async function createProgram(argv: readonly string[], context: Context): 
     })
   const chosen = chosenIn(argv)
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
-    const command = name === chosen ? (await load()).createCommand(context) : new Command(name)
-    program.addCommand(inherit(command.summary(summary), program))
+    const command =
+      name === chosen
+        ? inherit((await load()).createCommand(context), program)
+        : new Command(name).copyInheritedSettings(program) // without options: making them all takes longer than most commands
+    program.addCommand(command.summary(summary))
   }
   return program
 }

@@ -3,7 +3,6 @@ import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registr
 import { hostPlatform, parsePlatform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
 import { pack } from './any.ts'
-import { openAuth } from './auth.ts'
 import type { Progress, PullOptions } from './images.ts'
 import { transfer } from './transfer.ts'
 import type { Wire } from './wire.ts'
@@ -22,10 +21,12 @@ export async function pull(
 ): Promise<void> {
   const { reference, options } = request
   parseReference(reference)
-  await using auth = openAuth(wire, options.credentials, signal)
+  const { credentials } = options
+  // what streams is read where there is one
+  await using auth = credentials && (await import('./auth.ts')).openAuth(wire, credentials, signal)
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)
   const wirePlatform = { os: platform.os, architecture: platform.architecture, variant: platform.variant ?? '' }
-  const ends = auth.id.then((authStream) => ({
+  const ends = Promise.resolve(auth?.id ?? '').then((authStream) => ({
     source: pack(OCIRegistrySchema, {
       reference,
       resolver: { defaultScheme: options.plainHttp ? 'http' : '', authStream },
@@ -39,5 +40,5 @@ export async function pull(
           : [{ platform: wirePlatform, snapshotter: options.snapshotter ?? wire.snapshotter }],
     }),
   }))
-  await Promise.race([transfer(wire, ends, onProgress, signal), auth.failed])
+  await Promise.race([transfer(wire, ends, onProgress, signal), ...(auth ? [auth.failed] : [])])
 }
