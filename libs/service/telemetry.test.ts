@@ -15,6 +15,7 @@ import { parseConfig } from './config.ts'
 import { serveMetrics } from './metrics-endpoint.ts'
 import { statusBinding } from './status-service.ts'
 import { openTelemetry } from './telemetry.ts'
+import { openTracer } from './tracer.ts'
 
 const log = pino({ level: 'silent' })
 const signal = AbortSignal.timeout(20_000)
@@ -103,24 +104,33 @@ test('a port of this machine is a matter of configuration, and any other is refu
 
 test('a traced call and its steps reach the collector as one trace, those of others do not', async () => {
   await using collector = await startCollector()
-  {
-    await using node = await startProcess(`[trace]\nendpoint = "${collector.url}"`)
-    const traceparent = (flags: string): string => `00-${TRACE}-b7ad6b7169203331-${flags}`
-    await node.client.get({}, { signal, headers: { traceparent: traceparent('01') } })
-    await node.client.get({}, { signal, headers: { traceparent: traceparent('00') } })
-  } // the end of a process sends what is left
+  await using node = await startProcess(`[trace]\nendpoint = "${collector.url}"`)
+  const traceparent = (flags: string): string => `00-${TRACE}-b7ad6b7169203331-${flags}`
+  await node.client.get({}, { signal, headers: { traceparent: traceparent('00') } })
+  await node.client.get({}, { signal, headers: { traceparent: traceparent('01') } })
 
-  const spans = collector.spans()
-  const call = spans.find(({ name }) => name === 'gantry.status.v1.Status/Get')
-  expect(spans.map(({ name, traceId, parentSpanId }) => [name, traceId, parentSpanId])).toEqual([
-    ['look', TRACE, call?.spanId],
+  const call = () => collector.spans().find(({ name }) => name === 'gantry.status.v1.Status/Get')
+  await expect.poll(call, { timeout: 20_000 }).toBeDefined()
+
+  expect(collector.spans().map(({ name, traceId, parentSpanId }) => [name, traceId, parentSpanId])).toEqual([
+    ['look', TRACE, call()?.spanId],
     ['gantry.status.v1.Status/Get', TRACE, 'b7ad6b7169203331'],
   ])
   expect(collector.services()).toEqual(['gantry-content'])
-})
+}, 30_000)
+
+test('the end of a process sends what is left', async () => {
+  await using collector = await startCollector()
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
+  {
+    await using open = await openTracer('content', { endpoint: undefined, ratio: 1, env })
+    open?.tracer.start('last', { parent: undefined, serves: false, attributes: {} }).end()
+  }
+
+  await expect.poll(() => collector.spans().map(({ name }) => name), { timeout: 20_000 }).toEqual(['last'])
+}, 30_000)
 
 test('without a collector nothing of the SDK is loaded, and the environment may name one', async () => {
-  const { openTracer } = await import('./tracer.ts')
   const none = { endpoint: undefined, ratio: 1 }
 
   expect(await openTracer('content', { ...none, env: {} })).toBeUndefined()
