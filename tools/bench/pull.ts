@@ -17,6 +17,7 @@ import { commandOf } from '@gantry/e2e/harness/leaks'
 import { peakOf } from '@gantry/e2e/harness/memory'
 import { type Registry, startRegistry } from '@gantry/e2e/harness/registry'
 import type { Running } from '@gantry/e2e/harness/running'
+import { cpuMsOf } from './cpu.ts'
 import { freshDisk } from './disk.ts'
 import { LARGE, prepareFixtures } from './fixtures.ts'
 import { beginProbe, type Probed, probeFolder, readProbe, startProbed } from './probing.ts'
@@ -54,6 +55,8 @@ const SIDES: readonly Side[] = [
 
 interface Figures {
   readonly ms: number
+  /** Of all processes of the node. */
+  readonly cpuMs: number
   readonly peakMiB: number
   /** What `snapshots` told of itself, when it is Gantry's. */
   readonly probed: Probed | undefined
@@ -74,7 +77,7 @@ async function main(): Promise<void> {
   await prepareFixtures(data)
   await using registry = await startRegistry({ data })
   console.log(
-    `${'median'.padEnd(14)}${'containerd'.padStart(22)}${'gantry'.padStart(22)}  gantry/containerd   peak memory of the process that stores blobs`,
+    `${'median'.padEnd(14)}${'containerd'.padStart(22)}${'gantry'.padStart(22)}  gantry/containerd   CPU of the node   peak memory of the process that stores blobs`,
   )
   for (const what of ['fetch', 'pull'] as const)
     for (const image of Object.keys(LARGE))
@@ -117,12 +120,12 @@ async function measure(side: Side, what: What, { registry, image, data }: Subjec
   await transfer('small')
   settlePageCache(data)
   if (side.name === 'gantry') await beginProbe(probe.folder)
-  const start = performance.now()
+  const [start, cpuStart] = [performance.now(), cpuMsOf(node.pids())]
   await transfer(image)
-  const ms = performance.now() - start
+  const [ms, cpuMs] = [performance.now() - start, cpuMsOf(node.pids()) - cpuStart]
   const probed = side.name === 'gantry' ? await readProbe(probe.folder) : undefined
   const keepers = node.pids().filter((pid) => side.isKeeper(commandOf(pid)))
-  return { ms, peakMiB: Math.max(...keepers.map(peakOf)), probed }
+  return { ms, cpuMs, peakMiB: Math.max(...keepers.map(peakOf)), probed }
 }
 
 /** Nothing of an earlier measurement waits to be written; what the registry has is all in memory, or all on disk. */
@@ -140,13 +143,14 @@ async function sizeOf(url: string): Promise<number> {
 
 function print(title: string, { bytes, figures }: { bytes: number; figures: Figures[][] }): void {
   const medians = figures.map((side) => median(side.map(({ ms }) => ms)))
+  const cpu = figures.map((side) => `${(median(side.map(({ cpuMs }) => cpuMs)) / 1000).toFixed(2)} s`)
   const peaks = figures.map((side) => Math.max(...side.map(({ peakMiB }) => peakMiB)))
   const texts = medians.map((ms) =>
     `${(ms / 1000).toFixed(2)} s ${(bytes / 1e6 / (ms / 1000)).toFixed(0)} MB/s`.padStart(22),
   )
   const [containerd = Number.NaN, gantry = Number.NaN] = medians
   console.log(
-    `${title.padEnd(14)}${texts.join('')}  ${(gantry / containerd).toFixed(2).padEnd(19)} ${peaks.map((mib) => `${mib.toFixed(0)} MiB`).join(' / ')}`,
+    `${title.padEnd(14)}${texts.join('')}  ${(gantry / containerd).toFixed(2).padEnd(19)} ${cpu.join(' / ').padEnd(17)} ${peaks.map((mib) => `${mib.toFixed(0)} MiB`).join(' / ')}`,
   )
   const best = figures.flat().toSorted((a, b) => a.ms - b.ms)
   for (const { ms, probed } of best.filter(({ probed }) => probed?.stages.bytes).slice(0, 1)) printProbed(ms, probed)
