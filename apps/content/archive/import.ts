@@ -60,7 +60,7 @@ export function createImport(parts: ImportParts): Import {
   return async ({ bytes, mediaType, compress, store, platforms }, call, { progress, signal }) => {
     await using holder = await held(call, () => parts.leases.create(call.namespace, signal))
     const { namespace } = holder
-    const plans = parts.unpacker.plan(store.unpacks)
+    const plans = parts.unpacker.plan(store.unpacks, progress.say)
 
     progress.say('Importing')
     const sink = { holder, ingests: parts.ingests, signal }

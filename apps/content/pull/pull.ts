@@ -71,7 +71,7 @@ export function createPull(parts: PullParts): Pull {
   return async ({ source, store, platforms }, call, { progress, signal }) => {
     const { reference } = source
     const purpose = `pull ${reference.text}`
-    const plans = parts.unpacker.plan(store.unpacks)
+    const plans = parts.unpacker.plan(store.unpacks, progress.say)
     parts.ingests.prepare()
     progress.say(`Resolving from ${reference.text}`)
     const resolving = traced('resolve', { 'oci.reference': reference.text }, () =>

@@ -9,7 +9,7 @@ import { hostPlatform } from '@gantry/model/platform'
 import { connect } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { createProgress } from './progress.ts'
 import { createUnpacker, type Unpacker } from './unpacker.ts'
@@ -39,7 +39,12 @@ beforeEach(async () => {
   const log = { error: () => undefined, debug: () => undefined }
   stack.use(await listen({ address, bindings: [service], log }))
   const snapshots = stack.use(connect(address))
-  unpacker = createUnpacker({ snapshots, blobs: parts.blobs, snapshotters: ['overlayfs', 'native'] })
+  unpacker = createUnpacker({
+    snapshots,
+    blobs: parts.blobs,
+    snapshotters: ['overlayfs', 'native'],
+    log: { warn: () => undefined },
+  })
 })
 afterEach(() => stack.disposeAsync())
 
@@ -68,17 +73,22 @@ const wish = (platform: object | undefined, snapshotter: string) =>
   create(UnpackConfigurationSchema, { ...(platform ? { platform } : {}), snapshotter })
 
 test.each([
-  ['the first snapshotter and the host when nothing is named', [wish(undefined, '')], [['overlayfs', HOST]]],
-  ['the one that is named', [wish(HOST, 'native')], [['native', HOST]]],
-  ['what is possible, without the rest', [wish(HOST, 'zfs'), wish(HOST, 'native')], [['native', HOST]]],
-  ['nothing when nothing is wished', [], []],
-])('the plan is %s', (_, wishes, plans) => {
-  expect(unpacker.plan(wishes).map(({ snapshotter, platform }) => [snapshotter, platform])).toEqual(plans)
+  ['the first snapshotter and the host when nothing is named', [wish(undefined, '')], [['overlayfs', HOST]], []],
+  ['the one that is named', [wish(HOST, 'native')], [['native', HOST]], []],
+  ['what is possible, and says what is not', [wish(HOST, 'zfs'), wish(HOST, 'native')], [['native', HOST]], [/zfs/]],
+  ['nothing when nothing is wished', [], [], []],
+])('the plan is %s', (_, wishes, plans, lines) => {
+  const warn = vi.fn()
+
+  expect(unpacker.plan(wishes, warn).map(({ snapshotter, platform }) => [snapshotter, platform])).toEqual(plans)
+  expect(warn.mock.calls).toEqual(lines.map((line) => [expect.stringMatching(line)]))
 })
 
 test('a wish that cannot be met is refused', () => {
-  expect(() => unpacker.plan([wish(HOST, 'zfs')])).toThrow('there is only overlayfs, native')
-  expect(() => unpacker.plan([wish({ os: 'windows', architecture: 'amd64' }, '')])).toThrow('Cannot unpack')
+  expect(() => unpacker.plan([wish(HOST, 'zfs')], () => undefined)).toThrow('there is only overlayfs, native')
+  expect(() => unpacker.plan([wish({ os: 'windows', architecture: 'amd64' }, '')], () => undefined)).toThrow(
+    'Cannot unpack',
+  )
 })
 
 test('layers are handed over with their diff IDs, and what they became is written down', async () => {
@@ -86,7 +96,10 @@ test('layers are handed over with their diff IDs, and what they became is writte
   await using progress = createProgress(undefined)
 
   const call = { holder: { namespace: NS, lease: 'held' }, progress, signal }
-  const unpacking = unpacker.begin(unpacker.plan([wish(HOST, '')]), call)
+  const unpacking = unpacker.begin(
+    unpacker.plan([wish(HOST, '')], () => undefined),
+    call,
+  )
   await unpacking.add(manifest)
   await unpacking.finish()
 
@@ -113,7 +126,10 @@ test.each([
   await using progress = createProgress(undefined)
 
   const call = { holder: { namespace: NS, lease: undefined }, progress, signal }
-  const unpacking = unpacker.begin(unpacker.plan([wish(HOST, '')]), call)
+  const unpacking = unpacker.begin(
+    unpacker.plan([wish(HOST, '')], () => undefined),
+    call,
+  )
 
   await expect(unpacking.add(manifest).then(unpacking.finish)).rejects.toMatchObject({
     code,

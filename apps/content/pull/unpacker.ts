@@ -25,8 +25,12 @@ interface Call {
 
 /** Turns fetched layers into snapshots; `snapshots` does the work. */
 export interface Unpacker {
-  /** What of the wishes can be done here. @throws {Fault} `invalid-argument` when there are wishes and none can */
-  plan(wishes: readonly UnpackConfiguration[]): Plan[]
+  /**
+   * What of the wishes can be done here; each of the others is a line for `warn`, and for the log.
+   *
+   * @throws {Fault} `invalid-argument` when there are wishes and none can
+   */
+  plan(wishes: readonly UnpackConfiguration[], warn: (line: string) => void): Plan[]
   begin(plans: readonly Plan[], call: Call): Unpacking
 }
 
@@ -51,9 +55,10 @@ interface UnpackerParts {
   readonly blobs: Blobs
   /** Snapshotters there are; the first is meant when a client names none. */
   readonly snapshotters: readonly string[]
+  readonly log: { warn(fields: object, message: string): void }
 }
 
-export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts): Unpacker {
+export function createUnpacker({ snapshots, blobs, snapshotters, log }: UnpackerParts): Unpacker {
   const client = clientOf(Unpack, snapshots)
 
   async function readConfig(holder: Holder, { config }: Manifest): Promise<ImageConfig> {
@@ -90,7 +95,7 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
   }
 
   return {
-    plan(wishes) {
+    plan(wishes, warn) {
       const plans = wishes.map(({ platform, snapshotter }) => ({
         platform: platform ? normalizePlatform(platform) : hostPlatform(),
         snapshotter: snapshotter || (snapshotters[0] ?? ''),
@@ -103,6 +108,11 @@ export function createUnpacker({ snapshots, blobs, snapshotters }: UnpackerParts
           'invalid-argument',
           `Cannot unpack with ${plans.map(describe).join(', ')}: there is only ${snapshotters.join(', ')}`,
         )
+      for (const plan of plans.filter((each) => !possible.includes(each))) {
+        const line = `Not unpacked with ${describe(plan)}: there is only ${snapshotters.join(', ')}`
+        log.warn({}, line)
+        warn(line)
+      }
       return possible
     },
 
