@@ -29,6 +29,7 @@ export function fromRecord(runtimes: RecordParts, container: Container, wish: Ta
     runtime: resolveRuntime(runtimes, {
       ...{ namespace: wish.namespace, name: container.runtime?.name ?? '', ...wish.runtime },
       containerOptions: container.runtime?.options,
+      spec: container.spec?.value,
     }),
     ...(network !== undefined && { network: parseNetworkLabel(network) }),
     ...(container.labels[INIT_LABEL] === 'true' && { init: findInit(runtimes.host, runtimes.init) }),

@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import type { CheckpointOptions } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
 import { createHost, type Host } from './choose.ts'
-import { type ChildEnvironment, runRuntime } from './runc.ts'
+import { type Commanding, runRuntime } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
 
 const CHECK_MS = 10_000
@@ -20,12 +20,12 @@ export type CheckpointWish = Omit<CheckpointOptions, '$typeName' | '$unknown'>
 export async function checkpointContainer(
   task: RuntimeTask,
   wish: CheckpointWish,
-  env: ChildEnvironment,
+  commanding: Commanding,
 ): Promise<void> {
-  await requireCriu(createHost(env.PATH))
+  await requireCriu(createHost(commanding.env.PATH))
   if (wish.imagePath === '')
     throw new Fault('unimplemented', 'Cannot keep a checkpoint as content yet: name a folder with image_path')
-  await runRuntime(task.runtime, ['checkpoint', ...argsOf(wish), task.id], env)
+  await runRuntime(task.runtime, ['checkpoint', ...argsOf(wish), task.id], commanding)
 }
 
 /** @throws {Fault} `failed-precondition` that says what to do */

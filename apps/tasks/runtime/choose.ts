@@ -1,6 +1,11 @@
-import { accessSync, constants, readFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { accessSync, constants, readFileSync, realpathSync } from 'node:fs'
+import { basename, join, normalize } from 'node:path'
+import { openMountsCovering } from '@gantry/linux/mount-namespace'
+import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
+
+/** Where a hybrid host has cgroup v2. */
+export const UNIFIED = '/sys/fs/cgroup/unified'
 
 /** Which OCI runtime a task gets when its client names none, and why. */
 export interface Choice {
@@ -14,19 +19,27 @@ export interface Host {
   find(program: string): string | undefined
   /** Controllers left in the unified hierarchy of a hybrid host, empty when there is no such hierarchy. */
   leftControllers(): string
+  /** Can a program be started without sight of that hierarchy? */
+  canHide(): boolean
 }
 
 /** Looks at this machine. @param path as in the environment variable PATH */
 export function createHost(path: string): Host {
+  const find: Host['find'] = (program) =>
+    (program.startsWith('/') ? [program] : path.split(':').map((folder) => join(folder, program))).find(isProgram)
+  let hides: boolean | undefined // it does not change while we run
   return {
-    find: (program) =>
-      (program.startsWith('/') ? [program] : path.split(':').map((folder) => join(folder, program))).find(isProgram),
+    find,
     leftControllers() {
       try {
-        return readFileSync('/sys/fs/cgroup/unified/cgroup.controllers', 'utf8').trim()
+        return readFileSync(join(UNIFIED, 'cgroup.controllers'), 'utf8').trim()
       } catch {
         return ''
       }
+    },
+    canHide() {
+      hides ??= canCover()
+      return hides && find('nsenter') !== undefined
     },
   }
 }
@@ -35,9 +48,10 @@ export function createHost(path: string): Host {
  * Chooses the runtime: the configured path, or crun where it works (it starts a container in half the time of runc).
  * It is asked at every Create, so that installing a program needs no restart.
  * @param configured `auto` or an absolute path
+ * @param spec the container's, when it is known: some are better left to runc, if that is there
  * @throws {Fault} `failed-precondition` that says what is missing and how to get it
  */
-export function chooseRuntime(configured: string, host: Host): Choice {
+export function chooseRuntime(configured: string, host: Host, spec?: Uint8Array): Choice {
   if (configured !== 'auto') {
     const binary = host.find(configured)
     if (binary !== undefined) return { binary, reason: 'it is configured' }
@@ -46,7 +60,11 @@ export function chooseRuntime(configured: string, host: Host): Choice {
   const left = host.leftControllers()
   const crun = host.find('crun')
   const runc = host.find('runc')
-  if (crun !== undefined && left === '') return { binary: crun, reason: 'crun is installed and works here' }
+  const isLeft = runc !== undefined && spec !== undefined && suitsRunc(spec, left !== '')
+  if (crun !== undefined && !isLeft && left === '') return { binary: crun, reason: 'crun is installed and works here' }
+  if (crun !== undefined && !isLeft && host.canHide())
+    return { binary: crun, reason: `crun is installed and is not shown what is left in cgroup v2 (${left})` }
+  if (runc !== undefined && isLeft) return { binary: runc, reason: 'the specification is one for runc' }
   if (runc !== undefined) return { binary: runc, reason: crun === undefined ? 'only runc is installed' : hybrid(left) }
   if (crun !== undefined) throw new Fault('failed-precondition', `Cannot run containers: ${hybrid(left)}; install runc`)
   throw new Fault('failed-precondition', 'Cannot run containers: no OCI runtime is installed; install crun or runc')
@@ -60,6 +78,58 @@ export function findConmon(configured: string, host: Host): string {
     'failed-precondition',
     `Cannot run containers: ${basename(configured)} is not installed; install conmon`,
   )
+}
+
+/**
+ * runc refuses mounts over /proc, by which an image could pretend that it is confined (CVE-2019-16884); crun makes them. crun asks for
+ * a folder /dev. And where it is not shown all of the host, its hooks and bind mounts are not either. What cannot be read is refused
+ * later, in better words.
+ */
+function suitsRunc(spec: Uint8Array, hides: boolean): boolean {
+  try {
+    const { hooks, mounts, root } = JSON.parse(new TextDecoder().decode(spec))
+    const all: SpecMount[] = mounts ?? []
+    if (all.some(({ destination, type }) => type !== 'proc' && isProc(destination))) return true
+    if (!all.some(({ destination }) => destination === '/dev')) return true
+    const sources = [root?.path, ...all.map(({ source }) => source)]
+    return hides && (Object.keys(hooks ?? {}).length > 0 || sources.some(seesUnified))
+  } catch {
+    return false
+  }
+}
+
+interface SpecMount {
+  readonly destination?: unknown
+  readonly type?: unknown
+  readonly source?: unknown
+}
+
+function isProc(destination: unknown): boolean {
+  return typeof destination === 'string' && `${normalize(`/${destination}`)}/`.startsWith('/proc/')
+}
+
+function seesUnified(source: unknown): boolean {
+  if (typeof source !== 'string' || !source.startsWith('/')) return false
+  const path = `${realPath(source)}/`.replace('//', '/')
+  return `${UNIFIED}/`.startsWith(path) || path.startsWith(`${UNIFIED}/`)
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
+}
+
+function canCover(): boolean {
+  try {
+    using _ = openMountsCovering(UNIFIED)
+    return true
+  } catch (error) {
+    if (isSystemError(error)) return false
+    throw error
+  }
 }
 
 function hybrid(left: string): string {

@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { identify, type ProcessId } from '@gantry/linux/process'
+import type { Reached } from './reach.ts'
 import { type ChildEnvironment, globalArgs, lastError } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
 
@@ -14,6 +15,7 @@ export interface Monitored {
   /** Path of conmon. */
   readonly conmon: string
   readonly env: ChildEnvironment
+  readonly reached: Reached
   readonly task: RuntimeTask
   /** The process folder: the monitor's working folder, where it leaves `pid`, `exit` and `oom`. */
   readonly folder: string
@@ -50,12 +52,12 @@ export async function startMonitor(what: Monitored): Promise<Report> {
   return { ok: true, monitor, process: identify(pid) ?? { pid, startTime: '0' } }
 }
 
-function monitorArgs({ task, folder, processFile, consoleSocket }: Monitored): string[] {
+function monitorArgs({ task, folder, processFile, consoleSocket, reached }: Monitored): string[] {
   const { runtime, id, bundle } = task
-  const runtimeArgs = [...globalArgs(runtime), '--log', join(folder, 'log.json')]
+  const runtimeArgs = [...reached.args, ...globalArgs(runtime), '--log', join(folder, 'log.json')]
   return [
     '--sync', // one fork less: the child we start is the monitor itself
-    ...['--api-version', '1', '--cid', id, '--cuuid', id, '--name', id, '--runtime', runtime.binary],
+    ...['--api-version', '1', '--cid', id, '--cuuid', id, '--name', id, '--runtime', reached.program],
     ...['--bundle', bundle.dir, '--persist-dir', folder, '--container-pidfile', join(folder, 'pid')],
     ...['--log-path', 'passthrough', '--no-sync-log'],
     ...runtimeArgs.map((arg) => `--runtime-arg=${arg}`),

@@ -7,7 +7,7 @@ import { type Report, startMonitor } from './conmon.ts'
 import { type Helpers, openConsoleSocket, startCopiers, startHolder } from './console.ts'
 import { type Logger, startLogger } from './logger.ts'
 import type { OciParts } from './oci.ts'
-import { runRuntime } from './runc.ts'
+import { type Commanding, runRuntime } from './runc.ts'
 import type { RuntimeChoice, RuntimeProcess } from './runtime.ts'
 import { loggerOf, openStdio, openTerminalStdio } from './stdio.ts'
 
@@ -21,7 +21,7 @@ const SIGKILL = 9
  * @throws {Fault} `unknown` with the runtime's words in containerd's wrapping, which clients match
  */
 export async function launch(
-  parts: OciParts & { readonly hurry: () => void },
+  parts: LaunchParts & { readonly hurry: () => void },
   process: RuntimeProcess,
   processFile: string | undefined,
 ): Promise<Live> {
@@ -36,21 +36,22 @@ export async function launch(
     return { process: report.process, monitor: report.monitor, ...helpers }
   } catch (error) {
     discard(folder)
-    if (processFile === undefined)
-      await runRuntime(task.runtime, ['delete', '--force', task.id], parts.env).catch(ignore)
+    if (processFile === undefined) await runRuntime(task.runtime, ['delete', '--force', task.id], parts).catch(ignore)
     throw error
   }
 }
 
+type LaunchParts = OciParts & Commanding
 type Launched = readonly [Report, Helpers]
 
-async function launchPlain(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+async function launchPlain(parts: LaunchParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
   using logger = await startLoggerOf(process, folder)
   using opened = openStdio(process.stdio, logger)
   own(process.task.runtime, [opened.input, opened.output, opened.error])
+  using reached = parts.reach(process.task.runtime.binary)
   const starting = startMonitor({
-    ...{ conmon: parts.conmon(), env: parts.env, task: process.task, folder, processFile },
+    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, processFile },
     consoleSocket: undefined,
     stdio: [opened.input, opened.output, opened.error],
   })
@@ -60,13 +61,14 @@ async function launchPlain(parts: OciParts, process: RuntimeProcess, processFile
   return [report, { input, output: null, logger: logger?.process ?? null }]
 }
 
-async function launchOnTerminal(parts: OciParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+async function launchOnTerminal(parts: LaunchParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
   using logger = await startLoggerOf(process, folder)
   using socket = openConsoleSocket(parts.state)
   using nothing = openStdio({ stdin: '', stdout: '', stderr: '', terminal: true })
+  using reached = parts.reach(process.task.runtime.binary)
   const report = await startMonitor({
-    ...{ conmon: parts.conmon(), env: parts.env, task: process.task, folder, processFile },
+    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, processFile },
     consoleSocket: socket.path,
     stdio: [nothing.input, nothing.output, nothing.error],
   })

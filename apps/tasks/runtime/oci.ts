@@ -1,4 +1,5 @@
-import { closeSync } from 'node:fs'
+import { closeSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { borrowFd, identify, isAlive, type ProcessId, sendSignal } from '@gantry/linux/process'
 import { isSystemError } from '@gantry/linux/system'
@@ -7,10 +8,12 @@ import { Fault } from '@gantry/model/fault'
 import { makeExecFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
 import { checkpointContainer } from './checkpoint.ts'
+import { createHost } from './choose.ts'
 import type { Exits } from './exits.ts'
 import { createHurry } from './hurry.ts'
 import { discard, launch } from './launch.ts'
 import { stopLogger } from './logger.ts'
+import { createReach } from './reach.ts'
 import { type ChildEnvironment, runRuntime } from './runc.ts'
 import type { Runtime, RuntimeTask, TaskStatus } from './runtime.ts'
 import { deleteDirectly, startDirectly } from './shortcut.ts'
@@ -31,8 +34,9 @@ export interface OciParts {
 /** Containers by an OCI runtime, each process under a conmon of its own. */
 export function createOciRuntime(parts: OciParts): Runtime {
   const { env, exits } = parts
-  const starting = { ...parts, hurry: createHurry() }
-  const command = (task: RuntimeTask, ...args: [string, ...string[]]) => runRuntime(task.runtime, args, env)
+  const commanding = { env, reach: createReach(createHost(env.PATH)) }
+  const starting = { ...parts, ...commanding, hurry: createHurry() }
+  const command = (task: RuntimeTask, ...args: [string, ...string[]]) => runRuntime(task.runtime, args, commanding)
   return {
     create: (process) => launch(starting, process, undefined),
     exec: (process, spec) =>
@@ -52,9 +56,11 @@ export function createOciRuntime(parts: OciParts): Runtime {
       await command(task, 'resume', task.id)
     },
     async update(task, resources) {
-      await runRuntime(task.runtime, ['update', '--resources', '-', task.id], env, resources)
+      const path = join(task.bundle.processDir(''), 'resources.json') // crun reads no pipe
+      writeFileSync(path, resources, { mode: 0o600 })
+      await command(task, 'update', '--resources', path, task.id)
     },
-    checkpoint: (task, wish) => checkpointContainer(task, wish, env),
+    checkpoint: (task, wish) => checkpointContainer(task, wish, commanding),
     pids: async (task) => (task.cgroup === null ? [] : pidsOf(task.cgroup)),
     status: async (task) => parseStatus(await command(task, 'state', task.id)),
     async resize(_process, { output }, size) {

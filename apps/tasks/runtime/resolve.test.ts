@@ -13,6 +13,7 @@ const parts: ResolveParts = {
         name
       ],
     leftControllers: () => '',
+    canHide: () => false,
   },
 }
 const wish = {

@@ -33,6 +33,8 @@ export interface Wish {
   readonly options: Any | undefined
   /** Options in the container's record, for a request without any. */
   readonly containerOptions: Any | undefined
+  /** The container's specification, when it is known already. */
+  readonly spec?: Uint8Array | undefined
 }
 
 /**
@@ -45,7 +47,9 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
   const shim = findShim(wish.path || wish.name, host)
   if (shim !== undefined) return { ...EXTERNAL, shim: { binary: shim, options: optionsOf(wish) } }
   const options = parseOptions(wish.options) ?? parseOptions(wish.containerOptions)
-  const binary = options?.binaryName ? find(options.binaryName, host) : chooseRuntime(configured, host).binary
+  const binary = options?.binaryName
+    ? find(options.binaryName, host)
+    : chooseRuntime(configured, host, wish.spec).binary
   return {
     binary,
     root: join(options?.root || join(state, basename(binary)), wish.namespace),

@@ -1,8 +1,15 @@
 import { Fault } from '@gantry/model/fault'
 import { runToEnd } from '../child.ts'
+import type { Reach } from './reach.ts'
 import type { RuntimeChoice } from './runtime.ts'
 
 const MAX_OUTPUT = 64 * 1024 // bytes of what the OCI runtime says
+
+/** What it takes to run a command of an OCI runtime. */
+export interface Commanding {
+  readonly env: ChildEnvironment
+  readonly reach: Reach
+}
 
 /** The environment of the runtime and its monitor: nothing of ours but where programs are. */
 export interface ChildEnvironment {
@@ -16,13 +23,13 @@ export interface ChildEnvironment {
 export async function runRuntime(
   runtime: RuntimeChoice,
   args: readonly [verb: string, ...rest: string[]],
-  env: ChildEnvironment,
-  input = '',
+  { env, reach }: Commanding,
 ): Promise<string> {
   const [verb] = args
-  const { code, output, errors } = await runToEnd(runtime.binary, [...globalArgs(runtime), ...args], {
+  using reached = reach(runtime.binary)
+  const { code, output, errors } = await runToEnd(reached.program, [...reached.args, ...globalArgs(runtime), ...args], {
     env: { ...env },
-    input,
+    input: '',
     maxBytes: MAX_OUTPUT,
   })
   if (code === 0) return output
@@ -34,7 +41,10 @@ export function globalArgs(runtime: RuntimeChoice): string[] {
   return ['--root', runtime.root, '--log-format', 'json', ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : [])]
 }
 
-/** The message of the last error in a log of JSON lines, as runc and crun write it; other lines are passed over. */
+/**
+ * The message of the last error in a log of JSON lines, as runc and crun write it; other lines are passed over. What clients
+ * match to tell why a process did not start is put in runc's words.
+ */
 export function lastError(log: string): string | undefined {
   const messages = log.split('\n').flatMap((line) => {
     try {
@@ -44,5 +54,14 @@ export function lastError(log: string): string | undefined {
       return []
     }
   })
-  return messages.at(-1)
+  return messages.at(-1)?.replace(CRUN_NOT_FOUND, (_, program: string) => notFound(program))
+}
+
+const CRUN_NOT_FOUND = /^executable file `(.*)` not found in \$PATH: No such file or directory$/s
+
+function notFound(program: string): string {
+  const reason = program.includes('/')
+    ? `stat ${program}: no such file or directory`
+    : 'executable file not found in $PATH'
+  return `unable to start container process: exec: "${program}": ${reason}`
 }

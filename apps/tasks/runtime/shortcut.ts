@@ -1,22 +1,34 @@
-import { constants, lstatSync, openSync, readFileSync, realpathSync, rmdirSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { Socket } from 'node:net'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { startTimeOf } from '@gantry/linux/process'
 import { isSystemError } from '@gantry/linux/system'
+import { CGROUPS, isUnified } from '../cgroup.ts'
+import { isCrun, isRunc } from './reach.ts'
 import type { RuntimeTask } from './runtime.ts'
 
-// What `runc start` and `runc delete` do in ten milliseconds each, most of them for starting runc, done here in one. It is
-// done only where runc would do no more than this: without hooks, systemd or cache partitions; else the answer is no and
-// runc is asked. runc keeps a container's state in <root>/<id>/, and the FIFO exec.fifo while its init waits for the start.
+// What `start` and `delete` of runc and crun do in ten milliseconds each, most of them for starting the program, done here in
+// one. It is done only where they would do no more than this: without hooks, systemd or cache partitions; else the answer is no
+// and the runtime is asked. Both keep a container's state in <root>/<id>/, and there the FIFO exec.fifo while its init waits for
+// the start: runc's writes to it, crun's reads from it.
 
 const OPEN_MS = 1000 // how long init may take to open the FIFO that it is waiting at
 
-/** Lets a created container's init go on: it writes a byte as soon as somebody reads. @returns whether it did */
+/** Lets a created container's init go on. @returns whether it did */
 export async function startDirectly(task: RuntimeTask): Promise<boolean> {
-  const folder = stateFolder(task)
-  const fifo = join(folder, 'exec.fifo')
-  if (!isPlain(task) || readState(task) === undefined) return false
-  if (!lstatSync(fifo, { throwIfNoEntry: false })?.isFIFO()) return false
+  const fifo = join(stateFolder(task), 'exec.fifo')
+  if (readState(task) === undefined || !lstatSync(fifo, { throwIfNoEntry: false })?.isFIFO()) return false
+  if (isCrun(task.runtime.binary)) return writeByte(fifo)
   if (!(await readByte(fifo))) return false
   rmSync(fifo, { force: true })
   return true
@@ -27,7 +39,7 @@ export async function startDirectly(task: RuntimeTask): Promise<boolean> {
  * lives in a cgroup, runc has to kill it
  */
 export function deleteDirectly(task: RuntimeTask): boolean {
-  const state = isPlain(task) ? readState(task) : undefined
+  const state = readState(task)
   if (state === undefined || startTimeOf(state.pid) !== undefined) return false
   try {
     for (const path of state.cgroups) removeCgroup(path)
@@ -44,32 +56,38 @@ interface State {
   readonly cgroups: readonly string[]
 }
 
-/** The parts of runc's own record that are needed here, or undefined when they are not all there. */
+/** The parts of the runtime's own record that are needed here, or undefined when they are not all there, or are not plain. */
 function readState(task: RuntimeTask): State | undefined {
+  const { binary, systemdCgroup } = task.runtime
+  if (systemdCgroup) return undefined
+  const read = isRunc(binary) ? runcState : isCrun(binary) ? crunState : undefined
   try {
-    const state = JSON.parse(readFileSync(join(stateFolder(task), 'state.json'), 'utf8'))
-    const hooks: unknown[] = Object.values(state.config.Hooks ?? {})
-    const cgroups: unknown[] = Object.values(state.cgroup_paths)
-    const paths = cgroups.filter((path) => typeof path === 'string' && path.startsWith('/sys/fs/cgroup/'))
-    const isSimple = hooks.every((list) => list === null) && !state.intel_rdt_path && !state.config.intelRdt
-    if (!isSimple || typeof state.init_process_pid !== 'number' || paths.length < Math.max(1, cgroups.length))
-      return undefined
-    return { pid: state.init_process_pid, cgroups: paths.map(String) }
+    return read?.(stateFolder(task))
   } catch {
     return undefined
   }
 }
 
-function isPlain({ runtime }: RuntimeTask): boolean {
-  return !runtime.systemdCgroup && isRunc(runtime.binary)
+function runcState(folder: string): State | undefined {
+  const state = JSON.parse(readFileSync(join(folder, 'state.json'), 'utf8'))
+  const hooks: unknown[] = Object.values(state.config.Hooks ?? {})
+  const cgroups: unknown[] = Object.values(state.cgroup_paths)
+  const paths = cgroups.filter((path) => typeof path === 'string' && path.startsWith(`${CGROUPS}/`))
+  const isSimple = hooks.every((list) => list === null) && !state.intel_rdt_path && !state.config.intelRdt
+  if (!isSimple || typeof state.init_process_pid !== 'number' || paths.length < Math.max(1, cgroups.length))
+    return undefined
+  return { pid: state.init_process_pid, cgroups: paths.map(String) }
 }
 
-function isRunc(binary: string): boolean {
-  try {
-    return basename(realpathSync(binary)) === 'runc'
-  } catch {
-    return false
-  }
+/** crun's record has one path, which counts in every hierarchy; the specification lies beside it. */
+function crunState(folder: string): State | undefined {
+  const { pid, scope, 'cgroup-path': path } = JSON.parse(readFileSync(join(folder, 'status'), 'utf8'))
+  const { hooks, linux } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))
+  const isSimple = Object.keys(hooks ?? {}).length === 0 && !linux?.intelRdt && !scope
+  if (!isSimple || typeof pid !== 'number' || typeof path !== 'string') return undefined
+  if (!/^\/[^/]/.test(path) || path.split('/').includes('..')) return undefined
+  const hierarchies = isUnified() ? [''] : readdirSync(CGROUPS)
+  return { pid, cgroups: hierarchies.map((hierarchy) => join(CGROUPS, hierarchy, path)) }
 }
 
 function stateFolder({ runtime, id }: RuntimeTask): string {
@@ -81,7 +99,25 @@ function removeCgroup(path: string): void {
   try {
     rmdirSync(path)
   } catch (error) {
-    if (!isSystemError(error, 'ENOENT')) throw error
+    if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error
+  }
+}
+
+/** As crun does it: the FIFO is gone before init goes on. False when nobody waits at it. */
+function writeByte(path: string): boolean {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    if (isSystemError(error, 'ENXIO')) return false
+    throw error
+  }
+  try {
+    rmSync(path, { force: true })
+    writeSync(fd, '\0')
+    return true
+  } finally {
+    closeSync(fd)
   }
 }
 
