@@ -1,5 +1,5 @@
 /** Groups of containers: sandboxes, and namespaces that containers share with one that runs. */
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { clientOf, connect } from '@gantry/rpc/client'
@@ -101,14 +101,32 @@ onGantry((target) => {
     const { pid } = await controller.start(pod, call)
     expect(await controller.platform(pod, call)).toMatchObject({ platform: { os: 'linux' } })
     expect(await controller.metrics(pod, call)).toMatchObject({ metrics: { id: 'pod' } })
-    const ended = controller.wait(pod, call)
-    await controller.stop({ ...pod, timeoutSecs: 5 }, call)
-    expect(await ended).toMatchObject({ exitStatus: 137 })
-    expect(existsSync(`/proc/${pid}`)).toBe(false)
+    await output('run', '-d', '--name', 'one', '--sandbox', 'pod', image, 'sleep', '1000')
+    process.kill(pid, 'SIGKILL')
+    expect(await controller.wait(pod, call)).toMatchObject({ exitStatus: 137 })
+    expect(await output('ps', '-q')).toBe('one\n') // it has processes of its own
+    await controller.stop(pod, call)
+    expect(await output('ps', '-q')).toBe('')
     await controller.shutdown(pod, call)
     await expect(controller.shutdown(pod, call)).rejects.toMatchObject({ code: 'not-found' })
     await store.delete({ sandboxId: 'pod' }, call)
     await expect(store.get({ sandboxId: 'pod' }, call)).rejects.toMatchObject({ code: 'not-found' })
+  })
+
+  test('a sandbox that is stopped lets its containers end by themselves', async () => {
+    await using channel = connect(target().address)
+    const controller = clientOf(Controller, channel)
+    const call = { namespace: target().namespace, signal: AbortSignal.timeout(60_000) }
+    const pod = { sandboxId: 'pod', sandboxer: 'shim' }
+    const script = 'trap "exit 5" TERM; touch /ready; while :; do sleep 0.1; done'
+    await output('sandbox', 'run', '--name', 'pod')
+    await output('run', '-d', '--name', 'obeys', '--sandbox', 'pod', image, 'sh', '-c', script)
+    await until('it can obey', async () => (await gantry('exec', 'obeys', 'ls', '/ready')).code === 0)
+
+    await controller.stop({ ...pod, timeoutSecs: 50 }, call)
+
+    expect((await controller.status(pod, call)).state).toBe('SANDBOX_NOTREADY')
+    expect(await output('ps', '-a')).toMatch(/obeys .*Exited \(5\)/)
   })
 
   test('containers share network, ipc and processes with one that runs', async () => {

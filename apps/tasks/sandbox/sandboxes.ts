@@ -84,7 +84,7 @@ export function createSandboxes(parts: SandboxesParts) {
       await tasks.start(namespace, id, '')
     },
 
-    /** Ends its containers, after `timeoutMs` by force, then itself. One that has ended stays as it is. */
+    /** Ends its containers, after `timeoutMs` by force, then itself. It may be repeated. */
     stop: (namespace: string, id: string, timeoutMs: number) => stop(parts, find(namespace, id), timeoutMs),
 
     /** Resolves when it has ended; gives up when `signal` says so. */
@@ -114,25 +114,25 @@ export function cgroupOf({ runtime, bundle }: Task): string | null {
 
 async function stop(parts: SandboxesParts, sandbox: Task, timeoutMs: number): Promise<void> {
   const { namespace, id, init, runtime } = sandbox
-  if (!isAliveLife(init.life)) return
   await parts.entrance.close(namespace, id)
-  if (runtime.shim) {
-    const timeoutSecs = Math.ceil(timeoutMs / 1000)
-    const wish = { sandboxId: id, timeoutSecs }
-    const stopped = parts.shims.call(
-      sandbox,
-      (calls, options) => calls.stopSandbox(wish, options),
-      timeoutMs + KILLED_MS,
-    )
-    await ignoring('not-found', stopped)
-    if (init.life.status === 'created') return // nothing to wait for: it ends when it is deleted
-  } else {
-    await stopContainers(parts, sandbox, timeoutMs)
-    await parts.tasks.kill(namespace, id, '', { signal: SIGKILL, all: false }).catch(() => undefined) // ended meanwhile
+  if (runtime.shim) await stopShim(parts, sandbox, timeoutMs)
+  else {
+    await stopContainers(parts, sandbox, timeoutMs) // they may outlive their pause process
+    await parts.tasks.kill(namespace, id, '', { signal: SIGKILL, all: false }).catch(() => undefined) // ended already
+    await endOf([sandbox], KILLED_MS)
   }
-  await endOf([sandbox], KILLED_MS)
-  if (isAliveLife(init.life))
+  if (isAliveLife(init.life) && init.life.status !== 'created')
     throw new Fault('deadline-exceeded', `Cannot stop sandbox "${id}": it does not end within ${KILLED_MS} ms`)
+}
+
+/** One that has not been started is asked as well, but does not end before it is deleted. */
+async function stopShim({ shims }: SandboxesParts, sandbox: Task, timeoutMs: number): Promise<void> {
+  const { id, init } = sandbox
+  if (!isAliveLife(init.life)) return
+  const wish = { sandboxId: id, timeoutSecs: Math.ceil(timeoutMs / 1000) }
+  const stopped = shims.call(sandbox, (calls, options) => calls.stopSandbox(wish, options), timeoutMs + KILLED_MS)
+  await ignoring('not-found', stopped)
+  if (init.life.status !== 'created') await endOf([sandbox], KILLED_MS)
 }
 
 async function stopContainers({ containers }: SandboxesParts, { namespace, id }: Task, timeoutMs: number) {
