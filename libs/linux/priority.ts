@@ -11,8 +11,9 @@ const setpriority = declare('int setpriority(int which, unsigned int who, int ni
 const NO_PARAMETERS = new Uint8Array(4)
 
 /**
- * Lets this thread, which sleeps most of the time, run as soon as it has something to do, however many others work. Threads
- * and processes that it starts later have the usual priority again.
+ * Lets this thread, which sleeps most of the time, run as soon as it has something to do, however many others of its control
+ * group or session work: between groups the kernel shares by other rules. Threads and processes that it starts later have the
+ * usual priority again.
  *
  * @returns false where somebody has chosen a priority for it, the process may not (CAP_SYS_NICE), or the C library cannot
  *   (musl): nothing has changed then
