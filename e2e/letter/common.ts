@@ -30,6 +30,32 @@ export const COMMON: readonly Rule[] = [
     },
   },
   {
+    rule: '1.1 the server says that it serves, to whoever asks about all of it',
+    check: async ({ address }) => {
+      using wire = openWire(address)
+      const check = { path: '/grpc.health.v1.Health/Check', headers: {}, halfOpen: false, patienceMs: 20_000 }
+      const body = frame(new Uint8Array())
+      expect(await wire.call({ ...check, body })).toMatchObject({ code: 0, bytes: 7 }) // a frame, and SERVING in two bytes
+    },
+  },
+  {
+    rule: '13 plugins are found by type and id; what is known of one that is not there is not found',
+    later: true,
+    check: async (it) => {
+      const plugins = async (...filters: string[]) => (await it.introspection.plugins({ filters }, it.call())).plugins
+      expect(await plugins('type==io.containerd.snapshotter.v1, id==overlayfs')).toMatchObject([{ id: 'overlayfs' }])
+      expect(await plugins('type==io.containerd.runtime.v1', 'type==io.containerd.runtime.v2')).not.toEqual([])
+      expect(await plugins('id==nosuch')).toEqual([])
+      const { uuid } = await it.introspection.server({}, it.call())
+      expect(uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+      const unknown = { type: 'io.containerd.snapshotter.v1', id: 'nosuch' }
+      expect(await codes({ unknown: () => it.introspection.pluginInfo(unknown, it.call()) })).toEqual({
+        unknown: 'not-found',
+      })
+      expect((await it.version.version({}, it.call())).version).toMatch(/^\d+\.\d+\.\d+/)
+    },
+  },
+  {
     rule: '1.2 a call that needs a namespace and has none is a failed precondition, one with a malformed one an invalid argument',
     check: async (it) => {
       const calls = (namespace: string) => {
