@@ -58,9 +58,13 @@ export function createAudit({ journal, log }: { journal: Journal; log: Log }): A
   function drop(): void {
     dropped++
     unsaid++
+    complain({ dropped })
+  }
+
+  function complain(fields: object): void {
     if (performance.now() - complainedAt < COMPLAIN_MS) return
     complainedAt = performance.now()
-    log.warn({ dropped }, 'The audit log does not keep up: records of calls are dropped')
+    log.warn(fields, 'The audit log does not keep up: records of calls wait, and are dropped when they are too many')
   }
 
   async function run(): Promise<void> {
@@ -84,7 +88,8 @@ export function createAudit({ journal, log }: { journal: Journal; log: Log }): A
       try {
         await journal.append(id, bytes, end.signal)
         return true
-      } catch {
+      } catch (error) {
+        if (!end.signal.aborted) complain({ reason: error instanceof Error ? error.message : String(error) })
         await pause(RETRY_MS)
       }
     }
