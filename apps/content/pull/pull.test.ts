@@ -11,7 +11,7 @@ import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { Platform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { ImageRecord } from '../images.ts'
 import { createRegistry } from '../registry/registry.ts'
 import { createTransport, type Transport } from '../registry/transport.ts'
@@ -27,6 +27,7 @@ const NS = parseNamespace('default')
 const AMD64 = { os: 'linux', architecture: 'amd64' }
 const ARM64 = { os: 'linux', architecture: 'arm64' }
 const STALL_MS = 300
+const LATE_MS = 30_000 // for what takes no time on a machine that does nothing else
 let parts: TestParts
 let registry: TestRegistry
 let transport: Transport
@@ -538,4 +539,37 @@ test('the bytes of a blob can be read while it is still on its way', async () =>
   while (seen) seen = await parts.growing.next(NS, digest, seen, signal)
   expect(parts.blobs.has(NS, digest)).toBe(true)
   await pulling
+})
+
+test(
+  'what a manifest names is asked for while it is stored, and nothing is committed before the lease holds it',
+  async () => {
+    const { manifest, config, layers } = registry.image(['one', 'two'])
+    registry.tag('app:1', manifest)
+    const { promise: allowed, resolve: allow } = Promise.withResolvers<void>()
+    const { hold } = parts.leases
+    parts.leases.hold = async (...args) => await allowed.then(() => hold(...args))
+    const all = [manifest.digest, config.digest, ...layers.map(({ digest }) => digest)]
+    const asked = [config, ...layers].map(({ digest }) => `GET /v2/app/blobs/${digest}`)
+
+    const pulled = pull({ signal: AbortSignal.timeout(LATE_MS) })
+    await vi.waitFor(() => expect(registry.requests).toEqual(expect.arrayContaining(asked)), LATE_MS)
+    const early = all.filter((digest) => parts.blobs.has(NS, digest))
+    allow()
+    await pulled
+
+    expect(early).toEqual([])
+    expect(all.filter((digest) => parts.blobs.has(NS, digest))).toEqual(all)
+  },
+  LATE_MS,
+)
+
+test('a lease that goes while a pull begins ends it, and nothing is left', async () => {
+  const { manifest } = registry.image(['one', 'two'])
+  registry.tag('app:1', manifest)
+  parts.leases.hold = async () => Promise.reject(new Fault('not-found', 'lease "own": not found'))
+
+  await expect(pull()).rejects.toMatchObject({ code: 'not-found' })
+
+  await expectNothingLeft()
 })
