@@ -1,8 +1,11 @@
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
 
-/** What a declared function takes: a byte array is passed by address, a string as UTF-8 with its NUL. */
-export type Argument = number | bigint | string | Uint8Array | null
+/**
+ * What a declared function takes: a byte array is passed by address, a string as UTF-8 with its NUL, a list of strings as C has
+ * them, with a null at its end.
+ */
+export type Argument = number | bigint | string | Uint8Array | null | readonly (string | null)[]
 
 /** A path as `node:fs` takes it. Bytes are for names that are not UTF-8. */
 export type Path = string | Uint8Array

@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { readFileSync, rmSync } from 'node:fs'
+import { closeSync, readFileSync, rmSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
-import { identify, type ProcessId } from '@gantry/linux/process'
+import { identify, openPipe, type ProcessId } from '@gantry/linux/process'
+import { spawnDetached } from '@gantry/linux/spawn'
 import type { Reached } from './reach.ts'
 import { type ChildEnvironment, globalArgs, lastError } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
@@ -38,18 +38,27 @@ export type Report =
  */
 export async function startMonitor(what: Monitored): Promise<Report> {
   for (const name of ['pid', 'exit', 'oom', 'log.json']) rmSync(join(what.folder, name), { force: true })
-  const child = spawn(what.conmon, monitorArgs(what), {
-    cwd: what.folder,
-    detached: true,
-    env: { ...what.env, _OCI_SYNCPIPE: String(SYNC_FD) },
-    stdio: [...what.stdio, 'pipe'],
-  })
-  const monitor = identify(child.pid ?? 0)
-  const text = await firstLine(child)
-  child.unref()
-  const pid = parsePid(text)
-  if (pid === undefined || monitor === undefined) return { ok: false, error: failureOf(what.folder, text) }
-  return { ok: true, monitor, process: identify(pid) ?? { pid, startTime: '0' } }
+  const [pid, report] = spawnMonitor(what)
+  const monitor = identify(pid)
+  const text = await firstLine(report)
+  const processPid = parsePid(text)
+  if (processPid === undefined || monitor === undefined) return { ok: false, error: failureOf(what.folder, text) }
+  return { ok: true, monitor, process: identify(processPid) ?? { pid: processPid, startTime: '0' } }
+}
+
+/** @returns its pid, and where its report comes from */
+function spawnMonitor(what: Monitored): readonly [pid: number, report: number] {
+  const { read, write } = openPipe()
+  try {
+    const env = { ...what.env, _OCI_SYNCPIPE: String(SYNC_FD) }
+    const fds = [...what.stdio, write]
+    return [spawnDetached({ program: what.conmon, args: monitorArgs(what), env, cwd: what.folder, fds }), read]
+  } catch (error) {
+    closeSync(read)
+    throw error
+  } finally {
+    closeSync(write)
+  }
 }
 
 function monitorArgs({ task, folder, processFile, consoleSocket, reached }: Monitored): string[] {
@@ -69,19 +78,14 @@ function monitorArgs({ task, folder, processFile, consoleSocket, reached }: Moni
 }
 
 /** What conmon writes first, empty when it ended without a word. Nothing is read after that. */
-function firstLine(child: ChildProcess): Promise<string> {
-  const pipe = child.stdio[SYNC_FD]
-  if (!(pipe instanceof Readable)) throw new Error('conmon was started without a report pipe')
-  return new Promise((resolve, reject) => {
+function firstLine(fd: number): Promise<string> {
+  const pipe = new Socket({ fd, readable: true, writable: false })
+  return new Promise((resolve) => {
     let text = ''
     const done = (): void => {
       pipe.destroy()
       resolve(text.split('\n', 1)[0] ?? '') // a quick exec's second line, its exit code, may come along
     }
-    child.on('error', (error) => {
-      pipe.destroy()
-      reject(error)
-    })
     pipe.on('data', (chunk: Buffer) => {
       text += chunk.toString()
       if (text.includes('\n') || text.length > MAX_REPORT) done()

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { identify, type ProcessId } from '@gantry/linux/process'
 import { type FdSocket, listenForFd } from '@gantry/linux/socket'
+import { spawnDetached } from '@gantry/linux/spawn'
 
 /** The processes beside a container that keep its stdio going while we are away. */
 export interface Helpers {
@@ -58,10 +58,13 @@ function startHelper(
   stdio: readonly ['ignore' | number, number],
   { folder, env }: Place,
 ): ProcessId {
-  const child = spawn(program, args, { cwd: folder, detached: true, env: { ...env }, stdio: [...stdio, 'ignore'] })
-  child.on('error', () => undefined) // reported below, by the pid that is missing
-  child.unref()
-  const helper = child.pid === undefined ? undefined : identify(child.pid)
-  if (helper === undefined) throw new Error(`Cannot run "${program}"`)
-  return helper
+  const nothing = openSync('/dev/null', 'r+')
+  try {
+    const fds = [stdio[0] === 'ignore' ? nothing : stdio[0], stdio[1], nothing]
+    const helper = identify(spawnDetached({ program, args, env, cwd: folder, fds }))
+    if (helper === undefined) throw new Error(`Cannot run "${program}"`)
+    return helper
+  } finally {
+    closeSync(nothing)
+  }
 }
