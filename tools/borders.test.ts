@@ -22,6 +22,7 @@ test.each([
   ['lmdb outside store', 'apps/metadata', 'lmdb', 'only libs/store may'],
   ['nats outside service', 'apps/gateway', 'nats', 'only libs/service may'],
   ['pino outside service', 'libs/rpc', 'pino', 'only libs/service may'],
+  ['OpenTelemetry outside service', 'libs/rpc', '@opentelemetry/api', 'only libs/service may'],
   ['an import that points up', 'libs/store', '@gantry/service/bus', 'imports point down only'],
   ['an import that points sideways', 'libs/rpc', '@gantry/store/store', 'imports point down only'],
   [

@@ -40,6 +40,10 @@ const KEEPERS: Readonly<Record<string, string>> = {
   lmdb: 'libs/store',
   nats: 'libs/service',
   pino: 'libs/service',
+  '@opentelemetry/api': 'libs/service',
+  '@opentelemetry/exporter-trace-otlp-http': 'libs/service',
+  '@opentelemetry/resources': 'libs/service',
+  '@opentelemetry/sdk-trace': 'libs/service',
 }
 
 /** What `model` may use of Node: it computes, it does no input or output. */
