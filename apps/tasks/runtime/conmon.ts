@@ -1,4 +1,4 @@
-import { closeSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { identify, openPipe, type ProcessId } from '@gantry/linux/process'
@@ -17,7 +17,7 @@ export interface Monitored {
   readonly env: ChildEnvironment
   readonly reached: Reached
   readonly task: RuntimeTask
-  /** The process folder: the monitor's working folder, where it leaves `pid`, `exit` and `oom`. */
+  /** The process folder, new: the monitor's working folder, where it leaves `pid`, `exit` and `oom`. */
   readonly folder: string
   /** Path of the OCI process of an exec, or undefined for `create`. */
   readonly processFile: string | undefined
@@ -37,7 +37,6 @@ export type Report =
  * own, so it outlives us; we are its parent only as long as we live.
  */
 export async function startMonitor(what: Monitored): Promise<Report> {
-  for (const name of ['pid', 'exit', 'oom', 'log.json']) rmSync(join(what.folder, name), { force: true })
   const [pid, report] = spawnMonitor(what)
   const monitor = identify(pid)
   const text = await firstLine(report)
