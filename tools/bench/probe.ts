@@ -10,7 +10,7 @@ import { isMainThread } from 'node:worker_threads'
 import type { Probed } from './probing.ts'
 
 const TICK_MS = 50
-const RESOLUTION_MS = 2
+const RESOLUTION_MS = 5 // less would cost the thread more than what it does itself
 
 const { GANTRY_BENCH_PROBE: folder } = process.env
 const [, script = ''] = process.argv
