@@ -298,7 +298,7 @@ onGantry((target) => {
       return told.length
     }
 
-    const labelled = ['--filter', 'topic==/namespaces/update'] // a collection may tell something in between
+    const labelled = ['--filter', 'topic=="/namespaces/update"'] // a collection may tell something in between
     const times = ['--since', before, '--until', after, ...labelled]
     await until('those between two times are told', async () => (await ask(...times)) === 3)
     const [first, second] = told
