@@ -55,10 +55,10 @@ onGantry((target) => {
     }
     report(tally, round)
     const after = { pids: [...target().pids()].sort(), canary: readdirSync(ground.canary) }
-    await clear(target().address)
+    expect.soft({ wrong, failures: failures(target().daemon.log()) }).toEqual({ wrong: [], failures: [] })
+    expect.soft(after).toEqual({ pids, canary: ['file'] }) // nobody died
 
-    expect({ wrong, failures: failures(target().daemon.log()) }).toEqual({ wrong: [], failures: [] })
-    expect(after).toEqual({ pids, canary: ['file'] }) // nobody died
+    await clear(target().address)
     expect(bundles()).toEqual([])
   })
 

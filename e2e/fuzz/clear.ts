@@ -30,15 +30,15 @@ async function clearNamespace(services: Services, address: string, call: CallOpt
   for (const { id } of (await containers.list({}, call)).containers)
     await containers.update({ container: { id }, updateMask: { paths: ['labels'] } }, call).catch(() => undefined)
   for (const { containerId } of (await tasks.list({}, call)).tasks) await endTask(tasks, containerId, call)
-  for (const { id } of (await containers.list({}, call)).containers) await containers.delete({ id }, call)
-  for (const { name } of (await images.list({}, call)).images) await images.delete({ name }, call)
-  for (const { id } of (await leases.list({}, call)).leases) await leases.delete({ id }, call)
+  for (const { id } of (await containers.list({}, call)).containers) await gone(containers.delete({ id }, call))
+  for (const { name } of (await images.list({}, call)).images) await gone(images.delete({ name }, call))
+  for (const { id } of (await leases.list({}, call)).leases) await gone(leases.delete({ id }, call))
   for (const sandboxId of sandboxesOf(address, call.namespace ?? ''))
     await clientOf(Controller, channel).shutdown({ sandboxId, sandboxer: 'shim' }, call)
   const records = await ignoring('unimplemented', sandboxes.list({}, call))
   for (const { sandboxId } of records?.list ?? []) await sandboxes.delete({ sandboxId }, call)
   const active = await ignoring('unimplemented', Array.fromAsync(mounts.list({}, call)))
-  for (const { info } of active ?? []) await mounts.deactivate({ name: info?.name ?? '' }, call)
+  for (const { info } of active ?? []) await gone(mounts.deactivate({ name: info?.name ?? '' }, call))
   for (const { ref } of (await content.listStatuses({}, call)).statuses)
     await content.abort({ ref }, call).catch(() => undefined)
   for await (const { info } of content.list({}, call))
@@ -46,6 +46,9 @@ async function clearNamespace(services: Services, address: string, call: CallOpt
   for (const snapshotter of SNAPSHOTTERS) await removeSnapshots(snapshots, snapshotter, call)
   await namespaces.delete({ name: call.namespace ?? '' }, call)
 }
+
+/** Some things go with others, or are collected meanwhile. */
+const gone = (removal: Promise<unknown>) => ignoring('not-found', removal)
 
 /** No call lists the sandboxes that run. */
 function sandboxesOf(address: string, namespace: string): string[] {
