@@ -24,7 +24,9 @@ async function commit(parts: TestParts, text: string) {
 
 const repaired = (parts: TestParts, dryRun = false) => Array.fromAsync(createRepair(parts)(dryRun, signal))
 
-test('what the disk has and no record knows is told, and then removed; the rest stays', { timeout: LIMIT_MS }, async () => {
+test('what the disk has and no record knows is told, and then removed; the rest stays', {
+  timeout: LIMIT_MS,
+}, async () => {
   await using parts = await openTestParts()
   const kept = await commit(parts, 'kept')
   const upload = await parts.ingests.open(
@@ -72,26 +74,30 @@ test('a blob whose bytes are gone or cut short is told with what to do, and left
   expect(parts.blobs.has(A, gone)).toBe(true)
 })
 
-test('uploads, commits and removals beside it lose nothing', async () => {
-  await using parts = await openTestParts()
-  const digests: string[] = []
-  const working = (async () => {
-    for (let round = 0; round < 20; round++) {
-      const digest = await commit(parts, `round ${round}`)
-      if (round % 3 === 0) await parts.blobs.remove({ namespace: A, lease: undefined }, digest)
-      else digests.push(parts.folder.blobPath(digest))
-    }
-    return true
-  })()
-  let over = false
-  const ended = working.finally(() => {
-    over = true
-  })
+test(
+  'uploads, commits and removals beside it lose nothing',
+  async () => {
+    await using parts = await openTestParts()
+    const digests: string[] = []
+    const working = (async () => {
+      for (let round = 0; round < 20; round++) {
+        const digest = await commit(parts, `round ${round}`)
+        if (round % 3 === 0) await parts.blobs.remove({ namespace: A, lease: undefined }, digest)
+        else digests.push(parts.folder.blobPath(digest))
+      }
+      return true
+    })()
+    let over = false
+    const ended = working.finally(() => {
+      over = true
+    })
 
-  while (!over) for (const { advice } of await repaired(parts)) expect(advice).toBeUndefined()
-  await ended
+    while (!over) for (const { advice } of await repaired(parts)) expect(advice).toBeUndefined()
+    await ended
 
-  await repaired(parts)
-  expect(digests.filter((path) => !existsSync(path))).toEqual([])
-  expect(await repaired(parts)).toEqual([])
-}, LIMIT_MS)
+    await repaired(parts)
+    expect(digests.filter((path) => !existsSync(path))).toEqual([])
+    expect(await repaired(parts)).toEqual([])
+  },
+  LIMIT_MS,
+)
