@@ -129,6 +129,13 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(readFileSync(join(last, 'a'), 'utf8')).toBe('below')
     })
 
+    test('a NUL in a mount is refused', async () => {
+      for (const type of ['loop', 'bind'])
+        await expect(
+          mounts.activate({ name: 'nul', mounts: [{ type, source: 'a\0b' }], temporary: true }, call),
+        ).rejects.toThrow(fault('invalid-argument'))
+    })
+
     test('a target lies inside the mount before it', async () => {
       const inside = { ...bound(join(base, 'lower')), target: '/deep' }
       const image = bound(join(base, 'root'))

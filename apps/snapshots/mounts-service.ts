@@ -2,6 +2,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf'
 import type { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import type { ActivationInfoSchema } from '@gantry/api/containerd/types/mount_pb'
 import { toTimestamp } from '@gantry/model/clock'
+import { Fault } from '@gantry/model/fault'
 import { type Implementation, unimplemented } from '@gantry/rpc/service'
 import type { Mount } from './drivers/driver.ts'
 import type { Activations } from './mounts/activations.ts'
@@ -50,6 +51,9 @@ function toInfo(name: string, { active, system, labels }: Activation): MessageIn
   }
 }
 
+/** @throws {Fault} `invalid-argument` for a NUL, where paths and options of the kernel end */
 function toMount({ type, source, target = '', options }: Mount): Mount {
+  if ([type, source, target, ...options].some((text) => text.includes('\0')))
+    throw new Fault('invalid-argument', `Cannot activate the mount of ${JSON.stringify(source)}: it holds a NUL`)
   return { type, source, target, options: [...options] }
 }

@@ -12,11 +12,11 @@ const UNTYPED: readonly (readonly [method: RegExp, details: RegExp])[] = [
   [/Tasks\/(Start|Pause|Resume|Delete|DeleteProcess|Exec|ResizePty|Update|Checkpoint)$/, /^(cannot|failed to) /],
   [/Tasks\/(Create|Start|Exec|Update)$/, /runc|runtime|STDIO scheme/],
   [/Controller\/Create$/, /runc|runtime/],
-  [/Controller\/Start$/, /^failed to start/],
+  [/Controller\/Start$/, /^(failed to start|cannot )/],
 ]
 
-/** An upload that somebody else is at; a shim that the caller says is running. */
-const BUSY = /Content\/Write |Tasks\/Create failed to create shim task: Cannot reach/
+/** An upload that somebody else is at; a shim that the caller says is running; a registry that is not there. */
+const BUSY = /Content\/Write |Tasks\/Create failed to create shim task: Cannot reach|Transfer\/Transfer Cannot /
 
 /** What is wrong with the answer; undefined when nothing is. */
 export function complaintOf(call: FuzzCall, reply: RawReply): string | undefined {
