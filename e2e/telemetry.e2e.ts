@@ -30,8 +30,14 @@ test('a node tells how it is: its metrics are those of the page, and one command
     await expectMetrics(node, namespace)
 
     const traced = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
-    expect(await gantry(['run', '--rm', '--name', 'seen', image, 'true'], traced)).toMatchObject(done)
-    await expectOneTrace(collector.spans)
+    let lacks = ['all']
+    for (let attempt = 0; lacks.length > 0 && attempt < 4; attempt++) {
+      collector.forget() // a busy machine may lose a report: nothing waits for them
+      expect(await gantry(['run', '--rm', '--name', 'seen', image, 'true'], traced)).toMatchObject(done)
+      await until('the trace is whole', () => lacksOf(collector.spans()).length === 0).catch(() => undefined)
+      lacks = lacksOf(collector.spans())
+    }
+    expect(lacks).toEqual([])
 
     expect(await gantry(['rm', '-f', 'told'])).toMatchObject(done)
   })
@@ -124,8 +130,8 @@ function documented(): [string, string[]][] {
   return Array.from(page.matchAll(/^\| `(\w+)` \| (\w+) \|/gm), ([, name = '', who = '']) => [name, of(who)])
 }
 
-/** From the command over the gateway to the owners, each span with its parent in the same trace. */
-async function expectOneTrace(spans: () => Span[]): Promise<void> {
+/** What a trace of one command lacks: spans of each process, each of them with its parent in the same trace. */
+function lacksOf(all: readonly Span[]): string[] {
   const wanted = [
     'gantry-cli gantry run',
     'gantry-gateway containerd.services.tasks.v1.Tasks/Create',
@@ -136,28 +142,20 @@ async function expectOneTrace(spans: () => Span[]): Promise<void> {
     'gantry-snapshots containerd.services.snapshots.v1.Snapshots/Prepare',
     'gantry-content containerd.services.content.v1.Content/Read',
   ]
-  const ofTrace = (): Span[] => {
-    const root = spans().find(({ name }) => name === 'gantry run')
-    return spans().filter(({ traceId }) => traceId === root?.traceId)
-  }
-  const names = () => new Set(ofTrace().map(({ service, name }) => `${service} ${name}`))
-  const missing = () => wanted.filter((name) => !names().has(name))
-  await until('all spans have been reported', () => missing().length === 0, {
-    withinMs: 30_000,
-    context: () => missing().join(', '),
-  })
-
-  const ids = new Set(ofTrace().map(({ spanId }) => spanId))
-  const strays = () =>
-    ofTrace().filter(({ name, parentSpanId = '' }) => name !== 'gantry run' && !ids.has(parentSpanId))
-  await until('each has its parent', () => strays().length === 0, {
-    withinMs: 30_000,
-    context: () => JSON.stringify(strays()),
-  })
-  const create = ofTrace().find(({ name }) => name === 'create container')
-  const call = ofTrace().find(({ spanId }) => spanId === create?.parentSpanId)
-  const passed = ofTrace().find(({ spanId }) => spanId === call?.parentSpanId)
-  expect([call?.service, passed?.service]).toEqual(['gantry-tasks', 'gantry-gateway'])
+  const root = all.find(({ name }) => name === 'gantry run')
+  const spans = all.filter(({ traceId }) => traceId === root?.traceId)
+  const byId = new Map(spans.map((span) => [span.spanId, span]))
+  const names = new Set(spans.map(({ service, name }) => `${service} ${name}`))
+  const create = spans.find(({ name }) => name === 'create container')
+  const call = byId.get(create?.parentSpanId ?? '')
+  const passed = byId.get(call?.parentSpanId ?? '')
+  const path = [call?.service, passed?.service].join() === 'gantry-tasks,gantry-gateway' ? [] : ['the way of Create']
+  const strays = spans.filter(({ parentSpanId = '' }) => parentSpanId !== '' && !byId.has(parentSpanId))
+  return [
+    ...wanted.filter((name) => !names.has(name)),
+    ...path,
+    ...strays.map(({ service, name }) => `the parent of ${service} ${name}`),
+  ]
 }
 
 interface Span {
@@ -192,6 +190,7 @@ async function startCollector() {
   return {
     url: `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`,
     spans: () => spans,
+    forget: () => void spans.splice(0),
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))

@@ -33,7 +33,7 @@ export function createOtlpTracer(options: { app: string; url: string; ratio: num
     }),
     spanProcessors: [
       new BatchSpanProcessor({
-        exporter: new OTLPTraceExporter({ url, timeoutMillis: TIMEOUT_MS }),
+        exporter: new OTLPTraceExporter({ url, timeoutMillis: TIMEOUT_MS, httpAgentOptions: { keepAlive: false } }),
         scheduledDelayMillis: FLUSH_MS,
         exportTimeoutMillis: TIMEOUT_MS,
       }),
