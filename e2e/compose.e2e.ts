@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
-import { type Docker, startDocker } from './harness/docker.ts'
+import { startDocker } from './harness/docker.ts'
 import { WORKSPACE } from './harness/gantry.ts'
 import { lastingTraces, removeNamespaceCgroups } from './harness/leaks.ts'
 import { rows } from './harness/text.ts'
@@ -19,7 +19,6 @@ const CONTAINER = ['sh', '-c', 'trap "exit 7" TERM; while :; do sleep 0.1; done'
 
 const dir = mkdtempSync(join(tmpdir(), 'gc-')) // short, because a socket's path may not be longer than 107 bytes
 const [root, state] = [join(dir, 'r'), join(dir, 's')]
-let docker: Docker
 let env: Record<string, string>
 
 const compose = async (...args: string[]) =>
@@ -33,25 +32,27 @@ const ctr = (...args: string[]) => run(['ctr', '-a', join(state, 'gantry.sock'),
 const isUp = async () => (await ctr('tasks', 'ls')).code === 0 && (await ctr('images', 'ls')).code === 0
 const statusOf = async (id: string) => rows((await ctr('tasks', 'ls')).stdout).find(([name]) => name === id)
 
+const stack = new AsyncDisposableStack()
+
 beforeAll(async () => {
+  stack.defer(async () => {
+    removeNamespaceCgroups([NAMESPACE, 'gantry-monitors'])
+    expect(await lastingTraces({ dir, namespaces: [NAMESPACE, 'gantry-monitors'] })).toEqual([])
+    rmSync(dir, { recursive: true })
+  })
   mkdirSync(state)
-  await run(['mount', '--bind', state, state])
+  expect(await run(['mount', '--bind', state, state])).toMatchObject({ code: 0 })
+  stack.defer(async () => void expect(await run(['umount', state])).toMatchObject({ code: 0 }))
   await run(['mount', '--make-shared', state]) // as everything is where systemd started
-  docker = await startDocker()
-  env = { DOCKER_HOST: docker.host, GANTRY_ROOT: root, GANTRY_STATE: state, GANTRY_NATS_PORT: String(await freePort()) }
+  const { host } = stack.use(await startDocker())
+  env = { DOCKER_HOST: host, GANTRY_ROOT: root, GANTRY_STATE: state, GANTRY_NATS_PORT: String(await freePort()) }
   expect(await run(['sh', join(FOLDER, 'image.sh')], { env, timeoutMs: 120_000 })).toMatchObject({ code: 0 })
+  stack.defer(() => compose('down', '-t', '20'))
   await compose('up', '-d')
   await until('the node answers', isUp, PATIENCE)
 }, 240_000)
 
-afterAll(async () => {
-  await compose('down', '-t', '20')
-  await docker[Symbol.asyncDispose]()
-  await run(['umount', state])
-  removeNamespaceCgroups([NAMESPACE, 'gantry-monitors'])
-  expect(await lastingTraces({ dir, namespaces: [NAMESPACE, 'gantry-monitors'] })).toEqual([])
-  rmSync(dir, { recursive: true })
-}, 120_000)
+afterAll(() => stack.disposeAsync(), 120_000)
 
 test('an image is pulled and run from the host, through the containers', async () => {
   expect(await ctr('images', 'pull', '--plain-http', inject('image'))).toMatchObject({ code: 0 })

@@ -1,4 +1,5 @@
 import { lchown, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { Blobs, type FollowResponse } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
@@ -44,8 +45,8 @@ export interface Layers {
    */
   settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<boolean>
   /**
-   * Resolves when all that was written to the file system before the call is on disk. Those who ask while it is being
-   * written share the next round.
+   * Resolves when all that was written before the call to trees of the same driver is on disk. Those who ask while it is
+   * being written share the next round.
    */
   sync(root: string): Promise<void>
 }
@@ -72,6 +73,7 @@ interface Placing {
 
 export function createLayers({ content, pool, syncs, processors, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
+  const rounds = new Map<string, () => Promise<void>>()
 
   async function layOutProcessed(path: string, { mediaType, ...how }: Placing, signal: AbortSignal): Promise<Applied> {
     await using layer = await processors.run({ path, mediaType }, {}, signal)
@@ -118,7 +120,13 @@ export function createLayers({ content, pool, syncs, processors, limits, mountRo
       return true
     },
 
-    sync: shared((root) => syncs.run({ kind: 'sync', root }, AbortSignal.timeout(SYNC_MS))),
+    sync(root) {
+      const all = dirname(dirname(root)) // those of another driver may lie on another disk
+      const round =
+        rounds.get(all) ?? shared(() => syncs.run({ kind: 'sync', root: all }, AbortSignal.timeout(SYNC_MS)))
+      rounds.set(all, round)
+      return round()
+    },
   }
 }
 
@@ -129,14 +137,14 @@ async function whole(follow: AsyncIterable<FollowResponse>): Promise<string> {
 }
 
 /** One round at a time; a call gets a round that begins after it. */
-function shared(work: (root: string) => Promise<void>): (root: string) => Promise<void> {
+function shared(work: () => Promise<void>): () => Promise<void> {
   let last: Promise<void> = Promise.resolve()
   let next: Promise<void> | undefined // has not begun
-  return (root) => {
+  return () => {
     if (next) return next
     next = last.then(() => {
       next = undefined
-      return work(root)
+      return work()
     })
     last = next.catch(() => {})
     return next

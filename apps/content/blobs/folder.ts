@@ -74,9 +74,11 @@ export function openFolder(root: string): Folder {
     },
     async adopt(id, file, digest) {
       await onDisk(blobs, async () => {
-        if ((await blobSize(digest)) === BigInt((await file.stat()).size)) return // the same bytes are there already
-        await Promise.all([file.datasync(), file.chmod(0o444)])
-        await rename(ingestPath(id), blobPath(digest))
+        const isThere = (await blobSize(digest)) === BigInt((await file.stat()).size) // perhaps for a moment only
+        if (!isThere) {
+          await Promise.all([file.datasync(), file.chmod(0o444)])
+          await rename(ingestPath(id), blobPath(digest))
+        }
         await syncs(dirname(blobPath(digest)))
       })
     },
