@@ -87,6 +87,10 @@ test('a container has an address, names and ports, and is reached by them', asyn
   const serve = ['httpd', '-f', '-p', '80', '-h', '/etc']
   const flags = ['--net', 'bridge', '-h', 'inner', '--dns', '192.0.2.1', '--add-host', 'db:192.0.2.2', '-p', '8080:80']
   expect(await gantry('run', '-d', '--name', 'web', ...flags, image, ...serve)).toMatchObject({ code: 0, stderr: '' })
+  await until('it serves', async () => (await gantry('exec', 'web', 'netstat', '-ltn')).stdout.includes(':80'))
+  const fetch = (url: string) => ['busybox', 'wget', '-qO-', url]
+  const motd = { code: 0, stdout: expect.stringContaining('from the second layer') }
+  expect(await there(...fetch('http://[fd63::1]:8080/motd'))).toMatchObject(motd) // at once, though the bridge is new
   const address = await addressOf('web')
   expect(address).toMatch(/^10\.63\.0\.\d+$/)
 
@@ -101,13 +105,10 @@ test('a container has an address, names and ports, and is reached by them', asyn
       '',
     ],
   ])
-  const motd = { code: 0, stdout: expect.stringContaining('from the second layer') }
   const get = (host: string) => ['sh', '-c', `printf 'GET /motd HTTP/1.0\\r\\n\\r\\n' | busybox nc ${host}`]
   expect(await there(...get('10.63.0.1 8080'))).toMatchObject(motd)
   expect(await there(...get('127.0.0.1 8080'))).toMatchObject(motd)
   expect(await gantry('run', '--rm', '--net', 'bridge', image, ...get(`${address} 80`))).toMatchObject(motd)
-  const fetch = (url: string) => ['busybox', 'wget', '-qO-', url]
-  expect(await there(...fetch('http://[fd63::1]:8080/motd'))).toMatchObject(motd)
   const address6 = /inet6 (fd63:\S+)\//.exec(
     (await gantry('exec', 'web', 'ip', '-6', 'addr', 'show', 'eth0')).stdout,
   )?.[1]

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { ensureBridge } from '@gantry/linux/bridge'
 import { unmountAll } from '@gantry/linux/mount'
 import { Fault } from '@gantry/model/fault'
 import type { NetworkRequest } from '@gantry/model/network'
@@ -120,6 +121,8 @@ async function connect(parts: NetworksParts, plan: Plan, request: NetworkRequest
   const { definition, containerId, ports } = plan
   write(folder, 'plan.json', JSON.stringify({ definition, containerId, ports }))
   await makeNamespace(netns, parts.env)
+  const { bridge, subnet6 } = parts.config
+  if (subnet6 !== undefined && definition.plugins.some((plugin) => plugin.bridge === bridge)) ensureBridge(bridge)
   const result = await addNetwork(parts, plan, (each) => write(folder, 'result.json', JSON.stringify(each)))
   const addresses = result.ips.map(({ address }) => address.replace(/\/.*/, ''))
   const network = { nameservers: result.dns?.nameservers ?? [], search: result.dns?.search ?? [] }
