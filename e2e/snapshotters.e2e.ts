@@ -5,6 +5,12 @@
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
+import { createClient } from '@gantry/client/client'
+import { type Channel, clientOf, connect } from '@gantry/rpc/client'
+import { listen } from '@gantry/rpc/server'
+import { bind, type Implementation } from '@gantry/rpc/service'
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { startContainerd } from './harness/containerd.ts'
@@ -43,10 +49,13 @@ beforeAll(async () => {
   const config = join(dir, 'gantry.toml')
   const remotes = [
     `[snapshots.proxy.far]\naddress = "${other.address}"\nsnapshotter = "gantry"`,
+    `[snapshots.proxy.templates]\naddress = "${join(dir, 'templates.sock')}"\nsnapshotter = "gantry"`,
     `[snapshots.proxy.old]\naddress = "${containerd.address}"\nsnapshotter = "overlayfs"`,
   ]
   writeFileSync(config, remotes.join('\n'))
   gantry = stack.use(await startGantry(root, state, ['--config', config]))
+  const bindings = [bind(Snapshots, withTemplates(stack.use(connect(other.address))))]
+  stack.use(await listen({ address: join(dir, 'templates.sock'), bindings, log: { error() {}, debug() {} } }))
   const plugin = ['[proxy_plugins.gantry]', 'type = "snapshot"', `address = "${gantry.address}"`]
   above = stack.use(await startContainerd(...folders('a'), plugin))
 }, 120_000)
@@ -150,6 +159,57 @@ test.each([
   ])
   await takesAllAway(gantry, name)
   await until('the remote has nothing any more', async () => (await remote()).length === 0)
+})
+
+/** A snapshotter whose layers have to be mounted each before they are layers, as those of erofs. */
+function withTemplates(channel: Channel): Implementation<typeof Snapshots> {
+  const remote = clientOf(Snapshots, channel)
+  return {
+    prepare: (request, call) => remote.prepare(request, call),
+    view: (request, call) => remote.view(request, call),
+    commit: (request, call) => remote.commit(request, call),
+    remove: (request, call) => remote.remove(request, call),
+    stat: (request, call) => remote.stat(request, call),
+    update: (request, call) => remote.update(request, call),
+    list: (request, call) => remote.list(request, call),
+    usage: (request, call) => remote.usage(request, call),
+    cleanup: (request, call) => remote.cleanup(request, call),
+    async mounts(request, call) {
+      const [overlay] = (await remote.mounts(request, call)).mounts
+      const options = overlay?.options ?? []
+      const lower = options.find((option) => option.startsWith('lowerdir='))?.slice('lowerdir='.length) ?? ''
+      const layers = lower.split(':').map((source) => ({ type: 'bind', source, options: ['ro', 'rbind'] }))
+      const own = options.filter((option) => !option.startsWith('lowerdir='))
+      const template = [`lowerdir={{ overlay 0 ${layers.length - 1} }}`, ...own]
+      return { mounts: [...layers, { type: 'format/overlay', source: 'overlay', options: template }] }
+    },
+  }
+}
+
+test('a container whose mounts are templates runs, and its layers are unmounted with it', async () => {
+  const image = inject('image')
+  const using = ['--snapshotter', 'templates']
+  const signal = AbortSignal.timeout(60_000)
+  await using channel = connect(gantry.address)
+  const active = async () => {
+    return (await Array.fromAsync(clientOf(Mounts, channel).list({}, { namespace, signal }))).map(
+      ({ info }) => info?.active.length,
+    )
+  }
+  expect((await ctr(gantry, 'images', 'pull', '--plain-http', ...using, image)).code).toBe(0)
+  await using client = createClient({ address: gantry.address, namespace })
+  const spec = { args: ['sh', '-c', 'cat /home/demo/own; echo hi > /new; cat /new'] }
+  await client.containers.create({ id: 'tpl', image, snapshotter: 'templates', spec }, signal)
+  const task = await client.tasks.create('tpl', { stdio: {} }, signal)
+  const exited = task.wait(signal)
+  await task.start(signal)
+
+  expect((await exited).status).toBe(0)
+  expect(await active()).toEqual([2])
+  await task.delete(signal)
+  expect(await active()).toEqual([])
+  await client.containers.delete('tpl', {}, signal)
+  await takesAllAway(gantry, 'templates')
 })
 
 test('containerd pulls and runs an image with the snapshots of Gantry', async () => {

@@ -1,7 +1,8 @@
-import { bundleOf, listBundles, processFolders, readRuntime, removeBundle } from './bundle.ts'
+import { bundleOf, listBundles, processFolders, readRuntime } from './bundle.ts'
 import { isFrozen } from './cgroup.ts'
 import { events } from './events.ts'
 import { buildTask, createProcess, type Process, putProcess, removeTask, type Task } from './registry.ts'
+import { leaveBundle } from './rootfs.ts'
 import { processKey, type TaskRow } from './rows.ts'
 import { type Alive, move, pidOf } from './task.ts'
 import type { TasksParts } from './tasks.ts'
@@ -86,7 +87,8 @@ async function become(
 }
 
 /** A bundle that no record knows: a Create or a Delete was cut short. */
-export async function clean({ runtime, bundles, log }: TasksParts, namespace: string, id: string): Promise<void> {
+export async function clean(parts: TasksParts, namespace: string, id: string): Promise<void> {
+  const { runtime, bundles, log } = parts
   const bundle = bundleOf(bundles, namespace, id)
   log.info({ namespace, task: id }, 'Removing what a crash left of a task')
   for (const folder of processFolders(bundle)) runtime.discard(folder)
@@ -95,5 +97,7 @@ export async function clean({ runtime, bundles, log }: TasksParts, namespace: st
     await runtime
       .delete({ namespace, id, bundle, runtime: choice, cgroup: null })
       .catch((err) => log.warn({ err, task: id }, 'Cannot make the runtime forget a task'))
-  removeBundle(bundles, namespace, id)
+  await leaveBundle(parts, { namespace, id, bundle }).catch((err) =>
+    log.warn({ err, task: id }, 'Cannot remove a bundle yet'),
+  )
 }

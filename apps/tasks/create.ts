@@ -1,11 +1,12 @@
 import { dirname } from 'node:path'
 import { parseIdentifier } from '@gantry/model/identifier'
-import { bundleOf, makeBundle, removeBundle } from './bundle.ts'
+import { bundleOf, makeBundle } from './bundle.ts'
 import { cgroupOf, sharesPids } from './cgroup.ts'
 import { events } from './events.ts'
 import { withInit } from './init.ts'
 import { hostnameOf, joinNetwork } from './network/join.ts'
 import { buildTask, putProcess, putTask, type Task } from './registry.ts'
+import { leaveBundle } from './rootfs.ts'
 import type { RuntimeTask } from './runtime/runtime.ts'
 import { checkStdio } from './runtime/stdio.ts'
 import { fitSpec } from './spec.ts'
@@ -31,25 +32,29 @@ export async function createTask(
     log.info({ task: id, changes: spec.changes }, 'The host gives less than the container asks for')
   using _ = registry.reserve(namespace, id)
   const bundle = bundleOf(bundles, namespace, id)
+  const place = { namespace, id, bundle }
   try {
-    removeBundle(bundles, namespace, id) // a crash may have left one
+    await leaveBundle(parts, place) // a crash may have left one
     const joined = entry.spec(id, spec.text)
     const own = options.init === undefined ? joined : withInit(joined, options.init)
     const config = await withNetwork(parts, namespace, id, { spec: own, network: options.network })
-    makeBundle(bundle, { config, runtime: choice }, shim ? [] : options.rootfs)
+    const rootfs = await parts.rootfs.activate(place, options.rootfs)
+    makeBundle(bundle, { config, runtime: choice }, shim ? [] : rootfs)
     letRootWalk(dirname(bundles), bundle, config)
     const unborn: RuntimeTask = { namespace, id, bundle, runtime: choice, cgroup: null }
-    const live = await runtime.create({ task: unborn, execId: '', stdio }, options.rootfs)
-    const task = await store(parts, unborn, { ...options, sandbox: entry.sandbox }, live).catch(async (error) => {
-      await runtime.delete(unborn)
-      throw error
-    })
+    const live = await runtime.create({ task: unborn, execId: '', stdio }, rootfs)
+    const task = await store(parts, unborn, { ...options, rootfs, sandbox: entry.sandbox }, live).catch(
+      async (error) => {
+        await runtime.delete(unborn)
+        throw error
+      },
+    )
     registry.add(task)
     endings.follow(task.init)
     return live.process.pid
   } catch (error) {
     runtime.discard(bundle.processDir(''))
-    removeBundle(bundles, namespace, id)
+    await leaveBundle(parts, place).catch((err) => log.warn({ err, task: id }, 'Cannot remove a bundle yet'))
     if (options.network) await parts.networks.detach(namespace, id)
     throw error
   }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
@@ -27,6 +28,7 @@ import { tasksPlugins } from './plugins.ts'
 import { keepReconciled } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { createMonitor, type Monitor } from './restart/monitor.ts'
+import { createRootfsMounts } from './rootfs.ts'
 import { openRows } from './rows.ts'
 import { createHost, findConmon } from './runtime/choose.ts'
 import { createExits } from './runtime/exits.ts'
@@ -98,6 +100,7 @@ const parts = {
   ...shared,
   ...{ registry: createRegistry(), endings: createEndings(shared) },
   ...{ bundles: bundlesIn(config.state), limits, entrance: pods.entrance },
+  rootfs: createRootfsMounts(clientOf(Mounts, snapshots)),
 }
 await using _intake = await listenTtrpc({
   address: ttrpcAddress,

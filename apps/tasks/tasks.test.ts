@@ -34,6 +34,7 @@ import { createEndings } from './ending.ts'
 import { readMetrics } from './metrics.ts'
 import { reconcile } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
+import { plainRootfs } from './rootfs.ts'
 import { openRows } from './rows.ts'
 import { requireCriu } from './runtime/checkpoint.ts'
 import { chooseRuntime, createHost } from './runtime/choose.ts'
@@ -116,7 +117,7 @@ async function startNode({ boot = 'this', crash = false } = {}) {
   const parts: TasksParts = {
     ...shared,
     ...{ registry, endings: createEndings(shared), bundles: bundlesIn(folder), limits: readHostLimits() },
-    entrance: noEntrance,
+    ...{ entrance: noEntrance, rootfs: plainRootfs },
   }
   await adopt(parts)
   return {

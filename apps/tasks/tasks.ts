@@ -7,6 +7,7 @@ import type { EndingParts, Endings } from './ending.ts'
 import { events } from './events.ts'
 import type { Networks } from './network/networks.ts'
 import { createProcess, notFound, type Process, putProcess, type Registry, removeTask, type Task } from './registry.ts'
+import type { RootfsMounts } from './rootfs.ts'
 import { processKey } from './rows.ts'
 import type { CheckpointWish } from './runtime/checkpoint.ts'
 import type { RuntimeChoice } from './runtime/runtime.ts'
@@ -43,6 +44,7 @@ export interface TasksParts extends EndingParts {
   readonly registry: Registry
   readonly endings: Endings
   readonly networks: Networks
+  readonly rootfs: RootfsMounts
   /** How containers come into sandboxes. */
   readonly entrance: Pick<Entrance, 'enter'>
   /** Folder of all bundles. */
@@ -244,6 +246,7 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
     await runtime.delete(task)
     await parts.networks.detach(task.namespace, task.id)
     unmountRootfs(task.bundle)
+    await parts.rootfs.deactivate(task)
     await write((emit) => {
       removeTask(rows, task.namespace, task.id)
       events.deleted(task, emit, life.exit)

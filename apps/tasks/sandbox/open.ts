@@ -6,6 +6,7 @@ import { createEndings, type EndingParts } from '../ending.ts'
 import type { Networks } from '../network/networks.ts'
 import { keepReconciled } from '../reconcile.ts'
 import { createRegistry } from '../registry.ts'
+import { plainRootfs } from '../rootfs.ts'
 import { openRows } from '../rows.ts'
 import type { Host } from '../runtime/choose.ts'
 import { routeRuntime } from '../runtime/route.ts'
@@ -40,7 +41,7 @@ export async function openSandboxTasks(parts: OpenParts) {
   }
   const registry = createRegistry()
   const taskParts = {
-    ...{ ...shared, registry, networks, limits, entrance: noEntrance },
+    ...{ ...shared, registry, networks, limits, entrance: noEntrance, rootfs: plainRootfs },
     ...{ endings: createEndings(shared), bundles: bundlesIn(state) },
   }
   await adopt(taskParts)
