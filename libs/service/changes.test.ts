@@ -70,7 +70,7 @@ describe.skipIf(noServer)(`changes${noServer ? ` (skipped: ${noServer})` : ''}`,
     const took = performance.now() - started
     await nats.start()
 
-    expect(took).toBeLessThan(2500) // each would wait 250 ms
+    expect(took).toBeLessThan(2500) // each would wait two seconds
     expect(await take(bus, 20)).toEqual(upTo(20))
   })
 

@@ -29,8 +29,8 @@ export type Emit = <S extends DescMessage>(
 export interface Changes extends AsyncDisposable {
   /**
    * One transaction of the store; events reach the log in the order of the writes. Resolves with the result of `fn` once
-   * the change is on disk and the log has its events; when the bus is down at once, when it is slow after 250 ms: the
-   * events then follow later, also after a crash. With `stored` it does not wait for the log at all: for those whom
+   * the change is on disk and the log has its events; at once when the bus is down, and when it is so slow that a write
+   * has waited two seconds in vain: the events then follow later, also after a crash. With `stored` it does not wait for the log at all: for those whom
    * others wait for.
    */
   write<T>(fn: (emit: Emit) => T, until?: 'logged' | 'stored'): Promise<T>

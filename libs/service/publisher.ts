@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import type { Bus } from './bus.ts'
 
 const BATCH = 256 // events read from the outbox at once
-const PATIENCE_MS = 250 // how long a write waits for its events
+const PATIENCE_MS = 2000 // how long a write waits for its events, unless one before it waited in vain
 const RETRY_MS = 50
 const FORGET_MS = 100
 
@@ -18,22 +18,23 @@ export interface Publisher {
   close(): Promise<void>
 }
 
-interface Waiter {
-  readonly seq: number
-  readonly resolve: () => void
+export interface PublisherParts {
+  readonly outbox: Outbox
+  readonly bus: Pick<Bus, 'ready' | 'whenReady' | 'publish'>
+  readonly log: Logger
 }
 
 /**
  * One event is in flight at a time: were several, a lost one could arrive behind its successors, and readers, who tell
  * doubles by the growing sequence, would take it for one.
  */
-export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus; log: Logger }): Publisher {
+export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher {
   const stop = new AbortController()
   let acked = 0 // sequence of the last event the log has
   let removed = 0
   let removing: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
-  let waiters: Waiter[] = []
+  const writes = createWaiters()
   let work = Promise.withResolvers<void>()
 
   async function run(): Promise<void> {
@@ -41,6 +42,7 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
       const batch = outbox.pending(BATCH, acked)
       if (batch.length > 0) await publish(batch)
       else {
+        writes.caughtUp()
         await work.promise
         work = Promise.withResolvers<void>()
       }
@@ -56,6 +58,7 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
         if (stop.signal.aborted) return
         if (!isFault(error, 'resource-exhausted') && !isFault(error, 'invalid-argument')) {
           log.debug({ err: error, topic: event.topic }, 'An event waits')
+          writes.giveUp()
           await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {})
           return
         }
@@ -63,14 +66,9 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
         log.error({ err: error, topic: event.topic, namespace: event.namespace }, 'An event is dropped')
       }
       acked = seq
-      settle(seq)
+      writes.reached(seq)
     }
     forgetSoon()
-  }
-
-  function settle(seq: number): void {
-    for (const waiter of waiters) if (waiter.seq <= seq) waiter.resolve()
-    waiters = waiters.filter((waiter) => waiter.seq > seq)
   }
 
   /**
@@ -101,21 +99,44 @@ export function createPublisher({ outbox, bus, log }: { outbox: Outbox; bus: Bus
     behind: () => outbox.behind(acked),
     async delivered(seq) {
       work.resolve()
-      if (!bus.ready || seq <= acked) return
-      const { promise, resolve } = Promise.withResolvers<void>()
-      const waiter = { seq, resolve }
-      waiters.push(waiter)
-      const timer = setTimeout(resolve, PATIENCE_MS)
-      await promise
-      clearTimeout(timer)
-      waiters = waiters.filter((other) => other !== waiter)
+      if (bus.ready && seq > acked) await writes.wait(seq)
     },
     async close() {
       stop.abort()
       work.resolve()
+      writes.giveUp()
       await running
       clearTimeout(timer)
       await forget()
+    },
+  }
+}
+
+/** Writes that wait for the log. Once one has waited in vain none does, until the log has caught up. */
+function createWaiters() {
+  let late = false
+  let waiting: { readonly seq: number; readonly resolve: () => void }[] = []
+  function giveUp(): void {
+    late = true
+    for (const { resolve } of waiting) resolve()
+    waiting = []
+  }
+  return {
+    giveUp,
+    caughtUp: (): void => {
+      late = false
+    },
+    reached(seq: number): void {
+      for (const each of waiting) if (each.seq <= seq) each.resolve()
+      waiting = waiting.filter((each) => each.seq > seq)
+    },
+    async wait(seq: number): Promise<void> {
+      if (late) return
+      const { promise, resolve } = Promise.withResolvers<void>()
+      waiting.push({ seq, resolve })
+      const timer = setTimeout(giveUp, PATIENCE_MS)
+      await promise
+      clearTimeout(timer)
     },
   }
 }

@@ -1,0 +1,37 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openOutbox } from '@gantry/store/outbox'
+import { openStore } from '@gantry/store/store'
+import { pino } from 'pino'
+import { expect, test, vi } from 'vitest'
+import { createPublisher } from './publisher.ts'
+
+test('a bus that hangs holds up the writes of one moment, not those after it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gantry-publisher-'))
+  await using store = openStore(folder)
+  const outbox = openOutbox(store)
+  const append = (topic: string) =>
+    store.write(() => outbox.append({ namespace: 'n', topic, envelope: new Uint8Array() }))
+  const hanging = Promise.withResolvers<void>()
+  const publish = vi.fn(() => hanging.promise)
+  const bus = { ready: true, whenReady: async () => undefined, publish }
+  const publisher = createPublisher({ outbox, bus, log: pino({ level: 'silent' }) })
+  const timed = async (seq: number): Promise<number> => {
+    const began = performance.now()
+    await publisher.delivered(seq)
+    return performance.now() - began
+  }
+
+  const together = await Promise.all([timed(await append('/a')), timed(await append('/b'))])
+  const later = await timed(await append('/c'))
+  hanging.resolve()
+  await expect.poll(() => publisher.behind()).toBe(0)
+
+  expect(Math.max(...together)).toBeLessThan(4000) // both of them wait for the same two seconds
+  expect(Math.min(...together)).toBeGreaterThan(1500)
+  expect(later).toBeLessThan(1000)
+  expect(publish).toHaveBeenCalledTimes(3)
+  await publisher.close()
+  rmSync(folder, { recursive: true })
+})
