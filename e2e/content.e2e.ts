@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { until } from './harness/daemon.ts'
 import { makeImage, sha256 } from './harness/image.ts'
 import { hold } from './harness/lease.ts'
 import { onEveryTarget } from './harness/target.ts'
@@ -82,12 +83,12 @@ onEveryTarget((target) => {
   })
 
   test('an unfinished upload is shown and can be given up', async () => {
-    const uploading = target().ctr(['content', 'ingest', 'upload-4'], { stdin: TEXT, holdMs: 1500 })
-    await new Promise((resolve) => setTimeout(resolve, 700))
+    const uploading = target().ctr(['content', 'ingest', 'upload-4'], { stdin: TEXT, holdMs: 2000 })
+    const active = async () => (await target().ctr(['content', 'active'])).stdout
 
-    expect((await target().ctr(['content', 'active'])).stdout).toContain('upload-4')
+    await until('the upload is shown', async () => (await active()).includes('upload-4'))
     expect((await uploading).code).toBe(0)
-    expect((await target().ctr(['content', 'active'])).stdout).not.toContain('upload-4')
+    expect(await active()).not.toContain('upload-4')
     await target().ctr(['content', 'rm', sha256(Buffer.from(TEXT))])
   })
 

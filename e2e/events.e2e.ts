@@ -83,16 +83,12 @@ onEveryTarget((target) => {
   })
 
   test('a subscriber may ask for some topics only', async () => {
-    const ended = target().ctr(['events', 'topic=="/tasks/exit"'], { timeoutMs: 4000 })
-    await new Promise((resolve) => setTimeout(resolve, 700))
+    await using subscriber = await listen(target(), ['topic=="/tasks/exit"', 'topic=="/namespaces/create"'])
     await target().ctr(['run', '--rm', image, 'told3', 'true'])
+    await subscriber.waitFor('/tasks/exit', 'told3')
+    await target().ctr(['namespaces', 'create', target().anotherNamespace()]) // told after whatever the run tells
+    await until('the end is told', () => subscriber.topics().includes('/namespaces/create'))
 
-    const { stdout } = await ended
-    expect(
-      stdout
-        .trim()
-        .split('\n')
-        .map((line) => /\/\S+/.exec(line)?.[0]),
-    ).toEqual(['/tasks/exit'])
+    expect(subscriber.topics()).toEqual(['/tasks/exit', '/namespaces/create'])
   })
 })

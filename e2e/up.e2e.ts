@@ -47,7 +47,7 @@ test('a node stops without its containers, and adopts them when it comes back', 
     expect(await pidOf()).toEqual(before)
     expect((await ctr('tasks', 'exec', '--exec-id', 'e', 'stays', 'echo', 'still here')).stdout).toBe('still here\n')
     await ctr('tasks', 'kill', '-s', 'SIGTERM', 'stays')
-    await new Promise((resolve) => setTimeout(resolve, 700))
+    await until('it has ended', async () => (await pidOf())?.[1] === 'STOPPED')
     expect((await ctr('tasks', 'rm', 'stays')).stderr).toContain('exit code 11')
     await ctr('containers', 'rm', 'stays')
     expect(await second.daemon.stop()).toBe(0)

@@ -19,7 +19,7 @@ export interface CommandOptions {
   readonly cwd?: string
 }
 
-const TIMEOUT_MS = 30_000
+const TIMEOUT_MS = 60_000
 const SIGNALS: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }
 
 export async function run(argv: readonly string[], options: CommandOptions = {}): Promise<Outcome> {

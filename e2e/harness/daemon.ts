@@ -60,7 +60,7 @@ export function startDaemon(argv: readonly string[], env: Readonly<Record<string
 export async function until(
   what: string,
   check: () => boolean | Promise<boolean>,
-  { withinMs = 15_000, context = () => '' }: { withinMs?: number; context?: () => string } = {},
+  { withinMs = 30_000, context = () => '' }: { withinMs?: number; context?: () => string } = {},
 ): Promise<void> {
   const end = Date.now() + withinMs
   let last: unknown

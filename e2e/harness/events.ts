@@ -17,10 +17,13 @@ export interface Subscriber extends AsyncDisposable {
   running(): boolean
 }
 
-/** A server sends nothing before the first event, so a mark (a label on a namespace) is set until one of them is seen. */
-export async function listen(target: Target): Promise<Subscriber> {
+/**
+ * A server sends nothing before the first event, so a mark (a namespace) is made until one of them is seen.
+ * @param filters those of `ctr events`; one of them has to let `/namespaces/create` through
+ */
+export async function listen(target: Target, filters: readonly string[] = []): Promise<Subscriber> {
   const mark = `${target.namespace}mark`
-  const daemon = startDaemon(['ctr', '-a', target.address, 'events'])
+  const daemon = startDaemon(['ctr', '-a', target.address, 'events', ...filters])
   const all = () =>
     daemon
       .log()

@@ -22,7 +22,7 @@ export function traces(scope: Scope): string[] {
 }
 
 /** What is still there after a while: the end of a process and what follows from it take a moment. */
-export async function lastingTraces(scope: Scope, withinMs = 5000): Promise<string[]> {
+export async function lastingTraces(scope: Scope, withinMs = 15_000): Promise<string[]> {
   const end = Date.now() + withinMs
   while (traces(scope).length > 0 && Date.now() < end) await sleep(50)
   return traces(scope)

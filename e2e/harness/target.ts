@@ -82,7 +82,7 @@ async function startTarget(name: TargetName): Promise<Target> {
       found = { traces: left(), strayFolders: Math.max(0, await strayFolders()) }
       return found.traces.length + found.strayFolders === 0
     }
-    await until('nothing is left behind', clean, { withinMs: 6000 }).catch(() => {})
+    await until('nothing is left behind', clean, { withinMs: 20_000 }).catch(() => {})
     expect(found).toEqual({ traces: [], strayFolders: 0 }) // looked at once: a collection may begin right after
   }
 
