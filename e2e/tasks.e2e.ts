@@ -71,7 +71,11 @@ onEveryTarget((target) => {
     const { code, stderr } = await ctr('tasks', 'exec', '--exec-id', 'e4', 'd1', 'nosuchprogram')
 
     expect(code).toBe(1)
-    expect(stderr).toContain('executable file not found in $PATH')
+    expect(complaint(stderr)).toContain('executable file not found in $PATH')
+    for (const program of ['/etc', '/etc/motd']) {
+      const refused = await ctr('tasks', 'exec', '--exec-id', 'e4', 'd1', program)
+      expect(complaint(refused.stderr)).toContain(`exec: "${program}": permission denied: unknown`)
+    }
     expect(await status()).toBe('RUNNING')
   })
 
@@ -105,6 +109,8 @@ onEveryTarget((target) => {
 
   test('a task may run again in the same container', async () => {
     await ctr('tasks', 'rm', '-f', 'd1')
+    const gone = await ctr('tasks', 'exec', '--exec-id', 'e5', 'd1', 'true')
+    expect(complaint(gone.stderr)).toBe('no running task found: task d1 not found: not found')
 
     expect(await ctr('tasks', 'start', '-d', 'd1')).toEqual({ code: 0, stdout: '', stderr: '' })
     expect(await status()).toBe('RUNNING')

@@ -114,7 +114,7 @@ export function createProcess(
 
 /** The words by which clients know that there is no task. */
 export function notFound(id: string): Fault {
-  return new Fault('not-found', `no running task found: task ${id} not found: not found`)
+  return new Fault('not-found', `task ${id} not found: not found`)
 }
 
 /** Stores the state of a process inside a write; `life` is what it becomes. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { identify, openPipe, type ProcessId } from '@gantry/linux/process'
 import { spawnDetached } from '@gantry/linux/spawn'
 import type { Reached } from './reach.ts'
-import { type ChildEnvironment, globalArgs, lastError } from './runc.ts'
+import { type ChildEnvironment, globalArgs, inWordsOfRunc, lastError } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
 
 const MAX_REPORT = 64 * 1024 // bytes of what conmon says about the start
@@ -41,7 +41,7 @@ export async function startMonitor(what: Monitored): Promise<Report> {
   const monitor = identify(pid)
   const text = await firstLine(report)
   const processPid = parsePid(text)
-  if (processPid === undefined || monitor === undefined) return { ok: false, error: failureOf(what.folder, text) }
+  if (processPid === undefined || monitor === undefined) return { ok: false, error: failureOf(what, text) }
   return { ok: true, monitor, process: identify(processPid) ?? { pid: processPid, startTime: '0' } }
 }
 
@@ -104,13 +104,19 @@ function parsePid(text: string): number | undefined {
   }
 }
 
-/** Since the stdio is the container's own, the runtime's words are in its log and nowhere else. */
-function failureOf(folder: string, report: string): string {
+/** Since the stdio is the container's own, the runtime's words are in its log, and nowhere else for us. */
+function failureOf(what: Monitored, report: string): string {
   try {
-    const error = lastError(readFileSync(join(folder, 'log.json'), 'utf8'))
-    if (error !== undefined) return error
+    const error = lastError(readFileSync(join(what.folder, 'log.json'), 'utf8'))
+    if (error !== undefined) return inWordsOfRunc(error, () => programOf(what))
   } catch {
     // it did not come as far as writing a log
   }
   return report.trim() || 'the monitor ended without a report'
+}
+
+function programOf({ task, processFile }: Monitored): string | undefined {
+  const spec = JSON.parse(readFileSync(processFile ?? join(task.bundle.dir, 'config.json'), 'utf8'))
+  const program: unknown = (processFile === undefined ? spec.process : spec).args?.[0]
+  return typeof program === 'string' ? program : undefined
 }

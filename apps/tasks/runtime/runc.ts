@@ -41,10 +41,7 @@ export function globalArgs(runtime: RuntimeChoice): string[] {
   return ['--root', runtime.root, '--log-format', 'json', ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : [])]
 }
 
-/**
- * The message of the last error in a log of JSON lines, as runc and crun write it; other lines are passed over. What clients
- * match to tell why a process did not start is put in runc's words.
- */
+/** The message of the last error in a log of JSON lines, as runc and crun write it; other lines are passed over. */
 export function lastError(log: string): string | undefined {
   const messages = log.split('\n').flatMap((line) => {
     try {
@@ -54,14 +51,21 @@ export function lastError(log: string): string | undefined {
       return []
     }
   })
-  return messages.at(-1)?.replace(CRUN_NOT_FOUND, (_, program: string) => notFound(program))
+  return messages.at(-1)
 }
 
 const CRUN_NOT_FOUND = /^executable file `(.*)` not found in \$PATH: No such file or directory$/s
+const CRUN_REFUSED = /^open executable: (Permission denied|Operation not permitted)$/ // the second one of a folder
 
-function notFound(program: string): string {
-  const reason = program.includes('/')
-    ? `stat ${program}: no such file or directory`
-    : 'executable file not found in $PATH'
-  return `unable to start container process: exec: "${program}": ${reason}`
+/**
+ * Why a program was not started, in runc's words, which clients match; all else stays as it was said.
+ * @param program asked for when the message does not name it
+ */
+export function inWordsOfRunc(message: string, program: () => string | undefined): string {
+  const missing = CRUN_NOT_FOUND.exec(message)?.[1]
+  const refused = CRUN_REFUSED.test(message) ? program() : undefined
+  const name = missing ?? refused
+  if (name === undefined) return message
+  const reason = missing === undefined ? 'permission denied' : `stat ${name}: no such file or directory`
+  return `unable to start container process: exec: "${name}": ${name.includes('/') ? reason : 'executable file not found in $PATH'}`
 }
