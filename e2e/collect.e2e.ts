@@ -123,6 +123,13 @@ onGantry((target) => {
     ])
     const used = JSON.parse((await gantry('df', '--json')).stdout)
     expect(used).toContainEqual(expect.objectContaining({ kind: 'images', id: image, kept: true }))
+    await target().ctr(['snapshots', 'prepare', 'open'])
+    const folder = / (\S+\/fs) /.exec((await target().ctr(['snapshots', 'mounts', '/mnt', 'open'])).stdout)?.[1] ?? ''
+    writeFileSync(join(folder, 'file'), Buffer.alloc(100_000, 1))
+    const open = JSON.parse((await gantry('df', '--json')).stdout).find(({ id }: { id: string }) => id === 'open')
+    expect(open).toMatchObject({ kind: 'snapshots/overlayfs', unmeasured: 0 })
+    expect(Number(open.snapshotBytes)).toBeGreaterThanOrEqual(100_000)
+    await target().ctr(['snapshots', 'rm', 'open'])
     expect((await gantry('gc', '--dry-run')).stdout).toBe('0 things of 0B would go\n')
 
     await target().ctr(['images', 'rm', image])

@@ -7,6 +7,7 @@ import { Introspection } from '@gantry/api/containerd/services/introspection/v1/
 import { Leases } from '@gantry/api/containerd/services/leases/v1/leases_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Collection, Collector } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { toTimestamp } from '@gantry/model/clock'
@@ -22,6 +23,7 @@ import { statusBinding } from '@gantry/service/status-service'
 import { openTelemetry } from '@gantry/service/telemetry'
 import { openStore } from '@gantry/store/store'
 import { collectorService } from './collect/collector-service.ts'
+import { measure } from './collect/measure.ts'
 import { createRecordsKeeper, watchRows } from './collect/records.ts'
 import { startCollector } from './collect/schedule.ts'
 import { createCollectionWatch } from './collect/watch.ts'
@@ -78,7 +80,10 @@ await using _server = await listen({
     bind(Namespaces, namespacesService(createNamespaces({ rows, changes: barrier.changes, owners }))),
     bind(Images, imagesService(createImages(parts), collector)),
     bind(Containers, containersService(createContainers(parts))),
-    bind(Collector, collectorService(collector)),
+    bind(
+      Collector,
+      collectorService(collector, (nodes, signal) => measure(nodes, clientOf(Snapshots, snapshots), signal)),
+    ),
     bind(Leases, leasesService(createLeases({ ...parts, deleted: barrier.deleted }), collector)),
     bind(Store, sandboxStoreService(createSandboxes(parts))),
     bind(Introspection, introspectionService(await openIdentity(rows, changes), config.records)),

@@ -11,7 +11,7 @@ export function createCommand(context: Context): Command {
   return new Command('df')
     .description(
       'Shows what takes room on disk, in all namespaces. What is shared counts for each image and each namespace that has it. ' +
-        'What a running container has written counts once it is committed.',
+        'What cannot be measured within ten seconds is left out, which a + after the figure says.',
     )
     .option('-s, --snapshots', 'show each snapshot, too')
     .action(async ({ snapshots = false }: { snapshots?: boolean }, command: Command) => {
@@ -24,19 +24,19 @@ export function createCommand(context: Context): Command {
     })
 }
 
-function rowOf({ thing, contentBytes, snapshotBytes, isOrphan }: Use): string[] {
+function rowOf({ thing, contentBytes, snapshotBytes, isOrphan, unmeasured }: Use): string[] {
   const kept = isOrphan ? 'no' : 'yes'
   return [
     thing?.namespace ?? '',
     kindOf(thing),
     thing?.id ?? '',
     formatSize(contentBytes),
-    formatSize(snapshotBytes),
+    `${formatSize(snapshotBytes)}${unmeasured > 0 ? '+' : ''}`,
     kept,
   ]
 }
 
-function toJson({ thing, contentBytes, snapshotBytes, isOrphan }: Use) {
+function toJson({ thing, contentBytes, snapshotBytes, isOrphan, unmeasured }: Use) {
   const { namespace, kind, id } = thing ?? {}
-  return { namespace, kind, id, contentBytes, snapshotBytes, kept: !isOrphan }
+  return { namespace, kind, id, contentBytes, snapshotBytes, unmeasured, kept: !isOrphan }
 }

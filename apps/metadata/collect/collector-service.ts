@@ -4,13 +4,20 @@ import type { Implementation } from '@gantry/rpc/service'
 import type { Node, ThingName } from '@gantry/service/collection'
 import { referencesOf } from './labels.ts'
 import type { Marking } from './mark.ts'
+import { isUnmeasured, type Sizes } from './measure.ts'
 import type { Collector } from './schedule.ts'
 
 const BATCH = 200 // things a message
 const MIN_DIGEST = 4 // characters of a digest that are taken for the beginning of one
 
-/** gantry.collection.v1.Collector */
-export function collectorService(collector: Collector): Implementation<typeof CollectorDesc> {
+/**
+ * gantry.collection.v1.Collector
+ * @param measure tells what open snapshots take by now
+ */
+export function collectorService(
+  collector: Collector,
+  measure: (nodes: Iterable<Node>, signal: AbortSignal) => Promise<Sizes>,
+): Implementation<typeof CollectorDesc> {
   return {
     async *collect({ dryRun }, { signal }) {
       const marking = await collector.survey(signal)
@@ -27,7 +34,8 @@ export function collectorService(collector: Collector): Implementation<typeof Co
     },
 
     async usage(_, { signal }) {
-      return { uses: usesOf(await collector.survey(signal)) }
+      const marking = await collector.survey(signal)
+      return { uses: usesOf(marking, await measure(marking.all(), signal)) }
     },
   }
 }
@@ -72,11 +80,18 @@ interface Use {
   contentBytes: bigint
   snapshotBytes: bigint
   readonly isOrphan: boolean
+  unmeasured: number
 }
 
-function usesOf(marking: Marking): Use[] {
+function usesOf(marking: Marking, sizes: Sizes): Use[] {
   const namespaces = new Map<string, Use>()
   const rest: Use[] = []
+  const add = (use: Use, node: Node): void => {
+    const { thing, size } = node
+    if (!thing.kind.startsWith('snapshots/')) use.contentBytes += size
+    else use.snapshotBytes += sizes.get(node) ?? size
+    if (isUnmeasured(node) && !sizes.has(node)) use.unmeasured++
+  }
   for (const node of marking.all()) {
     const { namespace, kind } = node.thing
     const whole = namespaces.get(namespace) ?? emptyUse({ namespace, kind: 'namespaces', id: namespace }, false)
@@ -92,12 +107,7 @@ function usesOf(marking: Marking): Use[] {
 }
 
 function emptyUse(thing: ThingName, isOrphan: boolean): Use {
-  return { thing, contentBytes: 0n, snapshotBytes: 0n, isOrphan }
-}
-
-function add(use: Use, { thing, size }: Node): void {
-  if (thing.kind.startsWith('snapshots/')) use.snapshotBytes += size
-  else use.contentBytes += size
+  return { thing, contentBytes: 0n, snapshotBytes: 0n, isOrphan, unmeasured: 0 }
 }
 
 function textOf({ namespace, kind, id }: ThingName): string {
