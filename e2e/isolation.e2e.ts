@@ -31,8 +31,8 @@ onGantry((target) => {
       flags,
       `${limit('cpu/cpu.cfs_quota_us', 'cpu.max')}; ${limit('memory/memory.limit_in_bytes', 'memory.max')}
        ${limit('pids/pids.max', 'pids.max')}; grep Cpus_allowed_list /proc/self/status
-       (for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait) 2>&1 | grep -c fork
-       dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null; echo dd $?`,
+       dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null; echo dd $?
+       for i in 1 2 3 4 5 6 7 8; do sleep 60 & done`,
     )
 
     expect(lines).toEqual([
@@ -40,8 +40,8 @@ onGantry((target) => {
       '67108864',
       '5',
       'Cpus_allowed_list:\t1',
-      expect.stringMatching(/^[1-9]/),
       'dd 137',
+      expect.stringContaining("can't fork"),
     ])
   })
 
