@@ -1,13 +1,16 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect as dial, type Socket } from 'node:net'
+import { createServer, connect as dial, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
+import { RequestSchema } from '@gantry/api/gantry/ttrpc/v1/ttrpc_pb'
 import { Fault } from '@gantry/model/fault'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { inScope } from './scope.ts'
 import { bind, type Implementation, unimplemented } from './service.ts'
 import { connectTtrpc, type TtrpcConnection, ttrpcClient } from './ttrpc-client.ts'
 import { encodeFrame, MAX_FRAME_BYTES, REQUEST, readFrames } from './ttrpc-frame.ts'
@@ -23,6 +26,10 @@ const some: Partial<Implementation<typeof Task>> = {
   async pids({ id }, { namespace }) {
     asked.push(`${namespace}/${id}`)
     return { processes: [{ pid: 7 }] }
+  },
+  async stats({ id }, { namespace, lease }) {
+    asked.push(`${namespace}/${id} under ${lease}`)
+    return {}
   },
   async state({ id }) {
     if (id === 'slow') await new Promise(() => undefined)
@@ -55,6 +62,55 @@ test('a call and its namespace arrive, the reply and errors come back', async ()
   await expect(client.start({ id: 'box' }, { signal })).rejects.toMatchObject({ code: 'unimplemented' })
   const other = ttrpcClient(Task, connection, 'containerd.task.v2.Task')
   await expect(other.pids({ id: 'box' }, { signal })).rejects.toMatchObject({ code: 'unimplemented' })
+})
+
+test('a shim is told the namespace, the time that is left and which call this is part of, but no lease', async () => {
+  const requests: unknown[] = []
+  const peer = createServer(async (socket) => {
+    for await (const { payload } of readFrames(socket)) {
+      const { service, method, metadata, timeoutNano } = fromBinary(RequestSchema, payload ?? Buffer.of())
+      const headers = metadata.map(({ key, value }) => `${key}=${value}`)
+      requests.push([`${service}/${method}`, headers, timeoutNano])
+      socket.end()
+    }
+  })
+  await new Promise<void>((resolve) => peer.listen(join(folder, 'peer'), resolve))
+  const tell = async (options: { namespace?: string; lease?: string; timeoutMs?: number }) => {
+    await using connection = await connectTtrpc(join(folder, 'peer'), 1000)
+    await ttrpcClient(Task, connection, 'containerd.task.v2.Task')
+      .pids({}, { signal, ...options })
+      .catch(() => undefined)
+  }
+
+  await tell({ namespace: 'ns', lease: 'mine', timeoutMs: 60_000 })
+  await inScope({ requestId: 'r1', trace: undefined, tracer: undefined }, () => tell({ namespace: 'ns' }))
+  await tell({})
+
+  expect(requests).toEqual([
+    ['containerd.task.v2.Task/Pids', ['containerd-namespace-ttrpc=ns'], 60_000_000_000n],
+    ['containerd.task.v2.Task/Pids', ['gantry-request-id=r1', 'containerd-namespace-ttrpc=ns'], 0n],
+    ['containerd.task.v2.Task/Pids', [], 0n],
+  ])
+  peer.close()
+})
+
+test('of what a shim tells us about a call, the first namespace counts and the name in capitals too', async () => {
+  const socket = dial(join(folder, 's'))
+  const replies = readFrames(socket)[Symbol.asyncIterator]()
+  const ask = async (streamId: number, ...headers: (readonly [string, string])[]) => {
+    const metadata = headers.map(([key, value]) => ({ key, value }))
+    const request = create(RequestSchema, { service: Task.typeName, method: 'Stats', metadata })
+    socket.write(encodeFrame(streamId, REQUEST, toBinary(RequestSchema, request)))
+    return (await replies.next()).value.payload.toString()
+  }
+  asked.length = 0
+
+  await ask(1, ['Containerd-Namespace-TTRPC', 'one'], ['containerd-namespace-ttrpc', 'two'], ['containerd-lease', 'l'])
+  const unnamed = await ask(3, ['containerd-namespace', 'of gRPC'])
+
+  expect(asked).toEqual(['one/ under l'])
+  expect(unnamed).toContain('namespace is required')
+  socket.destroy()
 })
 
 test('a call that gets no reply ends with its time, its caller or its connection', async () => {
