@@ -101,7 +101,7 @@ onGantry((target) => {
     expect((await ctr('run', '--rm', '--runtime', SHIM, image, 's6', 'echo', 'quick')).stdout).toBe('quick\n')
     expect((await ctr('run', '--rm', image, 's7', 'echo', 'quick')).stdout).toBe('quick\n')
     expect(await status('s5')).toBe('RUNNING')
-    expect(performance.now() - start).toBeLessThan(4000)
+    expect(performance.now() - start).toBeLessThan(8000) // less than what a call of a shim may take
 
     for (const pid of shimsOf(target().address, 's5')) process.kill(pid, 'SIGKILL')
     await until('the end is known', async () => (await status('s5')) === 'STOPPED')

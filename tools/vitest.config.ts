@@ -12,5 +12,6 @@ export default defineConfig({
       test: { name: folder },
     })),
     testTimeout: 30_000, // a loaded machine takes its time
+    expect: { poll: { timeout: 20_000 } },
   },
 })

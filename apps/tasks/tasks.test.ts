@@ -530,8 +530,8 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     mkfifo(input, 0o700)
     void create('half', ['sleep', '60'], { stdin: input })
     const dir = join(bundlesIn(folder), NS, 'half')
-    await vi.waitFor(() => expect(processesIn(join(dir, 'init'))).toHaveLength(2), { timeout: 5000 }) // conmon and the holder
-    await vi.waitFor(() => expect(existsSync(join(dir, 'init', 'pid'))).toBe(true), { timeout: 5000 })
+    await vi.waitFor(() => expect(processesIn(join(dir, 'init'))).toHaveLength(2), { timeout: 20_000 }) // conmon and the holder
+    await vi.waitFor(() => expect(existsSync(join(dir, 'init', 'pid'))).toBe(true), { timeout: 20_000 })
     const pid = identify(Number(readFileSync(join(dir, 'init', 'pid'), 'utf8')))
     await sleep(200)
 
@@ -645,7 +645,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await node[Symbol.asyncDispose]()
     told = []
     await node.runtime.start(task)
-    await vi.waitFor(() => expect(isAliveLife(life) && isAlive(life.live.monitor)).toBe(false), { timeout: 5000 })
+    await vi.waitFor(() => expect(isAliveLife(life) && isAlive(life.live.monitor)).toBe(false), { timeout: 20_000 })
     if (isAliveLife(unstarted)) sendSignal(unstarted.live.process, 9)
 
     node = await startNode()
@@ -698,7 +698,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await exitOf('box', 'look')
     const expected = isUnified() ? `${96 * MIB}\n7\n20000 100000\n0\n` : `${96 * MIB}\n7\n20000\n512\n0\n`
     await vi.waitFor(() => expect(out.text()).toContain(expected), 10_000)
-    await vi.waitFor(() => expect(out.text()).toMatch(/fork/), { timeout: 5000 })
+    await vi.waitFor(() => expect(out.text()).toMatch(/fork/), { timeout: 20_000 })
     out.socket.destroy()
   })
 
