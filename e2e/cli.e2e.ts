@@ -157,6 +157,23 @@ onGantry((target) => {
     expect(stdout).toContain('typed 42')
   })
 
+  test('whoever stops reading ends what prints, and a full disk is a failure', async () => {
+    const piped = (command: string) => run(['sh', '-c', command], { env: { ...env(), IMAGE: image } })
+    const loop = 'trap "exit 3" TERM; while :; do echo y; sleep 0.1; done'
+
+    expect(await piped(`${GANTRY} events --since 1h | head -n 1 | wc -l`)).toEqual({
+      code: 0,
+      stdout: '1\n',
+      stderr: '',
+    })
+    expect(await piped(`(${GANTRY} run --rm "$IMAGE" sh -c '${loop}'; echo $? >&2) | head -n 1`)).toEqual({
+      ...{ code: 0, stdout: 'y\n', stderr: '3\n' },
+    })
+    expect(await piped(`${GANTRY} ps > /dev/full`)).toEqual({
+      ...{ code: 1, stdout: '', stderr: expect.stringMatching(/^gantry: cannot write the output: ENOSPC.*\n$/) },
+    })
+  })
+
   test('run --env and --mount', async () => {
     const folder = mkdtempSync(join(target().dir, 'shared-'))
     writeFileSync(join(folder, 'file'), 'from the host\n')

@@ -5,7 +5,7 @@ import { within } from './commands/events.ts'
 import { statusOf } from './commands/ps.ts'
 import { addGlobals, globalsOf } from './globals.ts'
 import { chosenIn, createProgram } from './program.ts'
-import { Exit, report } from './report.ts'
+import { Exit, report, reportOutput } from './report.ts'
 import { parseSignal } from './signal.ts'
 import { parseSince } from './since.ts'
 
@@ -54,6 +54,25 @@ test.each([
   const stderr = { write: (part: string) => said.push(part) }
 
   expect([report(error, { stderr, env: {} }), said.join('')]).toEqual([code, expected])
+})
+
+test('a mistake in the options of run is told from what a container ends with', () => {
+  const mistake = new CommanderError(1, 'commander.unknownOption', 'told already')
+
+  expect([report(mistake, process, 'run'), report(mistake, process, 'ps')]).toEqual([125, 2])
+})
+
+test.each([
+  ['EPIPE', undefined, 141, ''],
+  ['EPIPE', 3, 3, ''],
+  ['ENOSPC', undefined, 1, 'gantry: cannot write the output: ENOSPC\n'],
+  ['ENOSPC', 3, 3, 'gantry: cannot write the output: ENOSPC\n'],
+])('%s of standard output and exit code %s are %i', (code, exitCode, expected, told) => {
+  const said: string[] = []
+  const stderr = { write: (part: string) => said.push(part) }
+
+  expect(reportOutput(Object.assign(new Error(code), { code }), { stderr, exitCode })).toBe(expected)
+  expect(said.join('')).toBe(told)
 })
 
 test.each([

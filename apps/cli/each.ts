@@ -1,5 +1,5 @@
 import type { Context } from './context.ts'
-import { report } from './report.ts'
+import { isInterruption, report } from './report.ts'
 
 /** Does the same to several things; one that fails is told and does not keep the others from their turn. */
 export async function each(
@@ -11,6 +11,7 @@ export async function each(
     try {
       await action(name)
     } catch (error) {
+      if (isInterruption(error)) throw error
       process.exitCode = report(error, context)
     }
   }

@@ -1,18 +1,26 @@
+import { setImmediate } from 'node:timers/promises'
 import { chosenIn, createProgram } from './program.ts'
-import { report } from './report.ts'
+import { report, reportOutput } from './report.ts'
 import { runTraced } from './trace.ts'
-
-// a reader that has seen enough, such as `head`, is no error
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 
 void main(process.argv.slice(2))
 
 async function main(argv: readonly string[]): Promise<void> {
+  const name = chosenIn(argv)
+  let broken: Error | undefined
+  process.stdout.on('error', (error) => {
+    broken ??= error // the stream itself forgets it
+  })
+  process.stderr.on('error', () => undefined)
+  let failure: { readonly error: unknown } | undefined
   try {
     const program = await createProgram(argv, process)
-    await runTraced(chosenIn(argv), process, () => program.parseAsync(argv, { from: 'user' }))
+    await runTraced(name, process, () => program.parseAsync(argv, { from: 'user' }))
   } catch (error) {
-    process.exitCode = report(error, process)
+    failure = { error }
   }
+  await setImmediate() // a write that failed is told in the next turn
+  if (broken) process.exitCode = reportOutput(broken, process)
+  else if (failure) process.exitCode = report(failure.error, process, name)
   process.exit() // an input that nobody reads any more would keep the process
 }

@@ -5,7 +5,9 @@ import { printable } from './text.ts'
 
 const FAILED = 1
 const USAGE = 2
+const RUN_USAGE = 125 // Docker's: what a container ends with is not mistaken for a slip of the command line
 const INTERRUPTED = 130
+const NOT_READ = 141 // what a shell says of a program that SIGPIPE ended
 
 /** Ends the command line with an exit code of its own. */
 export class Exit extends Error {
@@ -18,12 +20,16 @@ export class Exit extends Error {
   }
 }
 
-/** Tells on stderr, in one line, what went wrong and what may be done. Returns the exit code. `GANTRY_DEBUG=1` adds the stack. */
-export function report(
-  error: unknown,
-  { stderr, env }: Pick<Context, 'env'> & { stderr: { write(text: string): unknown } },
-): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE // it has told already
+type Reporting = Pick<Context, 'env'> & { readonly stderr: { write(text: string): unknown } }
+
+/**
+ * Tells on stderr, in one line, what went wrong and what may be done. Returns the exit code. `GANTRY_DEBUG=1` adds the stack.
+ *
+ * @param name of the command
+ */
+export function report(error: unknown, { stderr, env }: Reporting, name?: string): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return 0
+  if (error instanceof CommanderError) return name === 'run' ? RUN_USAGE : USAGE // it has told already
   const cause = error instanceof Exit ? error.cause : error
   if (isInterruption(cause)) {
     stderr.write('gantry: interrupted\n')
@@ -34,8 +40,21 @@ export function report(
   return error instanceof Exit ? error.code : FAILED
 }
 
-/** Nothing but a signal to us cancels what a command does. */
-function isInterruption(error: unknown): boolean {
+/**
+ * Standard output failed: a reader that has seen enough, such as `head`, is nothing to talk about, a full disk is. Returns the
+ * exit code; that of a process in the foreground stays ours.
+ */
+export function reportOutput(
+  error: Error,
+  { stderr, exitCode }: Pick<NodeJS.Process, 'exitCode'> & Pick<Reporting, 'stderr'>,
+): number {
+  if ('code' in error && error.code === 'EPIPE') return Number(exitCode ?? NOT_READ)
+  stderr.write(`gantry: cannot write the output: ${printable(error.message)}\n`)
+  return Number(exitCode) || FAILED
+}
+
+/** Nothing but a signal to us, or an output that takes nothing more, cancels what a command does. */
+export function isInterruption(error: unknown): boolean {
   return isFault(error, 'cancelled') || (error instanceof Error && error.name === 'AbortError')
 }
 

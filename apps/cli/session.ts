@@ -12,9 +12,9 @@ export interface Session extends Context, AsyncDisposable {
   readonly address: string
   readonly namespace: string
   readonly json: boolean
-  /** Aborted by SIGINT, SIGTERM or SIGHUP, for as long as `interrupts` holds them. */
+  /** Aborted by SIGINT, SIGTERM or SIGHUP, and when standard output takes nothing more, until `releaseSignals`. */
   readonly signal: AbortSignal
-  /** From now on signals are the business of the caller. */
+  /** From now on signals, and a broken output, are the business of the caller. */
   releaseSignals(): void
 }
 
@@ -33,11 +33,13 @@ export function openSession(command: Command, context: Context): Session {
     throw new Fault('unavailable', `Cannot reach "${address}": there is no such socket`)
   const interrupt = new AbortController()
   const abort = (): void => interrupt.abort()
+  const { env, stdout, stderr } = context
   const releaseSignals = (): void => {
     for (const name of SIGNALS) process.off(name, abort)
+    stdout.off('error', abort)
   }
   for (const name of SIGNALS) process.on(name, abort)
-  const { env, stdout, stderr } = context
+  stdout.on('error', abort)
   return {
     ...{ env, stdout, stderr },
     get stdin() {
