@@ -31,12 +31,14 @@ test('a shim that runs already is joined at its address', () => {
 
   expect(at('ttrpc+unix:///run/s/1')).toEqual({
     binary: '',
-    joins: { address: 'unix:///run/s/1', version: 3 },
+    joins: { address: 'unix:///run/s/1', version: 3, protocol: 'ttrpc' },
     options: null,
   })
   expect(at('ttrpc+unix:///run/s/1', 2)?.joins?.version).toBe(2)
   expect(() => at('/run/s/1')).toThrow('is not like "ttrpc+unix:///path"')
-  expect(() => at('grpc+unix:///run/s/1')).toThrow('version 3 over grpc is not spoken here')
+  expect(at('grpc+unix:///run/s/1')?.joins?.protocol).toBe('grpc')
+  expect(() => at('grpc+unix:///run/s/1', 2)).toThrow('version 2 over grpc is not spoken here')
+  expect(() => at('grpc+shim')).toThrow('over grpc is not spoken here') // an abstract socket
   expect(() => at('ttrpc+vsock://2:10')).toThrow('Cannot reach a shim')
 })
 

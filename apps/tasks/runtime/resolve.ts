@@ -3,7 +3,7 @@ import type { Any } from '@bufbuild/protobuf/wkt'
 import { type Options, OptionsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault } from '@gantry/model/fault'
 import { decode } from '@gantry/rpc/message'
-import { socketPathOf } from '../shim/bootstrap.ts'
+import { checkReachable } from '../shim/bootstrap.ts'
 import { chooseRuntime, type Host } from './choose.ts'
 import type { RuntimeChoice, ShimChoice } from './runtime.ts'
 
@@ -89,14 +89,9 @@ function joinedShim(wish: Wish, text: string): ShimChoice {
   const [, protocol, address] = /^([a-z]+)\+(.+)$/.exec(text) ?? []
   if (protocol === undefined || address === undefined)
     throw new Fault('invalid-argument', `Cannot join a shim at "${text}": its address is not like "ttrpc+unix:///path"`)
-  const version = wish.version || DEFAULT_VERSION
-  if (protocol !== 'ttrpc' || version < 2 || version > 3)
-    throw new Fault(
-      'unimplemented',
-      `Cannot join a shim at "${text}": version ${version} over ${protocol} is not spoken here`,
-    )
-  socketPathOf(address)
-  return { binary: '', joins: { address, version }, options: optionsOf(wish) }
+  const joins = { address, version: wish.version || DEFAULT_VERSION, protocol }
+  checkReachable(joins)
+  return { binary: '', joins, options: optionsOf(wish) }
 }
 
 /** Options are a shim's own matter: they go to it as they came. */

@@ -9,7 +9,7 @@ export interface ShimChoice {
   /** Absolute path of its program, empty for a shim that is joined. */
   readonly binary: string
   /** Where a shim runs that is somebody else's: it is spoken to, neither started nor ended. */
-  readonly joins?: { readonly address: string; readonly version: number }
+  readonly joins?: { readonly address: string; readonly version: number; readonly protocol: string }
   /** It runs a sandbox: what it is told of that beside its options. */
   readonly sandbox?: { readonly netns: string; readonly annotations: Readonly<Record<string, string>> }
   /** What it is told with Create: an Any, its value in base64. */

@@ -73,11 +73,14 @@ export function createEntrance(sandboxes: Registry, bundles: string): Entrance {
 
 /** A shim that takes the containers of its sandbox is given them, unless the client has named another one. */
 function byShim(sandbox: Parameters<typeof readBootstrap>[0]): Pick<Entry, 'runtime'> {
-  const { address = '', version = 0 } = readBootstrap(sandbox) ?? {}
+  const { address = '', version = 0, protocol = '' } = readBootstrap(sandbox) ?? {}
   return {
     runtime: (choice) =>
       version < SANDBOX_SHIM_VERSION || choice.shim?.joins
         ? choice
-        : { ...choice, shim: { binary: '', joins: { address, version }, options: choice.shim?.options ?? null } },
+        : {
+            ...choice,
+            shim: { binary: '', joins: { address, version, protocol }, options: choice.shim?.options ?? null },
+          },
   }
 }

@@ -150,7 +150,7 @@ test('a container of the sandbox is given to its shim, unless it names another',
     ...{ binary: '/runc', root: '', systemdCgroup: false, noPivot: false, noNewKeyring: false, ioUid: 0, ioGid: 0 },
     shim: null,
   }
-  const other = { binary: '', joins: { address: 'unix:///other', version: 3 }, options: null }
+  const other = { binary: '', joins: { address: 'unix:///other', version: 3, protocol: 'ttrpc' }, options: null }
   expect(() => node.pods.entrance.enter('test', 'pod')).toThrow('it does not run')
   await node.call('start')
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import {
-  Sandbox,
+  type Sandbox,
   type StartSandboxResponse,
   StartSandboxResponseSchema,
 } from '@gantry/api/containerd/runtime/sandbox/v1/sandbox_pb'
@@ -11,7 +11,6 @@ import { identify, isAlive, sendSignal } from '@gantry/linux/process'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import type { Client } from '@gantry/rpc/client'
 import { unimplemented } from '@gantry/rpc/service'
-import { ttrpcClient } from '@gantry/rpc/ttrpc-client'
 import type { Runtime, RuntimeTask, ShimChoice, Watcher } from '../runtime/runtime.ts'
 import { type Bootstrap, readBootstrap, removeSocket, runDelete, saveBootstrap, startShim } from '../shim/bootstrap.ts'
 import type { Link } from '../shim/link.ts'
@@ -43,7 +42,7 @@ export interface ShimSandboxes {
 
 export function createShimSandboxes(parts: ShimRuntimeParts): ShimSandboxes {
   const call: ShimSandboxes['call'] = async (sandbox, make, timeoutMs = CALL_MS) => {
-    const calls = clientOf(await parts.links.of(sandbox))
+    const { sandbox: calls } = await parts.links.of(sandbox)
     return make(calls, { signal: NEVER, namespace: sandbox.namespace, timeoutMs })
   }
   const starts = new Map<string, PromiseWithResolvers<void>>() // who waits for a start
@@ -110,7 +109,7 @@ async function create(
     const bootstrap = await startShim(parts, task, binary)
     const link = await links.of(task)
     const call = { signal: NEVER, namespace: task.namespace, timeoutMs: MAKE_MS }
-    await clientOf(link).createSandbox(wanted, call)
+    await link.sandbox.createSandbox(wanted, call)
     return await liveOf(task, bootstrap, link)
   } catch (error) {
     await remove(parts, task)
@@ -138,9 +137,9 @@ async function follow(
   while (!signal.aborted) {
     try {
       const link = await parts.links.of(task)
-      const isLost = link.connection.closed.then(() => true)
+      const isLost = link.closed.then(() => true)
       if (await Promise.race([start.then(() => false), isLost])) throw new Fault('unavailable', 'the shim is gone')
-      const { exitStatus, exitedAt } = await clientOf(link).waitSandbox(
+      const { exitStatus, exitedAt } = await link.sandbox.waitSandbox(
         { sandboxId: task.id },
         { signal, namespace: task.namespace },
       )
@@ -162,7 +161,8 @@ async function remove(parts: ShimRuntimeParts, task: RuntimeTask): Promise<void>
   const { links } = parts
   try {
     const call = { signal: NEVER, namespace: task.namespace, timeoutMs: CALL_MS }
-    await ignoring('not-found', clientOf(await links.of(task)).shutdownSandbox({ sandboxId: task.id }, call))
+    const { sandbox } = await links.of(task)
+    await ignoring('not-found', sandbox.shutdownSandbox({ sandboxId: task.id }, call))
     const shim = readBootstrap(task)?.process
     const deadline = performance.now() + SHUTDOWN_MS
     while (shim && isAlive(shim) && performance.now() < deadline) await sleep(STEP_MS)
@@ -183,10 +183,6 @@ async function cleanUp(parts: ShimRuntimeParts, task: RuntimeTask): Promise<void
     parts.log.warn({ err, sandbox: task.id }, 'Cannot clean up after the shim of a sandbox'),
   )
   removeSocket(bootstrap.address)
-}
-
-function clientOf({ connection }: Link): Calls {
-  return ttrpcClient(Sandbox, connection)
 }
 
 function shimOf({ id, runtime }: RuntimeTask): ShimChoice {

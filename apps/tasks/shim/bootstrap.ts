@@ -37,18 +37,18 @@ export interface ShimParts {
 /**
  * Runs the `start` action of a shim (behaviour facts, 16.3). It gets nothing on its standard input: every version then falls
  * back to flags and environment, while what newer ones are given there breaks older ones.
- * @throws {Fault} `unknown` with the shim's own words
+ * @throws {Fault} `unknown` with the shim's own words, `unimplemented` for an address or a protocol that is not spoken here
  */
 export async function startShim(parts: ShimParts, task: RuntimeTask, binary: string): Promise<Bootstrap> {
   const output = await runAction(parts, task, { binary, action: 'start', timeoutMs: START_MS })
-  const bootstrap = parseBootstrap(output)
-  if (bootstrap.version < 2 || bootstrap.version > 3 || bootstrap.protocol !== 'ttrpc')
-    throw new Fault(
-      'unimplemented',
-      `Cannot speak to the shim "${binary}": version ${bootstrap.version} over ${bootstrap.protocol}`,
-    )
-  saveBootstrap(task, bootstrap)
-  return bootstrap
+  try {
+    const bootstrap = parseBootstrap(output)
+    checkReachable(bootstrap)
+    return saveBootstrap(task, bootstrap)
+  } catch (error) {
+    await runDelete(parts, task, binary).catch(() => undefined) // it runs, and nobody else will end it
+    throw error
+  }
 }
 
 /** Runs the `delete` action, which cleans up after a shim that is gone. @throws {Fault} `unknown` when it cannot */
@@ -91,11 +91,23 @@ export function parseBootstrap(output: Buffer): Bootstrap {
   throw new Fault('unknown', 'The shim answered its start with something else than an address')
 }
 
-/** The path that node dials for an address. @throws {Fault} `unimplemented` for what is no unix socket */
+/** The path that node dials for an address. @throws {Fault} `unimplemented` for what is no unix socket, such as vsock */
 export function socketPathOf(address: string): string {
   const path = address.replace(/^unix:\/\//, '')
-  if (path.includes('://')) throw new Fault('unimplemented', `Cannot reach a shim at "${address}"`)
+  if (path.includes('://'))
+    throw new Fault('unimplemented', `Cannot reach a shim at "${address}": only unix sockets are spoken to`)
   return path.startsWith('/') ? path : `\0${path}`
+}
+
+/** @throws {Fault} `unimplemented` for a shim that is not spoken to from here */
+export function checkReachable({ address, version, protocol }: Omit<Bootstrap, 'process'>): void {
+  const path = socketPathOf(address)
+  const isSpoken = protocol === 'ttrpc' ? version === 2 || version === 3 : protocol === 'grpc' && version === 3
+  if (!isSpoken || (protocol === 'grpc' && path.startsWith('\0')))
+    throw new Fault(
+      'unimplemented',
+      `Cannot reach a shim at "${address}": version ${version} over ${protocol} is not spoken here`,
+    )
 }
 
 /** What a shim leaves when it did not end in order. */

@@ -1,18 +1,22 @@
+import { Sandbox } from '@gantry/api/containerd/runtime/sandbox/v1/sandbox_pb'
 import { Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
 import { Fault } from '@gantry/model/fault'
-import type { Client } from '@gantry/rpc/client'
-import { connectTtrpc, type TtrpcConnection, ttrpcClient } from '@gantry/rpc/ttrpc-client'
+import { type Client, clientOf, connect, untilLost } from '@gantry/rpc/client'
+import { connectTtrpc, ttrpcClient } from '@gantry/rpc/ttrpc-client'
 import type { Process as Service } from '@gantry/service/process'
 import type { RuntimeTask } from '../runtime/runtime.ts'
 import { type Bootstrap, readBootstrap, socketPathOf } from './bootstrap.ts'
 import { followLog } from './log.ts'
 
 const CONNECT_MS = 5000 // as in containerd
+const RECONNECT_MS = 500 // gRPC closes connections that it does not need; a shim that lives answers again
 
 /** The connection to one task's shim. */
-export interface Link {
+export interface Link extends AsyncDisposable {
   readonly client: Client<typeof Task>
-  readonly connection: TtrpcConnection
+  readonly sandbox: Client<typeof Sandbox>
+  /** Resolves when the connection is lost or disposed; every call that waits has failed then. */
+  readonly closed: Promise<void>
 }
 
 /** Connections to shims, one a task, made when they are needed and made again when they are lost. */
@@ -36,7 +40,7 @@ export function createLinks(log: Service['log']): Links & AsyncDisposable {
     links.delete(key)
     logs.get(key)?.[Symbol.dispose]()
     logs.delete(key)
-    await (await link?.catch(() => undefined))?.connection[Symbol.asyncDispose]()
+    await (await link?.catch(() => undefined))?.[Symbol.asyncDispose]()
   }
   return {
     follow,
@@ -52,7 +56,7 @@ export function createLinks(log: Service['log']): Links & AsyncDisposable {
       const drop = (): void => {
         if (links.get(key) === link) links.delete(key)
       }
-      link.then(({ connection }) => connection.closed.then(drop), drop)
+      link.then(({ closed }) => closed.then(drop), drop)
       return link
     },
     close: (task) => forget(task.bundle.dir),
@@ -62,7 +66,26 @@ export function createLinks(log: Service['log']): Links & AsyncDisposable {
   }
 }
 
-async function open({ address, version }: Bootstrap): Promise<Link> {
+async function open(bootstrap: Bootstrap): Promise<Link> {
+  const { address, version, protocol } = bootstrap
+  if (protocol === 'grpc') return openGrpc(socketPathOf(address))
   const connection = await connectTtrpc(socketPathOf(address), CONNECT_MS)
-  return { connection, client: ttrpcClient(Task, connection, `containerd.task.v${version}.Task`) }
+  return {
+    client: ttrpcClient(Task, connection, `containerd.task.v${version}.Task`),
+    sandbox: ttrpcClient(Sandbox, connection),
+    closed: connection.closed,
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  }
+}
+
+async function openGrpc(path: string): Promise<Link> {
+  await (await connectTtrpc(path, CONNECT_MS))[Symbol.asyncDispose]() // says at once when nobody is there; gRPC tries on
+  const channel = connect(path)
+  const close = () => channel[Symbol.asyncDispose]()
+  await channel.ready(CONNECT_MS).catch(async (error) => {
+    await close()
+    throw error
+  })
+  const closed = untilLost(channel, RECONNECT_MS).then(close)
+  return { client: clientOf(Task, channel), sandbox: clientOf(Sandbox, channel), closed, [Symbol.asyncDispose]: close }
 }

@@ -131,13 +131,11 @@ async function create(
   }
   try {
     if (!joins) parts.links.follow(task)
-    const bootstrap = joins
-      ? saveBootstrap(task, { ...joins, protocol: 'ttrpc' })
-      : await startShim(parts, task, binary)
+    const bootstrap = joins ? saveBootstrap(task, joins) : await startShim(parts, task, binary)
     const make = async () =>
       (await parts.links.of(task)).client.create(wanted, { signal: NEVER, namespace, timeoutMs: MAKE_MS })
     const { pid } = await make().catch(async (error) => {
-      if (bootstrap.version !== 3 || !isFault(error, 'unimplemented')) throw error
+      if (bootstrap.version !== 3 || bootstrap.protocol !== 'ttrpc' || !isFault(error, 'unimplemented')) throw error
       await parts.links.close(task)
       saveBootstrap(task, { ...bootstrap, version: 2 }) // it has promised more than it can
       return make()
