@@ -29,9 +29,9 @@ function layersOf(node: TestNode, promised: readonly Digest[] = diffIds) {
   }))
 }
 
-async function unpack(node: TestNode, layers = layersOf(node), snapshotter = 'native') {
+async function unpack(node: TestNode, layers = layersOf(node), snapshotter = 'native', origin = {}) {
   const progress: [number, Phase, string][] = []
-  for await (const { layer, phase, chainId } of node.unpack.unpack({ snapshotter, layers }, call))
+  for await (const { layer, phase, chainId } of node.unpack.unpack({ ...origin, snapshotter, layers }, call))
     progress.push([layer, phase, chainId])
   return progress
 }
@@ -130,11 +130,14 @@ describe.skipIf(process.getuid?.() !== 0)(
       await using remote = await lazyRemote()
       await using node = await startNode(undefined, [], remote.address)
       const layers = chain.map((_, index) => ({
-        blob: { digest: sha256Of(Buffer.from('never fetched')), mediaType: MEDIA.ociLayerGzip, size: 1n },
+        blob: {
+          ...{ digest: sha256Of(Buffer.from('never fetched')), mediaType: MEDIA.ociLayerGzip, size: 1n },
+          annotations: index === 1 ? ANNOTATIONS : {},
+        },
         diffId: diffIds[index] ?? '',
       }))
 
-      const progress = await unpack(node, layers, 'far')
+      const progress = await unpack(node, layers, 'far', { reference: 'host/repo:tag', manifest: 'sha256:m' })
 
       expect(progress.filter(([, phase]) => phase !== Phase.EXTRACTING)).toEqual(
         chain.map((id, layer) => [layer, Phase.EXISTS, id]),
@@ -142,11 +145,37 @@ describe.skipIf(process.getuid?.() !== 0)(
       const { info } = await node.snapshots.stat({ snapshotter: 'far', key: chain[1] ?? '' }, call)
       expect(info).toMatchObject({ kind: Kind.COMMITTED, parent: chain[0] })
       expect(remote.parents).toEqual(['', `lazy ${chain[0]}`])
+      const digest = layers[0]?.blob.digest
+      const hints = (labels: object, ...above: unknown[]) => ({
+        ...labels,
+        'containerd.io/snapshot/cri.image-ref': 'host/repo:tag',
+        'containerd.io/snapshot/cri.manifest-digest': 'sha256:m',
+        'containerd.io/snapshot/cri.layer-digest': digest,
+        'containerd.io/snapshot/cri.image-layers': [digest, ...above].join(),
+      })
+      expect(remote.labels).toMatchObject([
+        hints({ 'containerd.io/snapshot/diff-id': diffIds[0] }, digest),
+        hints({
+          'containerd.io/snapshot/diff-id': diffIds[1],
+          'containerd.io/snapshot/stargz/toc.digest': 'sha256:toc',
+        }),
+      ])
+      for (const labels of remote.labels) expect(Object.keys(labels).join()).not.toMatch(/mapping|big|elsewhere/)
       expect(await node.snapshots.usage({ snapshotter: 'far', key: chain[1] ?? '' }, call)).toMatchObject({ size: 7n })
       for (const id of chain) expect(node.heard).toContain(`lease keep: snapshots/far ${id}`)
     })
   },
 )
+
+/** What an image says of a layer, some of which is not for it to say. */
+const ANNOTATIONS = {
+  'containerd.io/snapshot/stargz/toc.digest': 'sha256:toc',
+  'containerd.io/snapshot/diff-id': 'sha256:another',
+  'containerd.io/snapshot/uidmapping': '0:0:1',
+  'containerd.io/snapshot/gidmapping': '0:0:1',
+  'containerd.io/snapshot/big': 'x'.repeat(4096),
+  elsewhere: 'x',
+}
 
 /** A snapshotter that has every layer that is asked for by its target label, under a name of its own. */
 async function lazyRemote() {
@@ -176,6 +205,9 @@ async function lazyRemote() {
     address,
     get parents() {
       return have.map(({ parent }) => parent)
+    },
+    get labels() {
+      return have.map(({ labels }) => labels)
     },
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]()

@@ -67,7 +67,7 @@ async function bring(parts: StepwiseParts, step: Step, call: Leased): Promise<'e
   const { namespace } = scope
   const key = extractionKey(name)
   const parent = step.parent === '' ? undefined : parseKey(step.parent, 'parent')
-  const labels = labelsOf(step)
+  const labels = { ...layer.hints, ...labelsOf(step) }
   let opened = false
   try {
     const mounts = await snapshots.open(scope, { kind: 'active', key, parent, labels }, call)

@@ -14,6 +14,8 @@ import { startStopwatch } from './stages.ts'
 export interface Layer {
   readonly blob: { readonly digest: Digest; readonly mediaType: string }
   readonly diffId: Digest
+  /** Labels for a driver that brings layers by itself. */
+  readonly hints: Labels
 }
 
 export interface Progress {

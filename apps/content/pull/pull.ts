@@ -89,7 +89,7 @@ export function createPull(parts: PullParts): Pull {
     progress.say(`Pulling from ${reference.text}`)
     progress.say('fetching image content', reference.text)
     const jobs = createJobs(parts.downloads, signal)
-    const unpacking = parts.unpacker.begin(plans, { holder, progress, signal: jobs.signal })
+    const unpacking = parts.unpacker.begin(plans, { holder, progress, reference: reference.text, signal: jobs.signal })
     const fetching = createFetching({ ...parts, ...holder, source, progress, jobs, flights })
     try {
       await createWalk({ ...parts, ...holder, source, store, platforms, jobs, unpacking, fetching })(target)
@@ -150,7 +150,7 @@ function createWalk({ namespace, blobs, source, store, platforms, jobs, unpackin
     hold([config, ...wanted])
     const bring = (child: Descriptor): Promise<void> => fetch(child, [refKey(descriptor)])
     const here = bring(config)
-    const unpacked = (): Promise<void> => here.then(() => unpacking.add(manifest)).catch(jobs.fail)
+    const unpacked = (): Promise<void> => here.then(() => unpacking.add(manifest, descriptor.digest)).catch(jobs.fail)
     await together([stored, here, ...wanted.map(bring), ...(extent === 'no layers' ? [] : [unpacked()])])
     await relabel(descriptor, childLabels([config, ...layers]))
   }

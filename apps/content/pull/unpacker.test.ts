@@ -63,7 +63,8 @@ async function image({
   platform?: object
   diffIds?: number
 } = {}): Promise<Manifest> {
-  const layers = [await put(MEDIA.ociLayer, 'one'), await put(MEDIA.ociLayer, 'two')]
+  const [one, two] = [await put(MEDIA.ociLayer, 'one'), await put(MEDIA.ociLayer, 'two')]
+  const layers = [one, two].map((layer) => ({ ...layer, annotations: { toc: layer.digest } }))
   const rootfs = { type: 'layers', diff_ids: layers.slice(0, diffIds).map(({ digest }) => digest) }
   const config = await put(MEDIA.ociConfig, JSON.stringify({ ...platform, rootfs }))
   return { mediaType: MEDIA.ociManifest, config, layers, annotations: {} }
@@ -95,19 +96,19 @@ test('layers are handed over with their diff IDs, and what they became is writte
   const manifest = await image()
   await using progress = createProgress(undefined)
 
-  const call = { holder: { namespace: NS, lease: 'held' }, progress, signal }
+  const call = { holder: { namespace: NS, lease: 'held' }, progress, reference: 'host/repo:tag', signal }
   const unpacking = unpacker.begin(
     unpacker.plan([wish(HOST, '')], () => undefined),
     call,
   )
-  await unpacking.add(manifest)
+  await unpacking.add(manifest, 'sha256:m')
   await unpacking.finish()
 
   expect(asked.map(({ lease }) => lease)).toEqual(['held'])
   expect(asked[0]?.request).toMatchObject({
-    snapshotter: 'overlayfs',
-    layers: manifest.layers.map(({ digest, size, mediaType }) => ({
-      blob: { digest, size, mediaType },
+    ...{ snapshotter: 'overlayfs', reference: 'host/repo:tag', manifest: 'sha256:m' },
+    layers: manifest.layers.map(({ digest, size, mediaType, annotations }) => ({
+      blob: { digest, size, mediaType, annotations },
       diffId: digest,
     })),
   })
@@ -131,7 +132,7 @@ test.each([
     call,
   )
 
-  await expect(unpacking.add(manifest).then(unpacking.finish)).rejects.toMatchObject({
+  await expect(unpacking.add(manifest, 'sha256:m').then(unpacking.finish)).rejects.toMatchObject({
     code,
     message: expect.stringMatching(message),
   })

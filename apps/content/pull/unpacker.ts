@@ -20,6 +20,8 @@ export interface Plan {
 interface Call {
   readonly holder: Holder
   readonly progress: Progress
+  /** Where the images come from, when that is a registry. */
+  readonly reference?: string
   readonly signal: AbortSignal
 }
 
@@ -39,9 +41,10 @@ export interface Unpacking {
   /**
    * Unpacks an image once for each plan that it fits. Its config is here; its layers are, or are on their way.
    *
+   * @param digest of the manifest, when it comes from a registry
    * @throws {Fault} `failed-precondition` when config and layers disagree
    */
-  add(manifest: Manifest): Promise<void>
+  add(manifest: Manifest, digest?: string): Promise<void>
   /**
    * All that was added is unpacked, and its layers are here: ties the snapshots to the image configs.
    *
@@ -68,10 +71,14 @@ export function createUnpacker({ snapshots, blobs, snapshotters, log }: Unpacker
   }
 
   /** @returns the name of the top snapshot */
-  async function unpackImage({ snapshotter }: Plan, image: Image, { holder, progress, signal }: Call): Promise<string> {
-    const { layers, diffIds } = image
+  async function unpackImage(
+    { snapshotter }: Plan,
+    image: Image,
+    { holder, progress, reference = '', signal }: Call,
+  ): Promise<string> {
+    const { layers, diffIds, digest: manifest } = image
     const request = {
-      snapshotter,
+      ...{ snapshotter, reference, manifest },
       layers: layers.map((blob, at) => ({ blob: toWire(blob), diffId: diffIds[at] ?? '' })),
     }
     let top = ''
@@ -120,9 +127,9 @@ export function createUnpacker({ snapshots, blobs, snapshotters, log }: Unpacker
       const images: Image[] = []
       const unpacked: Unpacked[] = []
       return {
-        async add(manifest) {
+        async add(manifest, digest = '') {
           if (plans.length === 0 || !isConfig(manifest.config)) return
-          const image = imageOf(manifest, await readConfig(call.holder, manifest))
+          const image = { ...imageOf(manifest, await readConfig(call.holder, manifest)), digest }
           images.push(image)
           for (const plan of plans.filter(({ platform }) => matcher(platform).match(image.platform)))
             unpacked.push({ plan, image, top: await unpackImage(plan, image, call) })
@@ -140,6 +147,8 @@ export function createUnpacker({ snapshots, blobs, snapshotters, log }: Unpacker
 interface Image extends Pick<ImageConfig, 'platform' | 'diffIds'> {
   readonly config: Descriptor
   readonly layers: readonly Descriptor[]
+  /** Of the manifest; '' when it comes from no registry. */
+  readonly digest: string
 }
 
 interface Unpacked {
@@ -149,7 +158,7 @@ interface Unpacked {
   readonly top: string
 }
 
-function imageOf({ config, layers }: Manifest, { platform, diffIds }: ImageConfig): Image {
+function imageOf({ config, layers }: Manifest, { platform, diffIds }: ImageConfig): Omit<Image, 'digest'> {
   const real = layers.filter(isLayer)
   if (real.length !== diffIds.length)
     throw new Fault(
@@ -163,8 +172,8 @@ function phaseOf({ phase }: UnpackProgress): 'extracting' | 'extracted' {
   return phase === WirePhase.EXTRACTING ? 'extracting' : 'extracted'
 }
 
-function toWire({ mediaType, digest, size }: Descriptor) {
-  return { mediaType, digest, size }
+function toWire({ mediaType, digest, size, annotations = {} }: Descriptor) {
+  return { mediaType, digest, size, annotations: { ...annotations } }
 }
 
 function describe({ platform, snapshotter }: Plan): string {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gantry/snapshots/v1/unpack.proto.
  */
 export const file_gantry_snapshots_v1_unpack: GenFile = /*@__PURE__*/
-  fileDesc("CiBnYW50cnkvc25hcHNob3RzL3YxL3VucGFjay5wcm90bxITZ2FudHJ5LnNuYXBzaG90cy52MSJQCg1VbnBhY2tSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEioKBmxheWVycxgCIAMoCzIaLmdhbnRyeS5zbmFwc2hvdHMudjEuTGF5ZXIiRAoFTGF5ZXISKgoEYmxvYhgBIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvchIPCgdkaWZmX2lkGAIgASgJIlwKDlVucGFja1Byb2dyZXNzEg0KBWxheWVyGAEgASgNEikKBXBoYXNlGAIgASgOMhouZ2FudHJ5LnNuYXBzaG90cy52MS5QaGFzZRIQCghjaGFpbl9pZBgDIAEoCSpbCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhQKEFBIQVNFX0VYVFJBQ1RJTkcQARITCg9QSEFTRV9FWFRSQUNURUQQAhIQCgxQSEFTRV9FWElTVFMQAzJdCgZVbnBhY2sSUwoGVW5wYWNrEiIuZ2FudHJ5LnNuYXBzaG90cy52MS5VbnBhY2tSZXF1ZXN0GiMuZ2FudHJ5LnNuYXBzaG90cy52MS5VbnBhY2tQcm9ncmVzczABYgZwcm90bzM", [file_containerd_types_descriptor]);
+  fileDesc("CiBnYW50cnkvc25hcHNob3RzL3YxL3VucGFjay5wcm90bxITZ2FudHJ5LnNuYXBzaG90cy52MSJ1Cg1VbnBhY2tSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEioKBmxheWVycxgCIAMoCzIaLmdhbnRyeS5zbmFwc2hvdHMudjEuTGF5ZXISEQoJcmVmZXJlbmNlGAMgASgJEhAKCG1hbmlmZXN0GAQgASgJIkQKBUxheWVyEioKBGJsb2IYASABKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3ISDwoHZGlmZl9pZBgCIAEoCSJcCg5VbnBhY2tQcm9ncmVzcxINCgVsYXllchgBIAEoDRIpCgVwaGFzZRgCIAEoDjIaLmdhbnRyeS5zbmFwc2hvdHMudjEuUGhhc2USEAoIY2hhaW5faWQYAyABKAkqWwoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIUChBQSEFTRV9FWFRSQUNUSU5HEAESEwoPUEhBU0VfRVhUUkFDVEVEEAISEAoMUEhBU0VfRVhJU1RTEAMyXQoGVW5wYWNrElMKBlVucGFjaxIiLmdhbnRyeS5zbmFwc2hvdHMudjEuVW5wYWNrUmVxdWVzdBojLmdhbnRyeS5zbmFwc2hvdHMudjEuVW5wYWNrUHJvZ3Jlc3MwAWIGcHJvdG8z", [file_containerd_types_descriptor]);
 
 /**
  * @generated from message gantry.snapshots.v1.UnpackRequest
@@ -31,6 +31,19 @@ export type UnpackRequest = Message<"gantry.snapshots.v1.UnpackRequest"> & {
    * @generated from field: repeated gantry.snapshots.v1.Layer layers = 2;
    */
   layers: Layer[];
+
+  /**
+   * Where the image comes from, and the digest of its manifest: for snapshotters that fetch layers by themselves. Both empty
+   * when it comes from no registry.
+   *
+   * @generated from field: string reference = 3;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: string manifest = 4;
+   */
+  manifest: string;
 };
 
 /**
