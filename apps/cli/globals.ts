@@ -25,12 +25,14 @@ interface Given {
 
 export function addGlobals(command: Command): Command {
   return command
+    .optionsGroup('Options of every command:')
     .option('--address <addr>', `socket of the node, or tcp://host:port (GANTRY_ADDRESS, default: ${DEFAULT_ADDRESS})`)
     .option('--namespace <ns>', `namespace (GANTRY_NAMESPACE, default: ${DEFAULT_NAMESPACE})`)
     .option('--tls-ca <file>', 'for TCP: who signs the certificate of the node (GANTRY_TLS_CA)')
     .option('--tls-cert <file>', 'for TCP: our certificate (GANTRY_TLS_CERT)')
     .option('--tls-key <file>', 'for TCP: its key (GANTRY_TLS_KEY)')
     .option('--json', 'output for machines')
+    .optionsGroup('Options:')
 }
 
 /** Behind the command counts more than before it, then comes the environment. */

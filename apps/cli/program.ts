@@ -1,5 +1,5 @@
 import { VERSION } from '@gantry/service/version'
-import { Command } from 'commander'
+import { Command, Help } from 'commander'
 import type { Context } from './context.ts'
 import { addGlobals } from './globals.ts'
 
@@ -47,6 +47,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 /** Options of ours that take a value. */
 const WITH_VALUE = new Set(['--address', '--namespace', '--tls-ca', '--tls-cert', '--tls-key'])
 
+const HELP = new Help()
+
 /** The command line, with the command that `argv` names in full and the others by name only. */
 export async function createProgram(argv: readonly string[], context: Context): Promise<Command> {
   const program = addGlobals(new Command('gantry'))
@@ -55,6 +57,10 @@ export async function createProgram(argv: readonly string[], context: Context): 
     .enablePositionalOptions()
     .exitOverride()
     .showSuggestionAfterError()
+    .configureHelp({
+      optionDescription: (option) =>
+        isEmptyList(option.defaultValue) ? option.description : HELP.optionDescription(option),
+    })
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
       writeErr: (text) => context.stderr.write(text),
@@ -79,6 +85,11 @@ export function chosenIn(argv: readonly string[]): string | undefined {
     else if (word !== undefined && word !== 'help' && !word.startsWith('-')) return word
   }
   return undefined
+}
+
+/** What a repeatable option begins with: nothing that a user should read. */
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0
 }
 
 function inherit(command: Command, parent: Command): Command {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Envelope } from '@gantry/client/events'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
+import { collect } from '../run/collecting.ts'
 import { openSession, printJson, type Session } from '../session.ts'
 import { parseSince } from '../since.ts'
 import { printable } from '../text.ts'
@@ -83,8 +84,4 @@ function createQuiet(end: AbortController, afterMs: number, signal: AbortSignal)
       last = Math.max(last, Date.now())
     },
   }
-}
-
-function collect(value: string, previous: readonly string[]): string[] {
-  return [...previous, value]
 }

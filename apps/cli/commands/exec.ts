@@ -5,6 +5,7 @@ import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { findContainer } from '../find-container.ts'
 import { Exit } from '../report.ts'
+import { collect } from '../run/collecting.ts'
 import { resolveEnv } from '../run/environment.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
@@ -28,7 +29,7 @@ export function createCommand(context: Context): Command {
     .description('Runs a further process in a running container.')
     .option('-t, --tty', 'give it a terminal')
     .option('-i, --interactive', 'pass our input on')
-    .option('-e, --env <entry>', 'KEY=value (repeatable)', (value: string, all: string[]) => [...all, value], [])
+    .option('-e, --env <entry>', 'KEY=value (repeatable)', collect, [])
     .option('-w, --workdir <dir>', 'where it starts')
     .option('-u, --user <user>', 'name or uid, with :group')
     .argument('<container>')

@@ -1,5 +1,5 @@
 import type { Chain } from '@gantry/api/gantry/collection/v1/collection_pb'
-import { isFault } from '@gantry/model/fault'
+import { ignoring, isFault } from '@gantry/model/fault'
 import { normalizeReference } from '@gantry/model/reference'
 import { Command } from 'commander'
 import { kindOf, type OpenCollector, openCollector } from '../collection/collector.ts'
@@ -27,8 +27,9 @@ async function ask({ collector }: OpenCollector, id: string, { signal }: Session
     return (await collector.why({ id }, { signal })).chains
   } catch (error) {
     const name = isFault(error, 'not-found') ? nameOf(id) : undefined
-    if (name === undefined) throw error
-    return (await collector.why({ id: name }, { signal })).chains
+    const chains = name !== undefined && (await ignoring('not-found', collector.why({ id: name }, { signal })))?.chains
+    if (!chains) throw error
+    return chains
   }
 }
 
