@@ -113,7 +113,10 @@ export function checkCommitting({ key, name, parent, labels }: Committing, find:
   if (find(name)) throw new Fault('already-exists', `snapshot ${show(name)}: already exists`)
   const snapshot = existing(key, find)
   if (snapshot.kind !== 'active')
-    throw new Fault('failed-precondition', `Cannot commit ${show(key)}: it is ${described(snapshot)}`)
+    throw new Fault(
+      'failed-precondition',
+      `failed to commit snapshot: snapshot ${show(key)} is not active: it is ${described(snapshot)}`,
+    )
   if (parent !== undefined && snapshot.parent === undefined) parentOf(parent, find, 'failed-precondition')
   return snapshot
 }
@@ -138,7 +141,7 @@ export function commit(
 /** @throws {Fault} `not-found` */
 export function existing(key: Key, find: Find): Snapshot {
   const snapshot = find(key)
-  if (!snapshot) throw new Fault('not-found', `snapshot ${show(key)} does not exist: not found`)
+  if (!snapshot) throw new Fault('not-found', `snapshot ${key} does not exist: not found`)
   return snapshot
 }
 
@@ -146,15 +149,14 @@ export function existing(key: Key, find: Find): Snapshot {
 export function mountable(key: Key, find: Find): Open {
   const snapshot = existing(key, find)
   if (snapshot.kind === 'committed')
-    throw new Fault('failed-precondition', `Cannot mount ${show(key)}: it is ${described(snapshot)}`)
+    throw new Fault('failed-precondition', `requested snapshot ${key} not active or view: it is ${described(snapshot)}`)
   return snapshot
 }
 
 /** @throws {Fault} `not-found`; `failed-precondition` while others stand on it */
 export function removable(key: Key, find: Find, hasChildren: (snapshot: Snapshot) => boolean): Snapshot {
   const snapshot = existing(key, find)
-  if (hasChildren(snapshot))
-    throw new Fault('failed-precondition', `Cannot remove ${show(key)}: cannot remove snapshot with child`)
+  if (hasChildren(snapshot)) throw new Fault('failed-precondition', 'cannot remove snapshot with child')
   return snapshot
 }
 
@@ -178,9 +180,12 @@ export function relabel(
 
 function parentOf(key: Key, find: Find, otherwise: 'invalid-argument' | 'failed-precondition'): Committed {
   const parent = find(key)
-  if (!parent) throw new Fault('not-found', `parent snapshot ${show(key)} does not exist: not found`)
+  if (!parent) throw new Fault('not-found', `parent snapshot ${key} does not exist: not found`)
   if (parent.kind !== 'committed')
-    throw new Fault(otherwise, `parent snapshot ${show(key)} is ${described(parent)}, not committed`)
+    throw new Fault(
+      otherwise,
+      `failed to create snapshot: parent ${show(key)} is not committed snapshot: it is ${described(parent)}`,
+    )
   return parent
 }
 

@@ -77,9 +77,7 @@ export function addressOf({ drivers, exported }: AddressParts): Address {
     }
     if (drivers.includes(snapshotter))
       return { scope: { namespace: context.namespace, snapshotter }, call: context, labels: {} }
-    const state =
-      snapshotter === '' ? 'no snapshotter is named' : `snapshotter ${JSON.stringify(snapshotter)} is not loaded`
-    throw new Fault('invalid-argument', `Cannot find the snapshots: ${state}`)
+    throw new Fault('invalid-argument', `snapshotter not loaded: ${snapshotter}`)
   }
 }
 

@@ -93,8 +93,5 @@ function encoded(codec: 'gzip' | 'zstd' | 'none', bytes: Readable): AsyncIterabl
 
 function codecFor(mediaType: string): 'gzip' | 'zstd' | 'none' {
   for (const [known, codec] of Object.entries(CODECS)) if (known === mediaType) return codec
-  throw new Fault(
-    'unimplemented',
-    `Cannot pack a layer of media type ${JSON.stringify(mediaType.slice(0, 200))}: it is none of OCI's, plain, gzip or zstd`,
-  )
+  throw new Fault('unimplemented', `unsupported diff media type: ${mediaType.slice(0, 200)}`)
 }
