@@ -103,6 +103,7 @@ export async function createSnapshots(parts: SnapshotsParts): Promise<Snapshots>
   const inner: Inner = {
     ...parts,
     making,
+    committing: new Set(),
     nextId() {
       making.add(++highest)
       return highest
@@ -118,6 +119,8 @@ export async function createSnapshots(parts: SnapshotsParts): Promise<Snapshots>
 
 interface Inner extends SnapshotsParts {
   readonly making: Set<number>
+  /** Numbers that a driver commits just now. */
+  readonly committing: Set<number>
   /** It is among `making` until it has a record, or is given up. */
   readonly nextId: () => number
   readonly driverOf: (scope: Pick<Scope, 'snapshotter'>) => Driver
@@ -159,7 +162,7 @@ function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
 }
 
 function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'making'> {
-  const { rows, changes, driverOf, leases, clock, nextId, making } = inner
+  const { rows, changes, driverOf, leases, clock, nextId, making, committing: busy } = inner
   return {
     async open(scope, opening, call) {
       const { kind, key, labels } = opening
@@ -173,8 +176,8 @@ function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'makin
       using _ = { [Symbol.dispose]: () => void making.delete(stack.id) }
       const creation = await driver.create(stack, { namespace: scope.namespace, key }, call.signal)
       try {
-        if ('found' in creation) await adoptFound(inner, { scope, opening, id: stack.id }, call)
-        else await recordOpen(inner, { scope, opening, id: stack.id })
+        if ('found' in creation) await adoptFound(inner, { scope, opening, stack }, call)
+        else await recordOpen(inner, { scope, opening, stack })
       } catch (error) {
         await driver.discard(stack.id)
         throw error
@@ -189,13 +192,20 @@ function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'makin
       const driver = driverOf(scope)
       await leases.hold(scope, name, call)
       const { id, parent } = checkCommitting(committing, find)
-      const rebased = parent === undefined && committing.parent !== undefined ? find(committing.parent)?.id : undefined
+      if (busy.has(id))
+        throw new Fault('failed-precondition', `Cannot commit ${JSON.stringify(key)}: it is being committed`)
+      busy.add(id)
+      using _ = { [Symbol.dispose]: () => void busy.delete(id) }
+      const onto = parent === undefined ? committing.parent : undefined
+      const rebased = onto && find(onto)?.id
       const { namespace } = scope
       const commitment = { namespace, name, parent: rebased, labels: driverLabels(committing.labels) }
       await driver.commit(id, commitment, call.signal)
       const usage = measured ?? (await driver.usage(id, call.signal))
       await changes.write((emit) => {
         const from = checkCommitting(committing, find)
+        if (from.id !== id || (onto && find(onto)?.id) !== rebased)
+          throw new Fault('not-found', `snapshot ${key} or its parent was removed: not found`)
         rows.remove(scope, from)
         rows.put(scope, commit(from, committing, { usage, now: clock() }))
         emit(scope.namespace, '/snapshot/commit', SnapshotCommitSchema, { key, name, snapshotter: scope.snapshotter })
@@ -235,23 +245,33 @@ function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'makin
 interface Creating {
   readonly scope: Scope
   readonly opening: Opening
-  readonly id: number
+  readonly stack: Stack
+}
+
+/** Others went on while the tree was made: its parent may be another one of that name. @throws {Fault} */
+function checkStill({ scope, opening, stack }: Creating, rows: Rows): void {
+  const below = checkOpening(opening, rows.find(scope))
+  if (below?.id !== stack.parents[0])
+    throw new Fault('not-found', `parent snapshot ${opening.parent} was removed: not found`)
 }
 
 /** The tree is there: now it gets its name. */
-async function recordOpen({ rows, changes, clock }: Inner, { scope, opening, id }: Creating): Promise<void> {
+async function recordOpen({ rows, changes, clock }: Inner, creating: Creating): Promise<void> {
+  const { scope, opening, stack } = creating
   const { kind, key, parent } = opening
   const { namespace, snapshotter } = scope
   await changes.write((emit) => {
-    checkOpening(opening, rows.find(scope)) // again: others went on while the tree was made
-    rows.put(scope, open(opening, id, clock()))
+    checkStill(creating, rows)
+    rows.put(scope, open(opening, stack.id, clock()))
     if (kind === 'active')
       emit(namespace, '/snapshot/prepare', SnapshotPrepareSchema, { key, parent: parent ?? '', snapshotter })
   })
 }
 
 /** The driver has the layer that the opening asks for: it is a committed snapshot from now on. */
-async function adoptFound(inner: Inner, { scope, opening, id }: Creating, call: Leased): Promise<void> {
+async function adoptFound(inner: Inner, creating: Creating, call: Leased): Promise<void> {
+  const { scope, opening, stack } = creating
+  const { id } = stack
   const { rows, changes, clock, leases, driverOf } = inner
   const name = targetOf(opening.labels)
   if (name === undefined) throw new Error('A driver found what nobody has asked for')
@@ -259,7 +279,7 @@ async function adoptFound(inner: Inner, { scope, opening, id }: Creating, call: 
   await leases.hold(scope, name, call)
   const usage = await driverOf(scope).usage(id, call.signal)
   await changes.write(() => {
-    checkOpening(opening, rows.find(scope))
+    checkStill(creating, rows)
     const now = clock()
     rows.put(scope, commit(open(opening, id, now), { key: opening.key, name, parent, labels }, { usage, now }))
   })
@@ -270,8 +290,15 @@ type StagingUses = 'stage' | 'adopt' | 'abandon'
 function stagingOf({ rows, changes, driverOf, leases, clock, nextId, making }: Inner): Pick<Snapshots, StagingUses> {
   return {
     async stage({ snapshotter }) {
+      const driver = driverOf({ snapshotter })
       const id = nextId()
-      return { id, snapshotter, root: await stagingIn(driverOf({ snapshotter })).stage(id) }
+      try {
+        return { id, snapshotter, root: await stagingIn(driver).stage(id) }
+      } catch (error) {
+        await driver.discard(id)
+        making.delete(id)
+        throw error
+      }
     },
 
     async adopt(scope, { id }, { key, name, parent, labels, usage }, call) {

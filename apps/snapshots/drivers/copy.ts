@@ -33,7 +33,7 @@ const CHUNK = 1024 * 1024 // bytes
  * @param check is called for every entry; it throws to stop
  */
 export function copyTree(from: ByteString, to: ByteString, check: () => void): void {
-  const seen = new Map<bigint, ByteString>() // inodes with more names than one, and the first copy
+  const seen = new Map<string, ByteString>() // inodes with more names than one, and the first copy
   const copy = (source: ByteString, target: ByteString): void => {
     check()
     const stat = lstatSync(toPath(source), { bigint: true })
@@ -43,12 +43,13 @@ export function copyTree(from: ByteString, to: ByteString, check: () => void): v
       copyMetadata(source, target, stat)
       return
     }
-    const first = seen.get(stat.ino)
+    const identity = `${stat.dev}:${stat.ino}`
+    const first = stat.nlink > 1n ? seen.get(identity) : undefined
     if (first !== undefined) {
       linkSync(toPath(first), toPath(target))
       return
     }
-    if (stat.nlink > 1n) seen.set(stat.ino, target)
+    if (stat.nlink > 1n) seen.set(identity, target)
     if (stat.isSymbolicLink()) symlinkSync(readlinkSync(toPath(source), 'buffer'), toPath(target))
     else if (stat.isFile()) copyBytes(source, target, stat)
     else makeSpecial(target, stat)

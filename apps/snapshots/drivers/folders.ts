@@ -92,16 +92,18 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
         await sync(root)
       } catch (error) {
         await rm(fresh, { recursive: true, force: true })
-        if (isSystemError(error, 'ENOSPC', 'EDQUOT'))
-          throw new Fault('resource-exhausted', 'Cannot make the snapshot: the disk is full', { cause: error })
-        throw error
+        throw reasonOf(error)
       }
     },
 
     async stage(id) {
-      await mkdir(join(root, String(id)), { mode: 0o700 })
-      await makeTree(join(root, String(id)))
-      return fs(id)
+      try {
+        await mkdir(join(root, String(id)), { mode: 0o700 })
+        await makeTree(join(root, String(id)))
+        return fs(id)
+      } catch (error) {
+        throw reasonOf(error)
+      }
     },
 
     usage: (id, signal) => pool.run({ kind: 'usage', root: fs(id) }, signal),
@@ -138,6 +140,11 @@ function treesIn(root: string, leaving: ReadonlySet<string>, putAside: (name: st
       return found !== undefined
     },
   }
+}
+
+function reasonOf(error: unknown): unknown {
+  if (!isSystemError(error, 'ENOSPC', 'EDQUOT')) return error
+  return new Fault('resource-exhausted', 'Cannot make the snapshot: the disk is full', { cause: error })
 }
 
 async function makeTree(folder: string): Promise<void> {

@@ -45,6 +45,27 @@ test.skipIf(process.getuid?.() !== 0)(
   },
 )
 
+test.skipIf(process.getuid?.() !== 0)('a full disk is told as such (skipped without root: it mounts)', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'gantry-full-'))
+  mount({ type: 'tmpfs', source: 'tmpfs', target: root, options: ['nr_inodes=6'] })
+  try {
+    await using pool = createPool(1)
+    const driver = createOverlayfs({ root, pool, report, mountOptions: [], slowChown: false })
+    await driver.staging?.stage(1)
+    await driver.staging?.stage(2)
+    const full = expect.objectContaining({ code: 'resource-exhausted' })
+
+    await expect(driver.staging?.stage(3)).rejects.toThrow(full)
+    const stack = { kind: 'active', id: 4, parents: [], labels: {} } as const
+    await expect(driver.create(stack, { namespace: 'test', key: 'box' }, AbortSignal.timeout(60_000))).rejects.toThrow(
+      full,
+    )
+  } finally {
+    unmount(root)
+    rmSync(root, { recursive: true })
+  }
+})
+
 test.each([
   ['active', [], [{ type: 'bind', source: '/r/9/fs', options: ['rw', 'rbind'] }]],
   ['view', [], [{ type: 'bind', source: '/r/9/fs', options: ['ro', 'rbind'] }]],

@@ -105,7 +105,7 @@ export async function applyLayer(
   if (lowers.length > 0) settle(left, lowers)
   if (job.sync) syncfs(root)
   lap('write')
-  const usage = job.measure ? usageOfRoot() : { size: 0n, inodes: 0n }
+  const usage = job.measure ? usageOfRoot(check) : { size: 0n, inodes: 0n }
   lap('measure')
   const digest = parseDigest(`sha256:${hash.digest('hex')}`)
   return { digest, size, usage, loose: lowers.length > 0 ? SETTLED : left, spent }

@@ -66,12 +66,16 @@ export function emptyRoot(): void {
   lremovexattr('/', OPAQUE)
 }
 
-/** Measures the folder that is this thread's root, itself included; a file with several names counts once. */
-export function usageOfRoot(): Usage {
+/**
+ * Measures the folder that is this thread's root, itself included; a file with several names counts once.
+ * @param check is called for every entry; it throws to stop
+ */
+export function usageOfRoot(check: () => void): Usage {
   const shared = new Set<string>()
   let blocks = 0
   let inodes = 0
   const visit = (path: ByteString): void => {
+    check()
     const stat = statUnlessGone(path === '' ? '/' : path)
     if (!stat) return
     if (stat.nlink > 1 && !stat.isDirectory()) {

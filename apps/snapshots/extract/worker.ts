@@ -62,7 +62,7 @@ async function run(job: Job, hooks: Hooks, left: () => void): Promise<Results[ke
     if (job.kind === 'pack') return output && pack({ ...job, output: output.fd }, hooks.check)
     if (job.kind === 'look') return standsAlone(job.marks)
     if (job.kind === 'apply') return opened && (await applyLayer(job, opened, hooks))
-    if (job.kind === 'usage') return usageOfRoot()
+    if (job.kind === 'usage') return usageOfRoot(hooks.check)
     if (job.kind === 'settle') settle(job.loose, outside.folders)
     else if (job.kind === 'copy') copyTree(job.from, job.to, hooks.check)
     else emptyRoot()
