@@ -10,6 +10,10 @@ import type { Sandboxes } from './sandboxes.ts'
 import type { Tasks } from './tasks.ts'
 import { type Services, servicesOf, type Wire } from './wire.ts'
 
+// what else a program that uses a client needs: it may not know our other libraries
+export { Fault, type FaultCode, ignoring, isFault } from '@gantry/model/fault'
+export { normalizeReference } from '@gantry/model/reference'
+
 const DEFAULT_SNAPSHOTTER = 'overlayfs'
 const DEFAULT_RUNTIME = 'io.containerd.runc.v2'
 

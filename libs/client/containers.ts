@@ -2,7 +2,13 @@ import type { Container as WireContainer } from '@gantry/api/containerd/services
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { clearReserved, INIT_LABEL } from '@gantry/model/labels'
 import { formatNetwork, NETWORK_LABEL, type NetworkRequest } from '@gantry/model/network'
-import { EXPLICITLY_STOPPED, parseRestartPolicy, RESTART_POLICY, RESTART_STATUS } from '@gantry/model/restart'
+import {
+  EXPLICITLY_STOPPED,
+  parseRestartPolicy,
+  RESTART_LOG,
+  RESTART_POLICY,
+  RESTART_STATUS,
+} from '@gantry/model/restart'
 import { packJson } from './any.ts'
 import type { Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
@@ -48,6 +54,8 @@ export interface CreateContainer {
   readonly network?: NetworkRequest
   /** `always`, `unless-stopped`, `on-failure[:times]`: counts once `want` is told that it is to run: between the create and the start of its task. */
   readonly restart?: string
+  /** Where its output goes while nobody is attached: `file:///path` or `binary:///path?key=value` on the node. */
+  readonly logUri?: string
   /** The sandbox whose namespaces it is to share: it has to run when the task is created. */
   readonly sandbox?: string
   /** A small first process that passes signals on and reaps what is orphaned. Gantry only, not containerd. */
@@ -69,35 +77,55 @@ export interface Containers {
    * not start or stop it by itself.
    */
   want(id: string, what: 'running' | 'stopped', signal: AbortSignal): Promise<void>
-  /** Deletes the record and its snapshot (kept with `keepSnapshot`). @throws {Fault} `failed-precondition` while it has a task */
-  delete(id: string, options: { readonly keepSnapshot?: boolean }, signal: AbortSignal): Promise<void>
+  /**
+   * Deletes the record and its snapshot (kept with `keepSnapshot`). With `force` its task is killed and deleted before.
+   *
+   * @throws {Fault} `not-found`, `failed-precondition` while it has a task
+   */
+  delete(
+    id: string,
+    options: { readonly keepSnapshot?: boolean; readonly force?: boolean },
+    signal: AbortSignal,
+  ): Promise<void>
 }
 
 export function createContainers(wire: Wire, images: Images): Containers {
   const { containers, snapshots, tasks } = wire.services
   const get: Containers['get'] = async (id, signal) =>
     toContainer((await containers.get({ id }, wire.call(signal))).container)
+  const want: Containers['want'] = async (id, what, signal) => {
+    const labels = { [RESTART_STATUS]: what, [EXPLICITLY_STOPPED]: String(what === 'stopped') }
+    const paths = Object.keys(labels).map((name) => `labels.${name}`)
+    await containers.update({ container: { id, labels }, updateMask: { paths } }, wire.call(signal))
+  }
   return {
     get,
+    want,
     create: (options, signal) => create(wire, images, options, signal),
     async list(filters, signal) {
       const reply = await containers.list({ filters: [...filters] }, wire.call(signal))
       return reply.containers.map(toContainer)
     },
-    async want(id, what, signal) {
-      const labels = { [RESTART_STATUS]: what, [EXPLICITLY_STOPPED]: String(what === 'stopped') }
-      const paths = Object.keys(labels).map((name) => `labels.${name}`)
-      await containers.update({ container: { id, labels }, updateMask: { paths } }, wire.call(signal))
-    },
-    async delete(id, { keepSnapshot = false }, signal) {
+    async delete(id, { keepSnapshot = false, force = false }, signal) {
+      const { snapshotter, snapshotKey, labels } = await get(id, signal)
+      if (force && labels[RESTART_STATUS] === 'running') await want(id, 'stopped', signal)
       const task = await ignoring('not-found', tasks.get({ containerId: id }, wire.call(signal)))
-      if (task) throw new Fault('failed-precondition', `Cannot delete container "${id}": it has a task`)
-      const { snapshotter, snapshotKey } = await get(id, signal)
+      if (task && !force) throw new Fault('failed-precondition', `Cannot delete container "${id}": it has a task`)
+      if (task) await endTask(wire, id, signal)
       await containers.delete({ id }, wire.call(signal))
       if (keepSnapshot || snapshotKey === '') return
       await ignoring('not-found', snapshots.remove({ snapshotter, key: snapshotKey }, wire.call(signal)))
     },
   }
+}
+
+async function endTask(wire: Wire, containerId: string, signal: AbortSignal): Promise<void> {
+  const { createProcess } = await import('./process.ts')
+  const task = createProcess(wire, { containerId, execId: '' }, undefined)
+  await ignoring('not-found', task.kill('SIGKILL', { all: true }, signal)) // it may have ended
+  await wire.services.tasks.resume({ containerId }, wire.call(signal)).catch(() => undefined) // a frozen process obeys nothing
+  await ignoring('not-found', task.wait(signal))
+  await ignoring('not-found', task.delete(signal))
 }
 
 /** Finds a user in the image a snapshot is made of. Root and plain numbers do without the image when it cannot be read. */
@@ -142,6 +170,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
         ...(options.network && { [NETWORK_LABEL]: formatNetwork(options.network) }),
         ...(options.init && { [INIT_LABEL]: 'true' }),
         ...(options.restart !== undefined && { [RESTART_POLICY]: checkedPolicy(options.restart) }),
+        ...(options.logUri !== undefined && { [RESTART_LOG]: options.logUri }),
       },
       runtime: { name: options.runtime ?? wire.runtime },
       spec: packJson('Spec', spec),

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { setTimeout } from 'node:timers/promises'
 import { Status, type Process as WireProcess } from '@gantry/api/containerd/types/task/task_pb'
 import { isZeroTime } from '@gantry/model/clock'
@@ -37,8 +38,8 @@ export interface Process {
    * Call it before start, so that no exit is missed; it is answered later.
    */
   wait(signal: AbortSignal): Promise<Exit>
-  /** @param number the signal's number */
-  kill(number: number, options: { readonly all?: boolean }, signal: AbortSignal): Promise<void>
+  /** @param what the signal to send, by name or number; with `all` to every process of the container */
+  kill(what: NodeJS.Signals | number, options: { readonly all?: boolean }, signal: AbortSignal): Promise<void>
   resize(size: { readonly columns: number; readonly rows: number }, signal: AbortSignal): Promise<void>
   /** The process sees the end of its input. */
   closeStdin(signal: AbortSignal): Promise<void>
@@ -71,7 +72,8 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
       io?.started(() => void closeStdin(AbortSignal.timeout(CLOSE_STDIN_MS)).catch(() => undefined))
       return pid
     },
-    async kill(number, { all = false }, signal) {
+    async kill(what, { all = false }, signal) {
+      const number = typeof what === 'number' ? what : constants.signals[what]
       await tasks.kill({ ...id, signal: number, all }, wire.call(signal))
     },
     async resize({ columns, rows }, signal) {

@@ -11,7 +11,7 @@ export const RESTART_POLICY = 'containerd.io/restart.policy'
 export const RESTART_COUNT = 'containerd.io/restart.count'
 /** `true` when somebody stopped it on purpose. */
 export const EXPLICITLY_STOPPED = 'containerd.io/restart.explicitly-stopped'
-/** Where its output goes when the monitor starts it. */
+/** Where its output goes when the monitor starts it, or `gantry` detached. */
 export const RESTART_LOG = 'containerd.io/restart.loguri'
 
 export const RESTART_POLICIES = ['no', 'always', 'on-failure', 'unless-stopped'] as const
