@@ -2,9 +2,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { create, type DescService, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
 import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
+import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { StreamInitSchema, Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
@@ -20,6 +22,7 @@ import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
+import { RESTART_STATUS } from '@gantry/model/restart'
 import { listen } from '@gantry/rpc/server'
 import { type Binding, bind, type Implementation, unimplemented } from '@gantry/rpc/service'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -201,6 +204,37 @@ test('a wait that the service broke is asked again', async () => {
 
   expect(await task.wait(signal)).toEqual({ status: 3, at: new Date(5000) })
   expect(asked).toBe(3)
+})
+
+test('a container that runs is deleted when that is forced, and is not started again', async () => {
+  const calls: string[] = []
+  const said = async <T>(what: string, answer: T): Promise<T> => {
+    calls.push(what)
+    return answer
+  }
+  const labels = { [RESTART_STATUS]: 'running' }
+  await using node = await served(
+    some(Tasks, {
+      get: async () => ({ process: { id: 'box' } }),
+      kill: ({ signal, all }) => said(`kill ${signal} ${all}`, {}),
+      wait: () => said('wait', { exitStatus: 137, exitedAt: { seconds: 5n, nanos: 0 } }),
+      delete: () => said('delete task', { exitStatus: 137, exitedAt: { seconds: 5n, nanos: 0 } }),
+    }),
+    some(Containers, {
+      get: async () => ({ container: { id: 'box', snapshotter: 'native', snapshotKey: 'box', labels } }),
+      update: ({ container }) => said(`want ${container?.labels[RESTART_STATUS]}`, {}),
+      delete: () => said('delete container', {}),
+    }),
+    some(Snapshots, { remove: ({ snapshotter, key }) => said(`remove ${snapshotter} ${key}`, {}) }),
+  )
+  const { containers } = node.client
+
+  await expect(containers.delete('box', {}, signal)).rejects.toMatchObject({ code: 'failed-precondition' })
+  expect(calls).toEqual([])
+  await containers.delete('box', { force: true }, signal)
+  expect(calls).toEqual([
+    ...['want stopped', 'kill 9 true', 'wait', 'delete task', 'delete container', 'remove native box'],
+  ])
 })
 
 test('a subscription goes on where it broke, with nothing lost or doubled', async () => {
