@@ -507,7 +507,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect([await exitOf('ends'), await exitOf('ends', 'inside'), await exitOf('lost')]).toEqual([137, 137, 137])
     expect(told.filter((event) => event.includes('lost'))).toEqual(['exit lost 137'])
     expect(told.filter((event) => !event.includes('lost'))).toEqual(['exit inside 137', 'exit ends 137'])
-    expect(isAlive(liveOf(lost).process)).toBe(false)
+    await vi.waitFor(() => expect(isAlive(liveOf(lost).process)).toBe(false), 10_000) // it has been killed
     const writer = spawn('sh', ['-c', `echo still here > ${input}`])
     await once(writer, 'exit')
     await vi.waitFor(() => expect(out.text()).toBe('still here\n'), 10_000)
