@@ -35,4 +35,6 @@ export const Config = z.strictObject({
   metadata: Path.optional(),
   /** The same for the one that keeps snapshots: needed to start containers again. */
   snapshots: Path.optional(),
+  /** The same for the one that keeps blobs: checkpoints go there. */
+  content: Path.optional(),
 })

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import { Namespaces } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
 import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
@@ -28,6 +29,7 @@ import { tasksPlugins } from './plugins.ts'
 import { keepReconciled } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { createMonitor, type Monitor } from './restart/monitor.ts'
+import { createCheckpoints } from './checkpoint.ts'
 import { createRootfsMounts } from './rootfs.ts'
 import { openRows } from './rows.ts'
 import { createHost, findConmon } from './runtime/choose.ts'
@@ -63,6 +65,7 @@ await using store = openStore(`${config.root}/tasks/records`, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
 await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
 await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'))
+await using content = connect(config.content ?? socketOf(config, 'content'))
 
 using exits = createExits(Date.now)
 const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`
@@ -116,7 +119,9 @@ watchTasks(metrics, parts.registry)
 const runtimes = { configured: config.runtime, host, state: config.state, init: config.init }
 const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)
-const service = tasksService({ tasks, containers, runtimes })
+const folder = `${config.root}/tasks/checkpoints`
+const checkpoint = createCheckpoints({ tasks, content: clientOf(Content, content), folder, env })
+const service = tasksService({ tasks, checkpoint, containers, runtimes })
 const sandboxes = createSandboxes({
   ...{ ...pods, shims, host, init: config.init, now: Date.now },
   containers: { registry: parts.registry, tasks },

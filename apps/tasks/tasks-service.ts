@@ -11,6 +11,7 @@ import { parseIdentifier } from '@gantry/model/identifier'
 import type { Client } from '@gantry/rpc/client'
 import { decode } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
+import type { createCheckpoints } from './checkpoint.ts'
 import { readMetrics } from './metrics.ts'
 import { fromRecord, type RecordParts } from './record.ts'
 import type { Process } from './registry.ts'
@@ -29,7 +30,9 @@ const STATUS: Record<Life['status'], Status> = {
 
 export interface TasksServiceParts {
   readonly tasks: Tasks
-  /** Who keeps the container records; only Create needs it. */
+  /** Makes checkpoints into content. */
+  readonly checkpoint: ReturnType<typeof createCheckpoints>
+  /** Who keeps the container records; Create needs it, and Checkpoint without a folder. */
   readonly containers: Client<typeof Containers>
   readonly runtimes: RecordParts
 }
@@ -111,10 +114,7 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
       return exitOf(life)
     },
 
-    async checkpoint({ containerId, options }, { namespace }) {
-      await tasks.checkpoint(namespace, containerId, checkpointWishOf(options))
-      return { descriptors: [] } // the client has named the folder
-    },
+    checkpoint: (request, context) => checkpointTask(parts, request, context),
 
     metrics: async ({ filters }, { namespace }) => ({ metrics: metricsOf(tasks, namespace, filters) }),
   }
@@ -137,6 +137,21 @@ const createTask = async (
   const runtime = { path, options, address, version }
   const pid = await tasks.create(namespace, containerId, fromRecord(runtimes, container, { ...wish, runtime }))
   return { containerId, pid }
+}
+
+const checkpointTask = async (
+  { tasks, containers, checkpoint }: TasksServiceParts,
+  { containerId: id, options }: Parameters<Implementation<typeof TasksDescriptor>['checkpoint']>[0],
+  { namespace, lease, signal }: Parameters<Implementation<typeof TasksDescriptor>['checkpoint']>[1],
+) => {
+  const wish = checkpointWishOf(options)
+  if (wish.imagePath !== '') {
+    await tasks.checkpoint(namespace, id, wish)
+    return { descriptors: [] } // the client has named the folder
+  }
+  const { container } = await containers.get({ id }, { namespace, signal })
+  const request = { namespace, id, wish, spec: container?.spec }
+  return { descriptors: await checkpoint(request, { namespace, lease, signal }) }
 }
 
 function metricsOf(tasks: Tasks, namespace: string, filters: readonly string[]) {

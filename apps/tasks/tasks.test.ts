@@ -539,7 +539,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     node = await startNode()
 
     expect(existsSync(dir)).toBe(false)
-    expect(pid !== undefined && isAlive(pid)).toBe(false)
+    await vi.waitFor(() => expect(pid !== undefined && isAlive(pid)).toBe(false), 10_000) // it has been killed
     expect(told).toEqual([])
     await run('half', ['sleep', '60'])
   })
@@ -605,7 +605,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     const found = await node.reconcile()
 
     expect(found.map(({ what, repaired }) => [what, repaired])).toContainEqual(['A container without a record', true])
-    expect(isAliveLife(life) && isAlive(life.live.process)).toBe(false)
+    await vi.waitFor(() => expect(isAliveLife(life) && isAlive(life.live.process)).toBe(false), 10_000)
     expect(await node.reconcile()).toEqual([])
     for (const point of mountsUnder(folder)) unmountAll(point)
   })

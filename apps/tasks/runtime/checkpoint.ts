@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { CheckpointOptions } from '@gantry/api/containerd/types/runc/options/oci_pb'
-import { Fault } from '@gantry/model/fault'
+import { Fault, isFault } from '@gantry/model/fault'
 import { createHost, type Host } from './choose.ts'
 import { type Commanding, runRuntime } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
@@ -14,8 +14,8 @@ export type CheckpointWish = Omit<CheckpointOptions, '$typeName' | '$unknown'>
 
 /**
  * Writes the state of a running container into the folder `wish.imagePath`, by the OCI runtime, which has criu do it.
- * @throws {Fault} `failed-precondition` where criu is missing or does not work, `unknown` with the runtime's words,
- *   `unimplemented` without a folder: a checkpoint is not made into content yet
+ * @throws {Fault} `failed-precondition` where criu is missing or does not work, or the runtime cannot use it (Debian's crun),
+ *   `unknown` with the runtime's words
  */
 export async function checkpointContainer(
   task: RuntimeTask,
@@ -23,9 +23,15 @@ export async function checkpointContainer(
   commanding: Commanding,
 ): Promise<void> {
   await requireCriu(createHost(commanding.env.PATH))
-  if (wish.imagePath === '')
-    throw new Fault('unimplemented', 'Cannot keep a checkpoint as content yet: name a folder with image_path')
-  await runRuntime(task.runtime, ['checkpoint', ...argsOf(wish), task.id], commanding)
+  try {
+    await runRuntime(task.runtime, ['checkpoint', ...argsOf(wish), task.id], commanding)
+  } catch (error) {
+    if (!isFault(error, 'unknown') || !error.message.includes('unknown command checkpoint')) throw error
+    throw new Fault(
+      'failed-precondition',
+      `Cannot checkpoint "${task.id}": ${task.runtime.binary} is built without criu; run the container by runc`,
+    )
+  }
 }
 
 /** @throws {Fault} `failed-precondition` that says what to do */

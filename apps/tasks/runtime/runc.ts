@@ -33,7 +33,8 @@ export async function runRuntime(
     maxBytes: MAX_OUTPUT,
   })
   if (code === 0) return output
-  throw new Fault('unknown', `OCI runtime ${verb} failed: ${lastError(errors) ?? `exit status ${code}`}: unknown`)
+  const words = lastError(errors) ?? (errors.trim().split('\n').at(-1) || `exit status ${code}`)
+  throw new Fault('unknown', `OCI runtime ${verb} failed: ${words}: unknown`)
 }
 
 /** Flags before the verb. */

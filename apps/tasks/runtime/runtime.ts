@@ -79,7 +79,7 @@ export interface Runtime {
   resume(task: RuntimeTask): Promise<void>
   /** @param resources JSON of LinuxResources */
   update(task: RuntimeTask, resources: string): Promise<void>
-  /** Writes the state of a running container into a folder. @throws {Fault} `failed-precondition` where the host cannot */
+  /** Writes the state of a running container into the folder `wish.imagePath`. @throws {Fault} `failed-precondition` where the host cannot */
   checkpoint(task: RuntimeTask, wish: CheckpointWish): Promise<void>
   pids(task: RuntimeTask): Promise<number[]>
   /** The state the runtime itself reports, for a task found after a restart. */

@@ -9,7 +9,6 @@ import { type Bootstrap, readBootstrap, socketPathOf } from './bootstrap.ts'
 import { followLog } from './log.ts'
 
 const CONNECT_MS = 5000 // as in containerd
-const RECONNECT_MS = 500 // gRPC closes connections that it does not need; a shim that lives answers again
 
 /** The connection to one task's shim. */
 export interface Link extends AsyncDisposable {
@@ -86,6 +85,6 @@ async function openGrpc(path: string): Promise<Link> {
     await close()
     throw error
   })
-  const closed = untilLost(channel, RECONNECT_MS).then(close)
+  const closed = untilLost(channel).then(close)
   return { client: clientOf(Task, channel), sandbox: clientOf(Sandbox, channel), closed, [Symbol.asyncDispose]: close }
 }

@@ -72,8 +72,6 @@ export function createShimRuntime(parts: ShimRuntimeParts): Runtime {
       await call(task, (calls, options) => calls.update({ id: task.id, resources }, options))
     },
     async checkpoint(task, wish) {
-      if (wish.imagePath === '')
-        throw new Fault('unimplemented', 'Cannot keep a checkpoint as content yet: name a folder with image_path')
       const value = toBinary(CheckpointOptionsSchema, message(CheckpointOptionsSchema, wish))
       const what = { id: task.id, path: wish.imagePath, options: { typeUrl: CheckpointOptionsSchema.typeName, value } }
       await call(task, (calls, options) => calls.checkpoint(what, options), MAKE_MS)
