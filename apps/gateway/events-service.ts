@@ -1,13 +1,16 @@
 import { randomUUID } from 'node:crypto'
+import type { Http2Session } from 'node:http2'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import type { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
 import { type Envelope, EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
 import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
+import { identify } from '@gantry/linux/process'
 import { toTimestamp } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { parseFilters } from '@gantry/model/filter'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Bus, LogStart } from '@gantry/service/bus'
+import { callerOf } from './access/caller.ts'
 import { eventFields } from './event-fields.ts'
 
 /** Of which namespaces a caller may hear, and in which it may publish. */
@@ -24,7 +27,8 @@ const FROM_HEADER = 'gantry-events-from'
 
 /**
  * containerd.services.events.v1.Events over the durable log (behaviour facts, 10). A subscriber gets what happens from
- * now on in every namespace; one that sends the header `gantry-events-from` gets the log from there, and each envelope
+ * now on in every namespace; the same process that subscribes again after its gateway went, as dockerd does, gets what it
+ * missed meanwhile. One that sends the header `gantry-events-from` gets the log from there, and each envelope
  * carries its sequence, so that it can go on exactly where it stopped.
  *
  * @param ask what the caller may do, anything unless told: of other namespaces it neither hears nor tells
@@ -47,16 +51,24 @@ export function eventsService(bus: Bus, ask: Asked = ANYTHING): Implementation<t
       return {}
     },
 
-    async *subscribe({ filters }, { header, signal }) {
+    async *subscribe({ filters }, { header, session, signal }) {
       const wanted = parseFilters(filters)
       const from = header(FROM_HEADER)
-      for await (const { sequence, envelope } of bus.read({ from: parseStart(from), signal })) {
+      const reader = from === undefined ? readerOf(session, filters) : undefined
+      for await (const { sequence, envelope } of bus.read({ from: parseStart(from), ...reader, signal })) {
         const bytes = from === undefined ? envelope : numbered(envelope, sequence)
         const message = fromBinary(EnvelopeSchema, bytes)
         if (ask.mayRead(message.namespace) && wanted(eventFields(message))) yield message
       }
     },
   }
+}
+
+/** What tells the subscription of one process from all others: nothing, when the process cannot be told. */
+function readerOf(session: Http2Session | undefined, filters: readonly string[]): { reader?: string } {
+  const caller = callerOf(session)
+  const process = caller.kind === 'local' && caller.pid > 0 ? identify(caller.pid) : undefined
+  return process ? { reader: JSON.stringify([process.pid, process.startTime, filters]) } : {}
 }
 
 async function append(bus: Bus, envelope: Envelope, signal: AbortSignal): Promise<void> {

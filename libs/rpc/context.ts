@@ -1,3 +1,4 @@
+import type { Http2Session } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { type Namespace, parseNamespace } from '@gantry/model/namespace'
 
@@ -20,12 +21,14 @@ export interface CallContext {
   readonly lease: string | undefined
   /** First value of another header, by its lower-case name. */
   header(name: string): string | undefined
+  /** The connection it came over, where that tells who calls. */
+  readonly session?: Http2Session | undefined
   /** Aborted when the caller hangs up, the deadline passes or the process stops. */
   readonly signal: AbortSignal
 }
 
 /** Builds the context of one call from what is known of it. */
-export function createContext(call: Pick<CallContext, 'header' | 'signal'>): CallContext {
+export function createContext(call: Pick<CallContext, 'header' | 'session' | 'signal'>): CallContext {
   const { header } = call
   return {
     get namespace() {
@@ -38,6 +41,9 @@ export function createContext(call: Pick<CallContext, 'header' | 'signal'>): Cal
       return header(LEASE_HEADER)
     },
     header,
+    get session() {
+      return call.session
+    },
     get signal() {
       return call.signal
     },

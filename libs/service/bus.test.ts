@@ -1,10 +1,12 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Fault } from '@gantry/model/fault'
 import { connect, nanos } from 'nats'
 import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
 import { type Bus, connectBus, type LoggedEvent, type LogStart } from './bus.ts'
 import { type NatsFixture, noServer, startNats } from './nats-server.fixture.ts'
+import { STREAM } from './stream.ts'
 
 const log = pino({ level: 'silent' })
 const forever = new AbortController().signal
@@ -39,6 +41,46 @@ async function publishAll(bus: Bus, count: number): Promise<void> {
     }
 }
 
+/** Hears what is new until it is stopped. */
+function listen(bus: Bus, reader: string) {
+  const controller = new AbortController()
+  const ids: string[] = []
+  const over = (async () => {
+    for await (const { id } of bus.read({ from: 'new', reader, signal: controller.signal })) ids.push(id)
+  })()
+  return {
+    ids,
+    stop(reason?: Fault): Promise<void> {
+      controller.abort(reason)
+      return over
+    },
+  }
+}
+
+let marks = 0
+
+/** Publishes until something that was published here is heard. */
+async function mark(bus: Bus, heard: readonly string[]): Promise<void> {
+  const from = marks
+  while (!heard.some((id) => Number(/^mark-(\d+)$/.exec(id)?.[1]) > from)) {
+    await bus.publish({ ...event(0), id: `mark-${++marks}` }, forever)
+    await sleep(20)
+  }
+}
+
+/** Waits until the server knows that everything in the log was handed out to the only reader of a name. */
+async function confirmed(nats: NatsFixture): Promise<void> {
+  const raw = await connectRaw(nats)
+  const manager = await raw.jetstreamManager()
+  for (;;) {
+    const [reader] = await manager.consumers.list(STREAM).next()
+    const { state } = await manager.streams.info(STREAM)
+    if (reader?.ack_floor.stream_seq === state.last_seq) break
+    await sleep(10)
+  }
+  await raw.close()
+}
+
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
 
 describe.skipIf(noServer)(`the event bus${noServer ? ` (skipped: ${noServer})` : ''}`, () => {
@@ -56,6 +98,40 @@ describe.skipIf(noServer)(`the event bus${noServer ? ` (skipped: ${noServer})` :
     expect(all.map(({ sequence, id }) => [sequence, id])).toEqual(upTo(4).map((n) => [n, `sender:${n}`]))
     expect((await take(bus, 3, 2)).map(numberOf)).toEqual([3, 4])
     expect((await take(bus, later, 1)).map(numberOf)).toEqual([4])
+  })
+
+  test.each([
+    ['is killed', undefined],
+    ['stops', new Fault('unavailable', 'The service is stopping')],
+  ])('a reader whose process %s goes on in the next one where it was, once', async (_, reason) => {
+    await using nats = await startNats()
+    await using bus = connectBus(nats.config, log)
+    const first = connectBus(nats.config, log)
+    await first.whenReady(forever)
+    const before = listen(first, 'a')
+    await mark(bus, before.ids)
+    await confirmed(nats)
+
+    if (reason) await before.stop(reason)
+    await first[Symbol.asyncDispose]()
+    await before.stop().catch(() => {}) // it says that its bus is closed
+    await bus.publish({ ...event(0), id: 'meanwhile' }, forever)
+    await using second = connectBus(nats.config, log)
+    await second.whenReady(forever)
+    const heard: Record<string, string[]> = {}
+    for (const [name, reader] of [
+      ['another', 'b'],
+      ['the same', 'a'],
+      ['the same again', 'a'],
+    ] as const) {
+      const { ids, stop } = listen(second, reader)
+      await mark(bus, ids)
+      await stop()
+      heard[name] = ids.filter((id) => !id.startsWith('mark'))
+    }
+
+    expect(before.ids).not.toContain('meanwhile')
+    expect(heard).toEqual({ another: [], 'the same': ['meanwhile'], 'the same again': [] })
   })
 
   test('a reader of what is new sees nothing older, and stops at once when told', async () => {

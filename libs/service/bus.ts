@@ -3,9 +3,11 @@ import { Fault } from '@gantry/model/fault'
 import type { Metrics } from '@gantry/model/metric'
 import type { Logger } from 'pino'
 import type { NatsConfig } from './config.ts'
+import { readerNamed } from './forerunner.ts'
 import { createJournal, type Journal } from './journal.ts'
 import { createLink, type Session } from './link.ts'
 import { readLog } from './log-reader.ts'
+import { IDLE_MS } from './pull.ts'
 import type { LogSpec } from './stream.ts'
 import { subjectOf } from './topic.ts'
 
@@ -52,10 +54,12 @@ export interface Bus extends AsyncDisposable {
    * Reads the log from `from` on and then goes on with what comes, across restarts of the server, without a gap and
    * without doubles, until `signal` is aborted (it then ends without an error).
    *
+   * @param options.reader when this process is killed or stops, and another one reads under the same name within a minute,
+   *   it goes on behind the last event that was handed out here, and not at `from`; a few events may come twice
    * @throws {Fault} `out-of-range` for a sequence that the log has not reached yet; `data-loss` when the log has dropped
    *   events that were still to be read, because of its limits: the message says where to go on. 0 and 1 are the first there is.
    */
-  read(options: { from: LogStart; signal: AbortSignal }): AsyncIterable<LoggedEvent>
+  read(options: { from: LogStart; reader?: string; signal: AbortSignal }): AsyncIterable<LoggedEvent>
   /** Another log on the same server, made when first needed. */
   journal(spec: LogSpec): Journal
 }
@@ -66,6 +70,7 @@ export function connectBus(config: NatsConfig, log: Logger, metrics?: Metrics): 
   const about = { name: 'gantry_bus_connected', help: 'Is the server of the event bus reachable?' }
   metrics?.read('gauge', about, () => (link.session ? 1 : 0))
   const self = randomUUID()
+  const born = performance.now()
   let count = 0
   return {
     get ready() {
@@ -85,7 +90,10 @@ export function connectBus(config: NatsConfig, log: Logger, metrics?: Metrics): 
       const session = link.session ?? (await waitFor(link.next, signal))
       await session.append({ subject, id, data: envelope })
     },
-    read: (options) => readLog(link, options),
+    read({ reader, ...options }) {
+      const isYoung = performance.now() - born < IDLE_MS // what was before us is still there
+      return readLog(link, { ...options, reader: reader === undefined ? undefined : readerNamed(reader, isYoung) })
+    },
     journal: (spec) => createJournal(link, spec),
     [Symbol.asyncDispose]: () => link.close(),
   }

@@ -3,6 +3,7 @@ import { Fault } from '@gantry/model/fault'
 import { type JetStreamManager, NatsError, type StreamInfo } from 'nats'
 import { abortable } from './abortable.ts'
 import type { LoggedEvent, LogStart } from './bus.ts'
+import type { Reader } from './forerunner.ts'
 import type { Link } from './link.ts'
 import { type PullStart, pull } from './pull.ts'
 import { STREAM } from './stream.ts'
@@ -18,6 +19,8 @@ interface Cursor {
   next: PullStart | 'end'
   /** It began at the very first event there is, whichever that is: until one was read, none can be missed. */
   readonly fromStart: boolean
+  /** Who reads, if another process may go on for it. */
+  readonly reader: Reader | undefined
   /** The first sequence this reader was meant to see. */
   first: number | undefined
   last: { readonly sequence: number; readonly id: string } | undefined
@@ -28,11 +31,11 @@ interface Cursor {
 /** See `Bus.read`. Whatever breaks, the next attempt goes on behind the last event that was handed out. */
 export function readLog(
   link: Link,
-  { from, signal }: { from: LogStart; signal: AbortSignal },
+  { from, reader, signal }: { from: LogStart; reader?: Reader | undefined; signal: AbortSignal },
 ): AsyncIterable<LoggedEvent> {
   const fromStart = typeof from === 'number' && from <= 1
   const next = startOf(link, from)
-  return follow(link, { next, fromStart, first: undefined, last: undefined, log: undefined }, signal)
+  return follow(link, { next, fromStart, reader, first: undefined, last: undefined, log: undefined }, signal)
 }
 
 function startOf(link: Link, from: LogStart): Cursor['next'] {
@@ -48,7 +51,7 @@ async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGe
     try {
       const session = await link.next(signal)
       const start = await abortable(locate(session.manager, cursor), signal)
-      for await (const event of pull(session, { start }, signal)) {
+      for await (const event of pull(session, { start, reader: cursor.reader }, signal)) {
         delay = FIRST_RETRY_MS
         checkGap(cursor, event.sequence)
         cursor.next = event.sequence + 1
@@ -68,10 +71,12 @@ async function* follow(link: Link, cursor: Cursor, signal: AbortSignal): AsyncGe
 
 /** Finds where to go on, in a log that may have been cut short or begun anew since. */
 async function locate(manager: JetStreamManager, cursor: Cursor): Promise<PullStart> {
+  const goOnAt = cursor.log === undefined ? await cursor.reader?.goOnAt(manager) : undefined
   const { created, state } = await manager.streams.info(STREAM)
   const end = state.last_seq + 1
   const known = cursor.log
   cursor.log = created
+  if (goOnAt !== undefined) cursor.next = Math.min(Math.max(goOnAt, state.first_seq), end)
   if (cursor.next instanceof Date) return cursor.next
   if (cursor.next === 'end') cursor.next = end
   else if (known === undefined && cursor.next > end)

@@ -1,6 +1,8 @@
+import { Fault } from '@gantry/model/fault'
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, type NatsError, nanos, ReplayPolicy } from 'nats'
 import { abortable } from './abortable.ts'
 import type { LoggedEvent } from './bus.ts'
+import type { Reader } from './forerunner.ts'
 import type { Session } from './link.ts'
 import { STREAM } from './stream.ts'
 
@@ -10,7 +12,9 @@ const BATCH_BYTES = 4 * 1024 * 1024
 const EXPIRES_MS = 30_000
 const HEARTBEAT_MS = 5000
 const SILENCE_MS = 2.5 * HEARTBEAT_MS // without even a heartbeat the consumer is taken for dead
-const IDLE_MS = 60_000 // the server drops a consumer that nobody asks for so long
+/** The server drops a consumer that nobody asks for so long. */
+export const IDLE_MS = 60_000
+const CONFIRM_MS = 24 * 3_600_000 // a reader may be slow: nothing is sent again to the same consumer
 
 const HEARTBEAT = 100
 const PULL_OVER = /^(request timeout|batch completed|message size exceeds maxbytes)/i
@@ -23,17 +27,19 @@ export type PullStart = number | Date
  * before is used up, so a slow reader holds up the server and nothing here.
  *
  * @param from.stream that of events unless told
+ * @param from.reader who reads, so that another process can go on where this one is killed
  *
  * @throws {Error} when the consumer cannot go on: the reader opens a new one behind its last event
  */
 export async function* pull(
   session: Session,
-  { start, stream = STREAM }: { start: PullStart; stream?: string },
+  { start, stream = STREAM, reader }: { start: PullStart; stream?: string; reader?: Reader | undefined },
   signal: AbortSignal,
 ): AsyncGenerator<LoggedEvent> {
   const { connection, manager } = session
   const over = AbortSignal.any([signal, session.ended])
-  const { name } = await abortable(addConsumer(session, stream, start), over)
+  const { name } = await abortable(addConsumer(session, { stream, start, reader }), over)
+  reader?.took(manager)
   const inbox = createInbox()
   const arrivals = createArrivals(over)
   const subscription = connection.subscribe(inbox, { callback: arrivals.push })
@@ -58,23 +64,34 @@ export async function* pull(
       open--
       const event = eventOf(message, ++count)
       yield event
+      if (reader && (open === 0 || arrivals.isEmpty())) message.respond() // confirms all before it, too
     }
   } finally {
     if (!connection.isClosed()) {
       subscription.unsubscribe()
-      manager.consumers.delete(stream, name).catch(() => {}) // or it goes by itself
+      if (!reader || !isStopping(signal)) manager.consumers.delete(stream, name).catch(() => {}) // or it goes by itself
     }
   }
 }
 
-function addConsumer({ manager }: Session, stream: string, start: PullStart) {
+/** Does the process stop? Then who reads goes on with the next one; else nobody does. */
+function isStopping({ reason }: AbortSignal): boolean {
+  return reason instanceof Fault && reason.code === 'unavailable'
+}
+
+function addConsumer(
+  { manager }: Session,
+  { stream, start, reader }: { stream: string; start: PullStart; reader: Reader | undefined },
+) {
   const where =
     start instanceof Date
       ? { deliver_policy: DeliverPolicy.StartTime, opt_start_time: start.toISOString() }
       : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: start }
   return manager.consumers.add(stream, {
     ...where,
-    ack_policy: AckPolicy.None,
+    ...(reader
+      ? { name: reader.consumer(), ack_policy: AckPolicy.All, ack_wait: nanos(CONFIRM_MS) }
+      : { ack_policy: AckPolicy.None }),
     replay_policy: ReplayPolicy.Instant,
     inactive_threshold: nanos(IDLE_MS),
     mem_storage: true,
@@ -113,6 +130,7 @@ function createArrivals(over: AbortSignal) {
       else queue.push(message)
       wake()
     },
+    isEmpty: () => queue.length === 0,
     /** @throws when the iteration is over, or nothing has come for too long */
     async next(): Promise<Msg> {
       for (;;) {
