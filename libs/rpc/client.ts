@@ -107,22 +107,14 @@ export function connect(address: string, keys?: TlsKeys): Channel {
   }
 }
 
-/** Resolves when nobody answers any more at a channel that was ready, for `withinMs`, or when it is disposed. */
-export async function untilLost({ raw, ready }: Channel, withinMs: number): Promise<void> {
+/** Resolves when the connection of a channel that was ready is lost, disposed, or closed after half an hour without calls. */
+export function untilLost({ raw }: Channel): Promise<void> {
   const channel = raw.getChannel()
   const { READY } = connectivityState
-  for (let answers = true; answers; answers = await isFulfilled(ready(withinMs)))
-    await new Promise<void>((resolve) => {
-      if (channel.getConnectivityState(false) !== READY) resolve()
-      else channel.watchConnectivityState(READY, Number.POSITIVE_INFINITY, () => resolve())
-    })
-}
-
-function isFulfilled(promise: Promise<void>): Promise<boolean> {
-  return promise.then(
-    () => true,
-    () => false,
-  )
+  return new Promise((resolve) => {
+    if (channel.getConnectivityState(false) !== READY) resolve()
+    else channel.watchConnectivityState(READY, Number.POSITIVE_INFINITY, () => resolve())
+  })
 }
 
 const CHANNEL = {
