@@ -44,10 +44,11 @@ export interface Snapshots {
   /** Makes a folder for a snapshot to come, which no record names: a crash takes it away. */
   stage(scope: Scope): Promise<Staged>
   /**
-   * Commits what lies in a staged folder, whole and on disk, in one step.
+   * Commits what lies in a staged folder, whole and on disk, in one step. The record is written at once, and on disk when
+   * this resolves: before any that is written later. The call's lease has to hold the name before.
    * @throws {Fault} `already-exists` when the name is taken, `not-found` without the parent
    */
-  adopt(scope: Scope, staged: Staged, adopting: Adopting, call: Leased): Promise<void>
+  adopt(scope: Scope, staged: Staged, adopting: Adopting): Promise<void>
   /** Takes a staged folder away. */
   abandon(staged: Staged): Promise<void>
   /** Absolute folders of a committed snapshot and of those below, nearest first. */
@@ -287,7 +288,7 @@ async function adoptFound(inner: Inner, creating: Creating, call: Leased): Promi
 
 type StagingUses = 'stage' | 'adopt' | 'abandon'
 
-function stagingOf({ rows, changes, driverOf, leases, clock, nextId, making }: Inner): Pick<Snapshots, StagingUses> {
+function stagingOf({ rows, changes, driverOf, clock, nextId, making }: Inner): Pick<Snapshots, StagingUses> {
   return {
     async stage({ snapshotter }) {
       const driver = driverOf({ snapshotter })
@@ -301,10 +302,9 @@ function stagingOf({ rows, changes, driverOf, leases, clock, nextId, making }: I
       }
     },
 
-    async adopt(scope, { id }, { key, name, parent, labels, usage }, call) {
+    async adopt(scope, { id }, { key, name, parent, labels, usage }) {
       const find = rows.find(scope)
       const opening: Opening = { kind: 'active', key, parent, labels }
-      await leases.hold(scope, name, call)
       await changes.write((emit) => {
         checkOpening(opening, find)
         const now = clock()

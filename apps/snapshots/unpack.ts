@@ -49,6 +49,8 @@ interface Work {
   readonly isOurs: Promise<boolean>
   /** Its folder and those below, nearest first, as soon as nothing in them changes any more. */
   readonly joined: Promise<readonly string[]>
+  /** Its record is written: it is on disk before any that is written from now on. */
+  readonly named: Promise<void>
   /** It is a committed snapshot. */
   readonly done: Promise<'extracted' | 'exists'>
   /** Aborts when it fails, or one below it, or the call ends. */
@@ -119,12 +121,13 @@ function bringer(parts: UnpackParts, flights: Map<string, Promise<unknown>>): Br
     const call = { lease: run.call.lease, signal }
     const isOurs = Promise.withResolvers<boolean>()
     const joined = Promise.withResolvers<readonly string[]>()
+    const named = Promise.withResolvers<void>()
     const work = async (): Promise<'extracted' | 'exists'> => {
       if (await wait(step, call, isOurs.resolve)) {
         joined.resolve(snapshots.layers(step.scope, parseKey(step.name, 'name')))
         return 'exists'
       }
-      const flight = extract(parts, { ...run, call }, { step, below, joined: joined.resolve })
+      const flight = extract(parts, { ...run, call }, { step, below, joined: joined.resolve, named: named.resolve })
       flights.set(flightOf(step), flight)
       isOurs.resolve(true)
       try {
@@ -136,15 +139,19 @@ function bringer(parts: UnpackParts, flights: Map<string, Promise<unknown>>): Br
     }
     const done = work()
     done.then(
-      () => isOurs.resolve(false),
+      () => {
+        isOurs.resolve(false)
+        named.resolve()
+      },
       (error: unknown) => {
         isOurs.resolve(false)
         joined.reject(error)
+        named.reject(error)
         failed.abort()
       },
     )
-    joined.promise.catch(() => {}) // of the top layer: nobody waits
-    return { step, isOurs: isOurs.promise, joined: joined.promise, done, signal }
+    for (const promise of [joined.promise, named.promise]) promise.catch(() => {}) // of the top layer: nobody waits
+    return { step, isOurs: isOurs.promise, joined: joined.promise, named: named.promise, done, signal }
   }
 }
 
@@ -152,14 +159,18 @@ interface Extraction {
   readonly step: Step
   readonly below: Work | undefined
   readonly joined: (folders: readonly string[]) => void
+  readonly named: () => void
 }
 
-async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Extraction): Promise<void> {
-  const { snapshots, layers } = parts
+async function extract(parts: UnpackParts, run: Run, { step, below, joined, named }: Extraction): Promise<void> {
+  const { snapshots, layers, leases } = parts
   const { call } = run
   const { scope, layer, parent, name } = step
   const staged = await snapshots.stage(scope)
   const watch = startStopwatch()
+  const key = parseKey(name, 'name')
+  const held = leases.hold(scope, key, call) // long before it is there, so that in the end nobody waits for it
+  held.catch(() => {}) // heard below, unless something else fails first
   try {
     const { root } = staged
     const what = { namespace: scope.namespace, ...layer, root, isBase: below === undefined }
@@ -183,12 +194,13 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined }: Ex
     await synced
     if (changed || first.loose.needsBelow) await layers.sync(root)
     watch.lap('sync')
-    await below?.done
-    watch.lap('below done')
+    await Promise.all([held, below?.named])
     const labels = labelsOf(step)
     const under = parent === '' ? undefined : parseKey(parent, 'parent')
-    const adopting = { key: extractionKey(name), name: parseKey(name, 'name'), parent: under, labels, usage }
-    await snapshots.adopt(scope, staged, adopting, call)
+    const adopting = { key: extractionKey(name), name: key, parent: under, labels, usage }
+    const adopted = snapshots.adopt(scope, staged, adopting)
+    named() // those above share its transaction
+    await adopted
     watch.lap('commit')
     watch.tell(first)
   } catch (error) {

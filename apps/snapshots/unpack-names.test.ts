@@ -1,0 +1,66 @@
+import { chainIds } from '@gantry/model/chain-id'
+import { MEDIA } from '@gantry/model/descriptor'
+import { sha256Of } from '@gantry/model/digest'
+import { parseNamespace } from '@gantry/model/namespace'
+import { expect, test, vi } from 'vitest'
+import type { Applied } from './extract/job.ts'
+import { SETTLED } from './extract/loose.ts'
+import type { Layers } from './layers.ts'
+import type { Snapshots } from './snapshots.ts'
+import { createUnpack } from './unpack.ts'
+
+const scope = { namespace: parseNamespace('test'), snapshotter: 'overlayfs' }
+const diffIds = ['base', 'middle', 'top'].map(sha256Of)
+const chain = chainIds(diffIds)
+const layers = diffIds.map((diffId) => ({ blob: { digest: diffId, mediaType: MEDIA.ociLayer }, diffId, hints: {} }))
+const call = { lease: 'keep', signal: AbortSignal.timeout(60_000) }
+
+/** An unpack whose records are stored when `stored` says so. What is done, in order, goes to `log`. */
+function play(stored: Promise<void>, log: string[]) {
+  const usage = { size: 0n, inodes: 0n }
+  const spent = { wait: 0, hash: 0, write: 0, measure: 0 }
+  const snapshots: Partial<Snapshots> = {
+    has: () => false,
+    stage: async () => ({ id: 1, snapshotter: scope.snapshotter, root: '/nowhere/1/fs' }),
+    adopt(_, __, { name }) {
+      log.push(`record ${name}`)
+      return stored
+    },
+    async abandon() {},
+  }
+  const played: Partial<Layers> = {
+    async layOut({ diffId }): Promise<Applied> {
+      log.push(`lay out ${diffId}`)
+      return { digest: diffId, size: 1n, usage, loose: SETTLED, spent }
+    },
+    async sync() {},
+    settle: async () => false,
+  }
+  const leases = {
+    async hold(_: unknown, key: string) {
+      log.push(`hold ${key}`)
+    },
+    async letGo() {},
+  }
+  const parts = { snapshots: snapshots as Snapshots, layers: played as Layers, leases }
+  return Array.fromAsync(createUnpack(parts)(scope, layers, call))
+}
+
+test('the records of a chain are written base first and stored together, each after the lease has its name', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const log: string[] = []
+
+  const unpacked = play(promise, log)
+
+  const records = () => log.filter((line) => line.startsWith('record'))
+  await vi.waitFor(() => expect(records()).toEqual(chain.map((name) => `record ${name}`)), 10_000)
+  for (const name of chain) expect(log.indexOf(`hold ${name}`)).toBeLessThan(log.indexOf(`record ${name}`))
+  resolve()
+  expect((await unpacked).slice(3).map(({ phase }) => phase)).toEqual(['extracted', 'extracted', 'extracted'])
+}, 20_000)
+
+test('a chain whose records cannot be stored is not unpacked', async () => {
+  const unpacked = play(Promise.reject(new Error('the disk is full')), [])
+
+  await expect(unpacked).rejects.toThrow('the disk is full')
+})
