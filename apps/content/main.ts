@@ -9,7 +9,7 @@ import { Registries } from '@gantry/api/gantry/content/v1/registries_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { createKeyring } from '@gantry/client/credentials'
 import { dockerConfigFile } from '@gantry/client/docker-config'
-import { connect } from '@gantry/rpc/client'
+import { connectOwner } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
 import { connectBus } from '@gantry/service/bus'
@@ -66,8 +66,8 @@ const { metrics } = telemetry
 await using store = openStore(join(root, 'records'), metrics)
 await using bus = connectBus(config.nats, log, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
-await using metadata = connect(socketOf(config, 'metadata'))
-await using snapshots = connect(socketOf(config, 'snapshots'))
+await using metadata = connectOwner(socketOf(config, 'metadata'))
+await using snapshots = connectOwner(socketOf(config, 'snapshots'))
 
 const { env } = process
 const proxy = {

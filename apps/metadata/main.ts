@@ -11,7 +11,7 @@ import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshot
 import { Collection, Collector } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { toTimestamp } from '@gantry/model/clock'
-import { clientOf, connect } from '@gantry/rpc/client'
+import { clientOf, connectOwner } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
 import { createBarrier } from '@gantry/service/barrier'
@@ -52,8 +52,8 @@ const { metrics } = telemetry
 await using store = openStore(config.records, metrics)
 await using bus = connectBus(config.nats, log, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
-await using content = connect(config.content)
-await using snapshots = connect(config.snapshots)
+await using content = connectOwner(config.content)
+await using snapshots = connectOwner(config.snapshots)
 
 const recorded = rowsOf(store)
 const barrier = createBarrier(changes)

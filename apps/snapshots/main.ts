@@ -5,7 +5,7 @@ import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshot
 import { Owner } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { Unpack } from '@gantry/api/gantry/snapshots/v1/unpack_pb'
 import { goFirst } from '@gantry/linux/priority'
-import { connect } from '@gantry/rpc/client'
+import { connect, connectOwner } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
 import { connectBus } from '@gantry/service/bus'
@@ -60,8 +60,8 @@ await using store = openStore(join(folder, 'records'), metrics)
 await using bus = connectBus(config.nats, log, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
 const collection = openCollection(store, changes)
-await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
-await using content = connect(config.content ?? socketOf(config, 'content'))
+await using metadata = connectOwner(config.metadata ?? socketOf(config, 'metadata'))
+await using content = connectOwner(config.content ?? socketOf(config, 'content'))
 await using pool = createPool(config.threads)
 await using syncs = createPool(1)
 

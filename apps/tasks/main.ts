@@ -7,7 +7,7 @@ import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sa
 import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Events } from '@gantry/api/containerd/services/ttrpc/events/v1/events_pb'
-import { clientOf, connect } from '@gantry/rpc/client'
+import { clientOf, connectOwner } from '@gantry/rpc/client'
 import { listen } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
 import { listenTtrpc } from '@gantry/rpc/ttrpc-server'
@@ -63,9 +63,9 @@ const { metrics } = telemetry
 await using bus = connectBus(config.nats, log, metrics)
 await using store = openStore(`${config.root}/tasks/records`, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
-await using metadata = connect(config.metadata ?? socketOf(config, 'metadata'))
-await using snapshots = connect(config.snapshots ?? socketOf(config, 'snapshots'))
-await using content = connect(config.content ?? socketOf(config, 'content'))
+await using metadata = connectOwner(config.metadata ?? socketOf(config, 'metadata'))
+await using snapshots = connectOwner(config.snapshots ?? socketOf(config, 'snapshots'))
+await using content = connectOwner(config.content ?? socketOf(config, 'content'))
 
 using exits = createExits(Date.now)
 const ttrpcAddress = `${config.state}/gantry.sock.ttrpc`

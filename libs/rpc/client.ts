@@ -19,6 +19,8 @@ import {
 } from '@grpc/grpc-js'
 import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
+import type { Hop } from './hop.ts'
+import { createHopper, leap } from './leap.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { currentScope, headersOf } from './scope.ts'
 import { pathOf } from './service.ts'
@@ -67,6 +69,8 @@ export interface Channel extends AsyncDisposable {
   readonly raw: GrpcClient
   /** For calls that are passed through as bytes. */
   readonly stream: Upstream
+  /** The hop that calls with one message each way take, when there is one and it stands. */
+  hop?(): Hop | undefined
 }
 
 /**
@@ -103,6 +107,20 @@ export function connect(address: string, keys?: TlsKeys): Channel {
     async [Symbol.asyncDispose]() {
       raw.close()
       await stream[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** The same to another owner on this host: calls with one message each way take its hop, at a tenth of the cost. */
+export function connectOwner(address: string): Channel {
+  const channel = connect(address)
+  const hopper = createHopper(address)
+  return {
+    ...channel,
+    hop: hopper.current,
+    async [Symbol.asyncDispose]() {
+      hopper[Symbol.dispose]()
+      await channel[Symbol.asyncDispose]()
     },
   }
 }
@@ -162,13 +180,21 @@ async function callUnary(
   request: unknown,
   options: CallOptions,
 ): Promise<unknown> {
+  const message = encode(method.input, request)
+  const { signal, timeoutMs } = options
+  const isPlain = !signal.aborted && timeoutMs === undefined && message.length <= MAX_MESSAGE_BYTES
+  const hop = isPlain ? channel.hop?.() : undefined
+  if (hop) {
+    const headers = [[':path', pathOf(method)] as const, ...headersOfCall(options)]
+    return fromBinary(method.output, await leap(hop, headers, message, signal))
+  }
   await opened(channel, options)
   return new Promise((resolve, reject) => {
     const call = channel.raw.makeUnaryRequest(
       pathOf(method),
       bytes,
       bytes,
-      encode(method.input, request),
+      message,
       metadataOf(options),
       grpcOptions(options),
       (error, reply) => {
@@ -298,14 +324,19 @@ function cancelWith(signal: AbortSignal, call: { cancel(): void }): Disposable {
   }
 }
 
-function metadataOf({ namespace, lease, headers = {} }: CallOptions): Metadata {
+function metadataOf(options: CallOptions): Metadata {
   const metadata = new Metadata()
-  const scope = currentScope()
-  if (scope) for (const [name, value] of Object.entries(headersOf(scope))) metadata.set(name, value)
-  for (const [name, value] of Object.entries(headers)) metadata.set(name, value)
-  if (namespace !== undefined) metadata.set(NAMESPACE_HEADER, namespace)
-  if (lease !== undefined) metadata.set(LEASE_HEADER, lease)
+  for (const [name, value] of headersOfCall(options)) metadata.set(name, value)
   return metadata
+}
+
+/** The headers of a call by their names in lower case; a later one takes the place of an earlier one. */
+function headersOfCall({ namespace, lease, headers = {} }: CallOptions): [name: string, value: string][] {
+  const scope = currentScope()
+  const all: [string, string][] = Object.entries({ ...(scope && headersOf(scope)), ...headers })
+  if (namespace !== undefined) all.push([NAMESPACE_HEADER, namespace])
+  if (lease !== undefined) all.push([LEASE_HEADER, lease])
+  return all.map(([name, value]) => [name.toLowerCase(), value])
 }
 
 function grpcOptions({ timeoutMs }: CallOptions): GrpcOptions {

@@ -6,8 +6,8 @@ import { Containers } from '@gantry/api/containerd/services/containers/v1/contai
 import { Content, WriteAction } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Health, HealthCheckResponse_ServingStatus } from '@gantry/api/grpc/health/v1/health_pb'
 import { Fault } from '@gantry/model/fault'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { clientOf, connect } from './client.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { clientOf, connect, connectOwner } from './client.ts'
 import { route } from './proxy.ts'
 import { listen } from './server.ts'
 import { bind, type Implementation, unimplemented } from './service.ts'
@@ -60,14 +60,20 @@ const content: Implementation<typeof Content> = {
   },
 }
 
-const WAYS = ['direct', 'through a gateway', 'through a gateway, by the hop'] as const
+const OWN = 'from another owner, by the hop'
+const WAYS = ['direct', 'through a gateway', 'through a gateway, by the hop', OWN] as const
 
 /** The service itself, or the same service behind a gateway: every rule below holds for both. */
 async function serve(way: (typeof WAYS)[number]) {
   const stack = new AsyncDisposableStack()
-  const hop = way === 'through a gateway, by the hop'
+  const hop = way.endsWith('by the hop')
   stack.use(await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], hop, log }))
   let address = join(folder, 'owner.sock')
+  if (way === OWN) {
+    const channel = stack.use(connectOwner(address))
+    while (!channel.hop?.()) await new Promise((resolve) => setImmediate(resolve))
+    return { client: clientOf(Content, channel), channel, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+  }
   if (way !== 'direct') {
     const owner = stack.use(connect(address))
     await owner.stream.session(5000)
@@ -94,7 +100,7 @@ describe.each(WAYS)('%s', (way) => {
   test.each([
     ['a fault arrives as the same fault', 'missing', 'default', 'not-found', 'content missing: not found'],
     ['whatever its text', 'odd', 'default', 'not-found', '  100 % ü\n '],
-    ['as far as trailers hold it', 'long', 'default', 'not-found', `${'ü'.repeat(1001)}...`],
+    ['as far as trailers hold it', 'long', 'default', 'not-found', `${'ü'.repeat(1001)}${way === OWN ? 'ü' : '...'}`],
     ['a bug arrives as INTERNAL without its text', 'bug', 'default', 'internal', 'Internal error'],
     ['a missing namespace is refused', 'd', undefined, 'failed-precondition', 'namespace is required'],
     ['a malformed namespace is refused', 'd', '-bad-', 'invalid-argument', '-bad-'],
@@ -225,6 +231,25 @@ test('a call through a gateway survives the restart of the owner before it', asy
   await using __ = await listen({ address, bindings: [bind(Content, content)], log })
 
   expect((await waiting).info?.digest).toBe('d')
+})
+
+test('an owner that was restarted is called as before, by the hop', async () => {
+  const address = join(folder, 'owner.sock')
+  const start = () => listen({ address, bindings: [bind(Content, content)], hop: true, log })
+  await using channel = connectOwner(address)
+  const client = clientOf(Content, channel)
+  const call = () => client.info({ digest: 'd' }, { signal, namespace: 'default' })
+  const first = await start()
+  await call()
+  await vi.waitFor(() => expect(channel.hop?.()).toBeDefined(), 10_000)
+
+  await first[Symbol.asyncDispose]()
+  await vi.waitFor(() => expect(channel.hop?.()).toBeUndefined(), 10_000)
+  await using _ = await start()
+
+  expect((await call()).info?.digest).toBe('d')
+  await vi.waitFor(() => expect(channel.hop?.()).toBeDefined(), 10_000)
+  expect((await call()).info?.digest).toBe('d')
 })
 
 test('a peer that never comes is UNAVAILABLE after the wait', async () => {
