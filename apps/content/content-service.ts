@@ -1,16 +1,21 @@
-import type { Content, Info } from '@gantry/api/containerd/services/content/v1/content_pb'
+import {
+  type Content,
+  type Info,
+  ReadContentResponseSchema,
+} from '@gantry/api/containerd/services/content/v1/content_pb'
 import { toTimestamp } from '@gantry/model/clock'
 import { parseDigest } from '@gantry/model/digest'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseMask } from '@gantry/model/mask'
+import { encoded } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Blobs } from './blobs/blobs.ts'
 import type { IngestStatus, Ingests } from './blobs/ingests.ts'
+import { createChunks } from './chunks.ts'
 import type { Leases } from './leases.ts'
 import { writeSession } from './write-session.ts'
 
-const CHUNK = 256 * 1024 // bytes per message
-const MIN_CHUNK = 16 * 1024
+const MIN_CHUNK = 16 * 1024 // bytes per message
 const READ_AHEAD = 16 * 1024 * 1024 // bytes in the messages of all reads together, roughly: many reads get small messages
 const BATCH = 100 // infos per message
 
@@ -22,6 +27,7 @@ interface ContentParts {
 
 /** containerd.services.content.v1.Content: parse the request, ask `blobs` or `ingests`, shape the reply. */
 export function contentService({ blobs, ingests, leases }: ContentParts): Implementation<typeof Content> {
+  const chunks = createChunks()
   let reads = 0
   return {
     async info(request, { namespace }) {
@@ -47,10 +53,11 @@ export function contentService({ blobs, ingests, leases }: ContentParts): Implem
       let sent = 0n
       reads++
       using _ = { [Symbol.dispose]: () => void reads-- }
-      const chunk = Math.max(MIN_CHUNK, Math.min(CHUNK, Math.floor(READ_AHEAD / reads)))
-      for await (const data of blobs.read(namespace, parseDigest(digest), { offset, size, chunk })) {
-        yield { offset: sent, data }
-        sent += BigInt(data.length)
+      const most = Math.max(MIN_CHUNK, Math.min(chunks.largest, Math.floor(READ_AHEAD / reads)))
+      const into = (wanted: number) => chunks.take(Math.min(wanted, most))
+      for await (const [chunk, length] of blobs.read(namespace, parseDigest(digest), { offset, size, into })) {
+        yield encoded(ReadContentResponseSchema, chunk.message(sent, length), chunk.free)
+        sent += BigInt(length)
       }
     },
 

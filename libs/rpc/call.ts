@@ -1,67 +1,53 @@
 import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { createUnframer, framed } from './frame.ts'
+import { createLife, HANGUP } from './life.ts'
 import { countStream, isFull } from './room.ts'
-import { type CallStatus, toStatus } from './status.ts'
+import type { CallStatus } from './status.ts'
 
-const UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
-const MAX_TIMER_MS = 2 ** 31 - 1
-
-/** One call that is served: gRPC over a stream of node:http2. */
-export interface ServedCall {
+/** One call that is served, whatever brings it. */
+export interface Call {
   header(name: string): string | undefined
   /** The connection it came over, where that tells who calls. */
-  readonly session: Http2Session | undefined
+  readonly session?: Http2Session | undefined
   /** Aborted when the caller hangs up, the deadline passes or the server stops. */
   readonly signal: AbortSignal
   readonly isOver: boolean
   /** The message of a call that sends one. @throws {Fault} when it is not one, or cannot be read */
   message(): Promise<Buffer>
   /** Every message as it comes; the caller waits while nobody takes them. */
-  messages(): AsyncGenerator<Buffer>
-  /** Resolves when more should be sent: a caller that does not read is waited for. Nothing happens when the call is over. */
-  send(message: Uint8Array): Promise<void>
+  messages(): AsyncIterable<Buffer>
+  /**
+   * Resolves when more should be sent: a caller that does not read is waited for. Nothing happens when the call is over.
+   *
+   * @param gone called when the bytes are sent and may change; never for those that are not sent
+   */
+  send(message: Uint8Array, gone?: () => void): Promise<void>
   /** The only reply, and the end. */
   reply(message: Uint8Array): void
   end(status: CallStatus): void
-  /** Hears when the caller is gone before the call is over. */
-  onHangup(heard: () => void): void
   /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
   onOver(heard: (code: number) => void): void
   /** Ends it from our side, with the fault as its reason. */
   abort(reason: Fault): void
 }
 
+/** One that comes as a stream of node:http2. */
+export interface ServedCall extends Call {
+  /** Hears when the caller is gone before the call is over. */
+  onStop(heard: () => void): void
+  /** Sends bytes that are framed already. @param gone called when they are sent, or nobody wants them any more */
+  pass(bytes: Buffer, gone: () => void): void
+  /** The only reply, framed already, and the end. */
+  replyFramed(bytes: Buffer): void
+}
+
 export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ServedCall {
-  let hangup: AbortController | undefined // made when somebody asks: most calls are over before
-  let reason: Fault | undefined
-  let over = false
-  let hungUp: (() => void) | undefined
-  let ended: ((code: number) => void) | undefined
-  const timer = startDeadline(headers, () => abort(new Fault('deadline-exceeded', 'The deadline has passed')))
-
-  function finish(code: number): void {
-    over = true
-    clearTimeout(timer)
-    ended?.(code)
-  }
-
-  function stop(why: Fault): void {
-    reason ??= why
-    hangup?.abort(reason)
-    hungUp?.()
-  }
-
-  function abort(why: Fault): void {
-    if (over) return
-    end(toStatus(why))
-    stop(why)
-  }
-
+  const life = createLife(headers['grpc-timeout'], end)
   let final = OK
+
   function end(status: CallStatus): void {
-    if (over) return
-    finish(status.code)
+    if (!life.close(status.code)) return
     final = status
     if (stream.destroyed) return
     if (!stream.headersSent) stream.respond({ ...HEAD, ...trailersOf(status) }, { endStream: true })
@@ -69,64 +55,57 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     stream.resume() // what still comes is nobody's
   }
 
+  function begin(): void {
+    stream.respond(HEAD, { waitForTrailers: true })
+    stream.once('wantTrailers', () => stream.sendTrailers(trailersOf(final)))
+  }
+
+  /** The head of an answer that may be long; the status follows when all is said. */
+  function beginStream(): void {
+    begin()
+    stream.on('close', countStream()[Symbol.dispose])
+  }
+
+  function replyFramed(...pieces: Uint8Array[]): void {
+    if (!life.close(OK.code) || stream.destroyed) return
+    begin()
+    const last = pieces.pop()
+    for (const piece of pieces) stream.write(piece)
+    stream.end(last)
+    stream.resume()
+  }
+
   stream.on('error', () => undefined) // `close` follows
-  stream.on('close', () => {
-    if (over) return
-    finish(CANCELLED)
-    stop(new Fault('cancelled', 'The caller hung up'))
-  })
+  stream.on('close', life.hangUp)
 
   return {
     header: (name) => headerOf(headers, name),
     session: stream.session,
     get signal() {
-      hangup ??= new AbortController()
-      if (reason) hangup.abort(reason)
-      return hangup.signal
+      return life.signal
     },
     get isOver() {
-      return over
+      return life.isOver
     },
-    message: () => onlyMessage(stream, () => reason),
-    messages: () => allMessages(stream, () => reason),
-    async send(message) {
-      if (over) return
-      if (!stream.headersSent) {
-        begin(stream, () => final)
-        stream.on('close', countStream()[Symbol.dispose])
-      }
-      await write(stream, message)
+    message: () => onlyMessage(stream, () => life.reason),
+    messages: () => allMessages(stream, () => life.reason),
+    async send(message, gone) {
+      if (life.isOver) return
+      if (!stream.headersSent) beginStream()
+      await write(stream, message, gone)
     },
-    reply(message) {
-      if (over) return
-      finish(OK.code)
-      if (stream.destroyed) return
-      begin(stream, () => final)
-      const [head, body] = framed(message)
-      if (body) stream.write(head)
-      stream.end(body ?? head)
-      stream.resume()
+    pass(bytes, gone) {
+      if (life.isOver || stream.destroyed) return gone()
+      if (!stream.headersSent) beginStream()
+      stream.write(bytes, gone)
     },
+    reply: (message) => replyFramed(...framed(message)),
+    replyFramed,
     end,
-    abort,
-    onHangup: (heard) => {
-      hungUp = heard
-    },
-    onOver: (heard) => {
-      ended = heard
-    },
+    abort: life.abort,
+    onStop: life.onStop,
+    onOver: life.onOver,
   }
-}
-
-/** Sends the head; the status follows when all is said. */
-function begin(stream: ServerHttp2Stream, last: () => CallStatus): void {
-  stream.respond(HEAD, { waitForTrailers: true })
-  stream.once('wantTrailers', () => stream.sendTrailers(trailersOf(last())))
-}
-
-function startDeadline(headers: IncomingHttpHeaders, passed: () => void): NodeJS.Timeout | undefined {
-  const ms = parseTimeout(headers['grpc-timeout'])
-  return ms === undefined ? undefined : setTimeout(passed, Math.min(ms, MAX_TIMER_MS))
 }
 
 function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
@@ -155,7 +134,7 @@ function onlyMessage(stream: ServerHttp2Stream, reason: () => Fault | undefined)
       else reject(new Fault('internal', 'A call with one message brought none'))
     })
     stream.on('close', () => {
-      if (!ended) reject(reason() ?? new Fault('cancelled', 'The caller hung up'))
+      if (!ended) reject(reason() ?? HANGUP)
     })
   })
 }
@@ -163,24 +142,23 @@ function onlyMessage(stream: ServerHttp2Stream, reason: () => Fault | undefined)
 async function* allMessages(stream: ServerHttp2Stream, reason: () => Fault | undefined): AsyncGenerator<Buffer> {
   const unframer = createUnframer()
   for await (const chunk of stream.iterator({ destroyOnReturn: false })) yield* unframer.push(chunk)
-  if (stream.aborted) throw reason() ?? new Fault('cancelled', 'The caller hung up')
+  if (stream.aborted) throw reason() ?? HANGUP
   unframer.end()
 }
 
 /** Resolves when there is room for more. */
-async function write(stream: ServerHttp2Stream, message: Uint8Array): Promise<void> {
+async function write(stream: ServerHttp2Stream, message: Uint8Array, gone?: () => void): Promise<void> {
   const [head, body] = framed(message)
   if (body) stream.cork()
-  let hasRoom = stream.write(head)
+  let hasRoom = stream.write(head, body ? undefined : gone)
   if (body) {
-    hasRoom = stream.write(body)
+    hasRoom = stream.write(body, gone)
     stream.uncork()
   }
   if (!hasRoom && isFull(stream)) await drained(stream)
 }
 
 const OK: CallStatus = { code: 0, details: '' }
-const CANCELLED = 1
 const HEAD = { ':status': 200, 'content-type': 'application/grpc' } as const
 
 /** What ends a call on the wire. */
@@ -213,12 +191,6 @@ const PLAIN = /[\x20-\x24\x26-\x7e]/
 
 function percent(character: string): string {
   return [...Buffer.from(character)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('')
-}
-
-/** `100m` and the like, in ms. */
-export function parseTimeout(text: string | string[] | undefined): number | undefined {
-  const [, number, unit = ''] = /^(\d{1,8})([HMSmun])$/.exec(String(text ?? '')) ?? []
-  return number === undefined ? undefined : Number(number) * (UNITS_MS[unit] ?? 0)
 }
 
 function drained(stream: ServerHttp2Stream): Promise<void> {

@@ -19,7 +19,7 @@ import {
 } from '@grpc/grpc-js'
 import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
-import type { Hop } from './hop.ts'
+import type { Hop } from './hop-client.ts'
 import { createHopper, leap } from './leap.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { currentScope, headersOf } from './scope.ts'

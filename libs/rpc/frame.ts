@@ -3,16 +3,23 @@ import { Fault } from '@gantry/model/fault'
 import { MAX_MESSAGE_BYTES } from './message.ts'
 
 const HEAD = 5 // bytes
-const SMALL = 16 * 1024 // bytes: up to here a copy costs less than a second write
+/** The largest message that is framed in one piece. */
+export const SMALL = 16 * 1024 // bytes: up to here a copy costs less than a second write
 
-/** The pieces to be written for one message. */
-export function framed(message: Uint8Array): Uint8Array[] {
-  const head = Buffer.allocUnsafe(message.length <= SMALL ? HEAD + message.length : HEAD)
+/** What stands before a message. */
+export function headed(message: Uint8Array, room = HEAD): Buffer {
+  const head = Buffer.allocUnsafe(room)
   head[0] = 0
   head.writeUInt32BE(message.length, 1)
-  if (message.length > SMALL) return [head, message]
-  head.set(message, HEAD)
-  return [head]
+  return head
+}
+
+/** The pieces to be written for one message. */
+export function framed(message: Uint8Array): [Buffer, ...Uint8Array[]] {
+  if (message.length > SMALL) return [headed(message), message]
+  const all = headed(message, HEAD + message.length)
+  all.set(message, HEAD)
+  return [all]
 }
 
 /** Takes messages out of bytes as they come. */

@@ -87,8 +87,6 @@ async function serve(options: Partial<Served> = {}) {
   const address = join(folder, 'owner.sock')
   stack.use(await listen({ address, bindings: [bind(Content, content)], hop: true, log }))
   const owner = stack.use(connect(address))
-  await owner.stream.session(5000)
-  await vi.waitFor(() => expect(owner.stream.hop()).toBeDefined(), 10_000)
   const path = join(folder, 'gateway.sock')
   const gateway = await listen({ address: path, bindings: [], routes: [route(Content, owner)], log, ...options })
   stack.defer(() => gateway[Symbol.asyncDispose]())

@@ -1,6 +1,8 @@
-/** Calls with one message each way from one process of a host to another, over the hop (`hop.ts`). */
+/** Calls with one message each way from one process of a host to another, over the hop (`hop-wire.ts`). */
 import { Fault } from '@gantry/model/fault'
-import { type Hop, hopAddress, openHop } from './hop.ts'
+import { createUnframer } from './frame.ts'
+import { type Hop, openHop } from './hop-client.ts'
+import { hopAddress } from './hop-wire.ts'
 import { fromStatus } from './status.ts'
 
 /** The hop to a process: dialled when it is first asked for, and again when it was lost. */
@@ -46,11 +48,29 @@ export function leap(
   signal: AbortSignal,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const cancel = hop.call(headers, message, (reply) => {
+    const answer = createUnframer()
+    let last: Buffer | undefined
+    const take = (bytes: Buffer): void => {
+      last = answer.push(bytes)[0] ?? last
+    }
+    const over = (failure: Fault | undefined): void => {
       signal.removeEventListener('abort', abort)
-      if (!reply) reject(new Fault('unavailable', 'The service went away before it had answered: try again'))
-      else if (reply.status.code === 0) resolve(reply.message)
-      else reject(fromStatus(reply.status.code, reply.status.details))
+      if (failure || !last) reject(failure ?? new Fault('internal', 'The call was answered without a message'))
+      else resolve(last)
+    }
+    const gone = (): void => over(new Fault('unavailable', 'The service went away before it had answered: try again'))
+    const { cancel } = hop.open(headers, message, {
+      data(piece, taken) {
+        take(Buffer.from(piece))
+        taken()
+      },
+      room: () => undefined,
+      reply({ status, framed }) {
+        if (framed.length > 0) take(framed)
+        over(status.code === 0 ? undefined : fromStatus(status.code, status.details))
+      },
+      lost: gone,
+      unseen: gone,
     })
     const abort = (): void => {
       cancel()

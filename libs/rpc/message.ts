@@ -30,14 +30,25 @@ export async function* decodeAll(schema: DescMessage, messages: AsyncIterable<Ui
 
 class Encoded {
   readonly bytes: Uint8Array
-  constructor(bytes: Uint8Array) {
+  readonly gone: (() => void) | undefined
+  constructor(bytes: Uint8Array, gone?: () => void) {
     this.bytes = bytes
+    this.gone = gone
   }
 }
 
-/** An answer that is in bytes already, made of records that are stored as they are sent: it is sent as it is. */
-export function encoded<S extends DescMessage>(_schema: S, bytes: Uint8Array): MessageInitShape<S> {
-  return new Encoded(bytes) as unknown as MessageInitShape<S>
+/**
+ * An answer that is in bytes already: it is sent as it is.
+ *
+ * @param gone called when a message of a stream is sent and its bytes may change; never for one that is not sent
+ */
+export function encoded<S extends DescMessage>(_schema: S, bytes: Uint8Array, gone?: () => void): MessageInitShape<S> {
+  return new Encoded(bytes, gone) as unknown as MessageInitShape<S>
+}
+
+/** What wants to know that the bytes of a message are sent. */
+export function goneOf(init: unknown): (() => void) | undefined {
+  return init instanceof Encoded ? init.gone : undefined
 }
 
 /** The bytes of a message given by its init shape, or by `encoded`. */

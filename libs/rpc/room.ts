@@ -15,7 +15,12 @@ export function countStream(): Disposable {
   }
 }
 
+/** What one of the streams may hold while its reader is slow, in bytes. */
+export function room(): number {
+  return Math.min(MAX_QUEUED, MAX_TOTAL / Math.max(streams, 1))
+}
+
 /** Is there so much on its way in `stream` that its producer should wait for `drain`? */
 export function isFull(stream: { readonly writableLength: number }): boolean {
-  return stream.writableLength > Math.min(MAX_QUEUED, MAX_TOTAL / Math.max(streams, 1))
+  return stream.writableLength > room()
 }

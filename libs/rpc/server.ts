@@ -12,15 +12,16 @@ import { connect as dial } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMethod } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
-import { createServedCall, refuse, type ServedCall } from './call.ts'
+import { type Call, createServedCall, refuse } from './call.ts'
 import { createContext } from './context.ts'
 import { healthBinding } from './health.ts'
-import { hopAddress, hopMethods, serveHop } from './hop.ts'
+import { serveHop } from './hop-server.ts'
+import { hopAddress } from './hop-wire.ts'
 import type { Log } from './log.ts'
-import { decode, decodeAll, encode, MAX_MESSAGE_BYTES } from './message.ts'
+import { decode, decodeAll, encode, goneOf, MAX_MESSAGE_BYTES } from './message.ts'
 import { inScope } from './scope.ts'
 import { type Binding, type ErasedHandler, pathOf } from './service.ts'
-import { toStatus } from './status.ts'
+import { type CallStatus, toStatus } from './status.ts'
 import { type Telemetry, UNWATCHED } from './telemetry.ts'
 import { MUTUAL_TLS, type TlsKeys } from './tls.ts'
 
@@ -160,7 +161,7 @@ function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncD
     const path = headers[':path'] ?? ''
     const target = targets.get(path)
     if (target) target.serve(stream, headers, lasting?.has(path) ? endless : brief)
-    else refuse(stream, toStatus(new Fault('unimplemented', `${path}: unknown service or method`)))
+    else refuse(stream, unknown(path))
   })
   return {
     async [Symbol.asyncDispose]() {
@@ -179,16 +180,21 @@ function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncD
 
 type Watched = Pick<Served, 'telemetry' | 'log'>
 
-async function listenHop(
-  address: string,
-  bindings: readonly Binding[],
-  { telemetry = UNWATCHED, log }: Watched,
-): Promise<AsyncDisposable> {
+async function listenHop(address: string, bindings: readonly Binding[], watched: Watched): Promise<AsyncDisposable> {
   const path = hopAddress(address)
   await claimSocket(path)
-  const server = await serveHop(path, hopMethods(bindings, telemetry), log)
+  const answers = new Map(bindings.flatMap((binding) => answersOf(binding, watched)))
+  const server = await serveHop(path, (method, call) => {
+    const answer = answers.get(method)
+    if (answer) answer(call)
+    else call.end(unknown(method))
+  })
   await chmod(path, 0o600)
   return server
+}
+
+function unknown(path: string): CallStatus {
+  return toStatus(new Fault('unimplemented', `${path}: unknown service or method`))
 }
 
 const STOPPING = new Fault('unavailable', 'The service is stopping')
@@ -212,32 +218,49 @@ export async function claimSocket(path: string): Promise<void> {
 }
 
 /** The methods of a service that is answered here. */
-export function routeOf(binding: Binding, { telemetry = UNWATCHED, log }: Watched): Route {
-  const targets = binding.service.methods.map((method): [string, Target] => {
-    const handler = binding.handlerOf(method)
+export function routeOf(binding: Binding, watched: Watched): Route {
+  return new Map(
+    answersOf(binding, watched).map(([path, answer]): [string, Target] => [
+      path,
+      {
+        serve(stream, headers, live) {
+          const call = createServedCall(stream, headers)
+          const cut = (): void => call.abort(STOPPING)
+          live.add(cut)
+          stream.on('close', () => live.delete(cut))
+          answer(call)
+        },
+      },
+    ]),
+  )
+}
+
+function answersOf(
+  { service, handlerOf }: Binding,
+  { telemetry = UNWATCHED, log }: Watched,
+): [path: string, answer: (call: Call) => void][] {
+  return service.methods.map((method) => {
+    const handler = handlerOf(method)
     const watch = telemetry.of(method)
-    const serve: Target['serve'] = (stream, headers, live) => {
-      const call = createServedCall(stream, headers)
-      const cut = (): void => call.abort(STOPPING)
-      live.add(cut)
-      stream.on('close', () => live.delete(cut))
-      const { scope, end } = watch.begin(call.header)
-      call.onOver(end)
-      const fail = (error: unknown): void => {
-        const { signal } = call
-        if (!(error instanceof Fault) && !signal.aborted)
-          log.error({ err: error, method: pathOf(method) }, 'A call failed')
-        call.end(toStatus(error, signal))
-      }
-      inScope(scope, () => void answer(method, handler, call).catch(fail))
-    }
-    return [pathOf(method), { serve }]
+    return [
+      pathOf(method),
+      (call) => {
+        const { scope, end } = watch.begin(call.header)
+        call.onOver(end)
+        const fail = (error: unknown): void => {
+          const { signal } = call
+          if (!(error instanceof Fault) && !signal.aborted)
+            log.error({ err: error, method: pathOf(method) }, 'A call failed')
+          call.end(toStatus(error, signal))
+        }
+        inScope(scope, () => void answer(method, handler, call).catch(fail))
+      },
+    ]
   })
-  return new Map(targets)
 }
 
 /** Decodes what comes in, calls the handler, writes what goes out. */
-async function answer(method: DescMethod, handler: ErasedHandler, call: ServedCall): Promise<void> {
+async function answer(method: DescMethod, handler: ErasedHandler, call: Call): Promise<void> {
   const streamsIn = method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming'
   const context = createContext(call)
   const input = streamsIn ? decodeAll(method.input, call.messages()) : decode(method.input, await call.message())
@@ -246,7 +269,7 @@ async function answer(method: DescMethod, handler: ErasedHandler, call: ServedCa
     return call.reply(checked(encode(method.output, await output)))
   for await (const init of output as AsyncIterable<unknown>) {
     if (call.isOver) return
-    await call.send(checked(encode(method.output, init)))
+    await call.send(checked(encode(method.output, init)), goneOf(init))
   }
   call.end({ code: 0, details: '' })
 }

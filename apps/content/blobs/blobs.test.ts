@@ -22,8 +22,10 @@ async function bring(text: string, namespace = NS, labels = {}) {
 
 async function read(text: string, offset: number, size: number, chunk = 4) {
   const chunks = []
-  const range = { offset: BigInt(offset), size: BigInt(size), chunk }
-  for await (const data of parts.blobs.read(NS, sha256Of(text), range)) chunks.push(Buffer.from(data).toString())
+  const into = () => ({ data: Buffer.alloc(chunk) })
+  const range = { offset: BigInt(offset), size: BigInt(size), into }
+  for await (const [{ data }, length] of parts.blobs.read(NS, sha256Of(text), range))
+    chunks.push(data.toString('utf8', 0, length))
   return chunks
 }
 

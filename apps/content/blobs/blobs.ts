@@ -13,11 +13,12 @@ import type { Parts } from './ingests.ts'
 import { removeBlob } from './rows.ts'
 
 /** The part of a blob to read; sizes in bytes. */
-export interface Range {
+export interface Range<Chunk> {
   readonly offset: bigint
   /** 0 means to the end. */
   readonly size: bigint
-  readonly chunk: number
+  /** Memory for the next data, of which so many bytes are wanted; it may have room for less, or more. */
+  readonly into: (wanted: number) => Chunk
 }
 
 /** Committed blobs, each namespace's own. A blob that only another namespace has does not exist. */
@@ -33,8 +34,12 @@ export interface Blobs {
   relabel(namespace: Namespace, digest: Digest, change: (labels: Labels) => Labels): Promise<Info>
   /** Takes the name away; the bytes go when nobody has a name for them. @throws {Fault} `not-found` */
   remove(holder: Holder, digest: Digest): Promise<void>
-  /** @throws {Fault} `not-found`, `out-of-range` when the range starts behind the end */
-  read(namespace: Namespace, digest: Digest, range: Range): AsyncIterable<Uint8Array>
+  /** Gives each chunk and the bytes that are in it. @throws {Fault} `not-found`, `out-of-range` when the range starts behind the end */
+  read<Chunk extends { readonly data: Uint8Array }>(
+    namespace: Namespace,
+    digest: Digest,
+    range: Range<Chunk>,
+  ): AsyncIterable<[chunk: Chunk, length: number]>
   /** @throws {Fault} `not-found` */
   locate(namespace: Namespace, digest: Digest): { path: string; size: bigint }
   /** How many blobs each namespace has. */
@@ -88,10 +93,11 @@ export function createBlobs({ rows, folder, changes, leases, now }: Parts): Blob
       const end = range.size > 0n && start + range.size < size ? start + range.size : size
       await using file = await open(folder.blobPath(digest))
       for (let at = Number(start); at < Number(end); ) {
-        const wanted = Math.min(range.chunk, Number(end) - at)
-        const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, at)
+        const wanted = Number(end) - at
+        const chunk = range.into(wanted)
+        const { bytesRead } = await file.read(chunk.data, 0, Math.min(wanted, chunk.data.length), at)
         if (bytesRead === 0) throw new Fault('data-loss', `Cannot read ${digest} at ${at}: the file ends there`)
-        yield buffer.subarray(0, bytesRead)
+        yield [chunk, bytesRead]
         at += bytesRead
       }
     },
