@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { type Digest, digestParts } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
+import type { Answer } from '../registry/answer.ts'
 import type { Courier } from '../registry/courier.ts'
 import { type IngestFile, type IngestFileParts, openIngestFile } from './ingest-file.ts'
 import type { Ingest } from './rows.ts'
@@ -31,11 +32,13 @@ export interface IngestBytes extends AsyncDisposable {
 interface BytesParts extends IngestFileParts {
   readonly ingest: Ingest
   readonly file: IngestFile | undefined
+  /** Resolves when the ingest has its record. */
+  readonly recorded: Promise<void>
   /** Records that the ingest stands for no other blob any more. */
   readonly becameOwn: (ingest: Ingest) => Promise<unknown>
 }
 
-export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }: BytesParts): IngestBytes {
+export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, ...parts }: BytesParts): IngestBytes {
   const { folder } = parts
   let file = opened
   const offset = (): bigint => file?.offset() ?? BigInt(ingest.total)
@@ -63,7 +66,10 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
     path: () => (file || !ingest.shared ? folder.ingestPath(ingest.id) : folder.blobPath(ingest.shared)),
     digest: () => digestAs(undefined),
     append: async (...data) => await (await own(ingest.shared)).append(...data),
-    courier: () => file?.courier(),
+    courier() {
+      const courier = file?.courier()
+      return courier && { exchange: (...what) => takenAfter(recorded, courier.exchange(...what)) }
+    },
     saved: (bytes) => file?.saved(bytes),
     flush: () => file?.flush(),
     truncate: async () => await (await own(undefined)).truncate(),
@@ -82,5 +88,17 @@ export function createIngestBytes({ ingest, file: opened, becameOwn, ...parts }:
       if (file) await folder.adopt(ingest.id, file.handle, digest)
     },
     [Symbol.asyncDispose]: async () => await file?.[Symbol.asyncDispose](),
+  }
+}
+
+/** An answer whose bytes nobody takes before the upload has a record: a crash would leave them to nobody. */
+async function takenAfter(recorded: Promise<void>, asked: Promise<Answer>): Promise<Answer> {
+  const answer = await asked
+  try {
+    await recorded
+    return answer
+  } catch (error) {
+    await answer[Symbol.asyncDispose]()
+    throw error
   }
 }

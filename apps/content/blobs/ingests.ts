@@ -32,6 +32,8 @@ export interface Opening extends Holder {
   readonly expected: Digest | undefined
   /** Bytes to come, 0 when not known. */
   readonly total: bigint
+  /** Does not wait for the record of the upload: bytes may be asked for meanwhile, and none is taken before. */
+  readonly ahead?: boolean
 }
 
 export interface IngestStatus {
@@ -150,6 +152,8 @@ export function createIngests(parts: Parts): Ingests {
 interface Begun {
   readonly ingest: Ingest
   readonly file: IngestFile | undefined
+  /** Resolves when the record is on disk; when it does not get there, the bytes are as they were before. */
+  readonly recorded: Promise<void>
 }
 
 /** Makes or finds the record and the bytes of an ingest: the bytes first, the record last. */
@@ -170,15 +174,20 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
     ...(opening.lease === undefined ? { expiresAtMs: now() + UNLEASED_MS } : {}),
   }
   const file = shared === undefined ? await openIngestFile(parts, ingest.id) : undefined
-  try {
-    if (restart) await file?.truncate()
-    await changes.write(() => rows.ingests.put(key, ingest))
-    return { ingest, file }
-  } catch (error) {
-    await file?.[Symbol.asyncDispose]()
-    if (!found) await folder.dropIngest(ingest.id)
-    throw error
+  const record = async (): Promise<void> => {
+    try {
+      if (restart) await file?.truncate()
+      await changes.write(() => rows.ingests.put(key, ingest))
+    } catch (error) {
+      await file?.[Symbol.asyncDispose]()
+      if (!found) await folder.dropIngest(ingest.id)
+      throw error
+    }
   }
+  const recorded = record()
+  recorded.catch(() => undefined) // whoever awaits it hears of it
+  if (!opening.ahead || restart || !file) await recorded
+  return { ingest, file, recorded }
 }
 
 /** Size of the expected blob when this namespace may have it for the asking, undefined when it has to bring the bytes. */

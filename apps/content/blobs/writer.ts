@@ -45,7 +45,7 @@ export interface Writer extends AsyncDisposable {
   /** Receives what is missing straight into the file; undefined for a shared blob, of which nothing is. */
   courier(): Courier | undefined
   /** So many bytes more came by the courier. */
-  saved(bytes: number): void
+  saved(bytes: number): Promise<void>
   /** Starts to bring what is there to disk; a commit waits for it. */
   flush(): void
   /** Back to no bytes at all. */
@@ -65,25 +65,24 @@ interface WriterParts extends Parts {
   readonly opening: Opening
   readonly ingest: Ingest
   readonly file: IngestFile | undefined
+  readonly recorded: Promise<void>
   readonly release: () => void
 }
 
-export function createWriter({ opening, ingest, file, release, ...parts }: WriterParts): Writer {
+export function createWriter({ opening, ingest, file, recorded, release, ...parts }: WriterParts): Writer {
   const { rows, folder, changes, hashers, leases, now } = parts
   const { namespace, ref } = opening
   const key = [namespace, ref]
   const isMine = (): boolean => rows.ingests.get(key)?.id === ingest.id
   const bytes = createIngestBytes({
-    ingest,
-    file,
-    folder,
-    hashers,
+    ...{ ingest, file, recorded, folder, hashers },
     becameOwn: (own) => changes.write(() => rows.ingests.put(key, own)),
   })
   let updatedAtMs = ingest.startedAtMs
   let open = true
 
-  function checkMine(): void {
+  async function checkMine(): Promise<void> {
+    await recorded
     if (!isMine()) throw new Fault('not-found', `ingest ${JSON.stringify(ref)}: it was aborted`)
   }
 
@@ -96,6 +95,7 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
 
   /** The name goes first, then the bytes. */
   async function discard(): Promise<void> {
+    await recorded.catch(() => undefined) // there is none
     if (isMine()) await changes.write(() => isMine() && rows.ingests.remove(key))
     await Promise.all([leases.remove(opening, { ingest: ref }), dispose()])
     await folder.dropIngest(ingest.id)
@@ -111,23 +111,23 @@ export function createWriter({ opening, ingest, file, release, ...parts }: Write
       updatedAtMs,
     }),
     async append(...data) {
-      checkMine()
+      await checkMine()
       await bytes.append(...data)
       updatedAtMs = now()
     },
-    saved(size) {
-      checkMine()
+    async saved(size) {
+      await checkMine()
       bytes.saved(size)
       updatedAtMs = now()
     },
     async truncate() {
-      checkMine()
+      await checkMine()
       await bytes.truncate()
       updatedAtMs = now()
     },
     async commit({ total, expected, labels }, signal) {
       checkLabels(labels)
-      checkMine()
+      await checkMine()
       const digest = await bytes.prove({ total, expected })
       using _ = folder.claim(digest)
       await leases.add(opening, { content: digest }, signal)

@@ -91,7 +91,7 @@ async function openWriter(descriptor: Descriptor, to: Download, signal: AbortSig
     }
     while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
     try {
-      return await ingests.open({ namespace, lease: undefined, isolated, ref, expected, total }, signal)
+      return await ingests.open({ namespace, lease: undefined, isolated, ref, expected, total, ahead: true }, signal)
     } catch (error) {
       if (!isFault(error, 'already-exists')) throw error
     }
@@ -153,7 +153,7 @@ async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise
   const courier = descriptor.size - from > SMALL ? writer.courier() : undefined
   if (courier)
     for await (const { length } of registry.save(source, descriptor, { from, courier }, signal)) {
-      writer.saved(length)
+      await writer.saved(length)
       tell()
     }
   else

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { Descriptor } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
@@ -82,7 +83,7 @@ export function createFetching(parts: FetchingParts): Fetching {
       documentBytes += descriptor.size
       if (documentBytes > MAX_DOCUMENT_BYTES) throw refuse('its manifests and indexes are too large together')
       const early = Promise.withResolvers<Uint8Array>()
-      const stored = fetch(descriptor, parents, async (path) => early.resolve(await readFile(path)))
+      const stored = fetch(descriptor, parents, async (path) => early.resolve(readFileSync(path))) // in memory still
       const late = stored.then(() => readFile(blobs.locate(namespace, descriptor.digest).path))
       late.catch(() => undefined) // whoever awaits `stored` hears of it
       const bytes = await Promise.race([early.promise, late])

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { create, fromBinary } from '@bufbuild/protobuf'
@@ -11,6 +11,7 @@ import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { Platform } from '@gantry/model/platform'
 import { parseReference } from '@gantry/model/reference'
+import { refKey } from '@gantry/model/refkey'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { ImageRecord } from '../images.ts'
 import { createRegistry } from '../registry/registry.ts'
@@ -563,6 +564,50 @@ test(
   },
   LATE_MS,
 )
+
+test.each([1000, 1_000_000])(
+  'a blob of %i bytes is asked for while its upload is recorded, and not written before',
+  async (size) => {
+    const { manifest, config, layers } = registry.image([randomBytes(size)])
+    registry.tag('app:1', manifest)
+    const { promise: allowed, resolve: allow } = Promise.withResolvers<void>()
+    const { write } = parts.changes
+    let writes = 0
+    parts.changes.write = async (...args) =>
+      await (writes++ === 0 ? write(...args) : allowed.then(() => write(...args)))
+    const asked = [config, ...layers].map(({ digest }) => `GET /v2/app/blobs/${digest}`)
+
+    const pulled = pull({ signal: AbortSignal.timeout(LATE_MS) })
+    await vi.waitFor(() => expect(registry.requests).toEqual(expect.arrayContaining(asked)), LATE_MS)
+    const recorded = Array.from(parts.rows.ingests.list(), ({ value }) => value.id)
+    const others = (await readdir(parts.folder.ingestFolder(''))).filter((id) => !recorded.includes(id))
+    const sizes = await Promise.all(others.map(async (id) => (await stat(parts.folder.ingestPath(id))).size))
+    allow()
+    await pulled
+
+    expect({ recorded: recorded.length, sizes }).toEqual({ recorded: 1, sizes: [0, 0] })
+    expect(layers.map(({ digest }) => parts.blobs.has(NS, digest))).toEqual([true])
+  },
+  LATE_MS,
+)
+
+test.each([1000, 1_000_000])('a blob of %i bytes whose upload cannot be recorded is not fetched', async (size) => {
+  const { manifest, layers } = registry.image([randomBytes(size)])
+  registry.tag('app:1', manifest)
+  const { write } = parts.changes
+  const isRecorded = (layer: Descriptor) => parts.rows.ingests.has([NS, refKey(layer)])
+  parts.changes.write = (fn) =>
+    write((emit) => {
+      const result = fn(emit)
+      if (layers.some(isRecorded)) throw new Fault('resource-exhausted', 'the disk is full')
+      return result
+    })
+
+  await expect(pull()).rejects.toMatchObject({ code: 'resource-exhausted', message: 'the disk is full' })
+
+  await expectNothingLeft()
+  expect(layers.map(({ digest }) => parts.blobs.has(NS, digest))).toEqual([false])
+})
 
 test('a lease that goes while a pull begins ends it, and nothing is left', async () => {
   const { manifest } = registry.image(['one', 'two'])
