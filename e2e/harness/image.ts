@@ -68,8 +68,13 @@ export function imageOf(
   config: Readonly<Record<string, unknown>> = { Env: ['PATH=/bin'] },
   diffIds: readonly string[] = archives.map((archive) => sha256(archive)),
 ): Image {
-  const layers = archives.map((archive) => blob(LAYER, gzipSync(archive, { level: 6 })))
+  const layers = archives.map((archive) => layerOf(archive))
   return { ...manifestOf(layers, diffIds, config), layers, diffIds }
+}
+
+/** @param level of the compression; 0 for what only costs time */
+export function layerOf(archive: Uint8Array, level = 6): Blob {
+  return blob(LAYER, gzipSync(archive, { level }))
 }
 
 /** Config and manifest of an image with these layers. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Image, imageOf } from './image.ts'
+import { type Image, layerOf, manifestOf, sha256 } from './image.ts'
 import { type Entry, tar } from './tar.ts'
 
 const FILES = 1000 // a layer
@@ -8,7 +8,10 @@ const LARGE_BYTES = 6 * 1024 * 1024
 
 /** Three layers of many small files and a large one; every `round` has bytes of its own. */
 export function largeImage(round: number): Image {
-  return imageOf([0, 1, 2].map((layer) => tar(entries(`${round}/${layer}`))))
+  const archives = [0, 1, 2].map((layer) => tar(entries(`${round}/${layer}`)))
+  const layers = archives.map((archive) => layerOf(archive, 0)) // noise does not get smaller
+  const diffIds = archives.map(sha256)
+  return { ...manifestOf(layers, diffIds), layers, diffIds }
 }
 
 function entries(seed: string): Entry[] {
