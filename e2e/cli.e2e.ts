@@ -85,6 +85,19 @@ onGantry((target) => {
     expect((await gantry('rm', 'later')).code).toBe(0)
   })
 
+  test('what a detached container writes is kept where its record says, and shown', async () => {
+    const file = join(target().dir, 'box.log')
+    const made = ['--name', 'box', '--log-uri', `file://${file}`, image, 'sh', '-c', 'echo out; echo err >&2']
+
+    expect((await gantry('run', '-d', ...made)).stdout).toBe('box\n')
+    expect(await gantry('logs', '-f', 'box')).toEqual({ code: 0, stdout: 'out\nerr\n', stderr: '' })
+    expect((await gantry('start', 'box')).code).toBe(0)
+    expect((await gantry('logs', '-f', 'box')).stdout).toBe('out\nerr\nout\nerr\n')
+    rmSync(file)
+    expect(await gantry('logs', 'box')).toMatchObject({ code: 1, stderr: expect.stringContaining('no such file') })
+    await until('it may be removed', async () => (await gantry('rm', 'box')).code === 0)
+  })
+
   test('start leaves what runs alone, and takes back what cannot', async () => {
     await gantry('run', '-d', '--name', 'runs', image, 'sleep', '1000')
     await gantry('create', '--name', 'never', '--restart', 'always', image, '/no/such/program')

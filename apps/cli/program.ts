@@ -28,6 +28,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   create: { summary: 'make a container, to be started later', load: () => import('./commands/create.ts') },
   start: { summary: 'run containers that were made, or have ended', load: () => import('./commands/start.ts') },
   exec: { summary: 'run a further process in a container', load: () => import('./commands/exec.ts') },
+  logs: { summary: 'show what a detached container wrote', load: () => import('./commands/logs.ts') },
   ps: { summary: 'list containers', load: () => import('./commands/ps.ts') },
   stop: { summary: 'end containers, gently first', load: () => import('./commands/stop.ts') },
   kill: { summary: 'send a signal to containers', load: () => import('./commands/kill.ts') },

@@ -9,6 +9,7 @@ import { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { Exit } from '../report.ts'
 import { createContainer, type Wanted } from '../run/create-container.ts'
+import { detachedStdio } from '../run/detached-log.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
@@ -33,6 +34,8 @@ export function createCommand(context: Context): Command {
           throw new Fault('invalid-argument', 'Cannot use --rm with --detach: nobody stays to remove it')
         if (options.restart !== undefined && !options.detach)
           throw new Fault('invalid-argument', 'Cannot use --restart without --detach: its end would be ours')
+        if (options.logUri !== undefined && !options.detach)
+          throw new Fault('invalid-argument', 'Cannot use --log-uri without --detach: its output would be ours')
         await using session = openSession(command, context)
         process.exitCode = await run(session, { image: normalizeReference(image).text, args, options })
       } catch (error) {
@@ -51,7 +54,7 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
   let started = false
   try {
     signal.throwIfAborted()
-    const task = await createTask(session, container, streams?.stdio ?? {})
+    const task = await createTask(session, container, streams?.stdio ?? detachedStdio(container))
     session.releaseSignals()
     if (options.detach) return await startDetached(session, task, options.restart !== undefined)
     const exit = await runInForeground(task, attachment, session, () => {

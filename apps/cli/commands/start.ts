@@ -8,6 +8,7 @@ import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
 import { Exit } from '../report.ts'
+import { detachedStdio } from '../run/detached-log.ts'
 import { endTask, taskOf } from '../run/end-task.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { Abandoned, runInForeground } from '../run/foreground.ts'
@@ -44,7 +45,11 @@ async function startDetached(session: Session, name: string): Promise<void> {
   const { client, stdout, signal } = session
   const container = await findContainer(client, name, signal)
   if (!(await isRunning(session, container))) {
-    const task = await client.tasks.create(container, { stdio: {} }, AbortSignal.timeout(START_MS))
+    const task = await client.tasks.create(
+      container,
+      { stdio: detachedStdio(container) },
+      AbortSignal.timeout(START_MS),
+    )
     try {
       // before the start, so that not even a short life is missed
       if (isWatched(container)) await client.containers.want(container.id, 'running', signal)

@@ -31,13 +31,14 @@ export async function createContainer(session: Session, { image, args, options }
   const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
   const network = networkOf(options)
   const labels = Object.fromEntries(options.label.map(parseLabel))
-  const { platform, restart, sandbox, init } = options
+  const { platform, restart, logUri, sandbox, init } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
   return create(client, {
     ...{ id, image, spec, labels },
     ...(platform !== undefined && { platform }),
     ...(network && { network }),
     ...(restart !== undefined && { restart }),
+    ...(logUri !== undefined && { logUri }),
     ...(sandbox !== undefined && { sandbox }),
     ...(init && { init }),
   })

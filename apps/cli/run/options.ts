@@ -7,6 +7,7 @@ import { parseRestartPolicy } from '@gantry/model/restart'
 import type { Command } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { collect, collecting, parsing } from './collecting.ts'
+import { parseLogUri } from './detached-log.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import {
   isShared,
@@ -30,6 +31,7 @@ export interface RunOptions extends NetworkOptions {
   readonly rm?: boolean
   readonly detach?: boolean
   readonly restart?: string
+  readonly logUri?: string
   readonly tty?: boolean
   readonly init?: boolean
   readonly interactive?: boolean
@@ -82,6 +84,11 @@ export function addRunOptions(command: Command): Command {
 export function addCreateOptions(command: Command): Command {
   command
     .option('--restart <policy>', 'no, always, unless-stopped, on-failure[:times]; detached', parsing(parseRestart))
+    .option(
+      '--log-uri <uri>',
+      'file:///FILE or binary:///PROGRAM of the node: where output goes; detached',
+      parsing(parseLogUri),
+    )
     .option('-t, --tty', 'give it a terminal')
     .option('--init', 'a small first process that passes signals on and reaps what is orphaned')
     .option('-e, --env <entry>', 'KEY=value, or KEY for the value it has here (repeatable)', collect, [])

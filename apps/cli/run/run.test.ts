@@ -1,9 +1,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Container } from '@gantry/client/containers'
 import { Fault } from '@gantry/model/fault'
+import { RESTART_LOG } from '@gantry/model/restart'
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
+import { detachedStdio, logFile, parseLogUri } from './detached-log.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import { startFailureCode } from './failure.ts'
 import { networkOf } from './network-options.ts'
@@ -137,6 +140,19 @@ test('an env file has comments and names', () => {
 
 test.each(['a:/b', '/a', '/a:/b:ro:x', '/a:b'])('the volume %s is refused', (text) => {
   expect(() => parseVolume(text)).toThrow('/source:/destination')
+})
+
+test('where the output of a detached container goes is in its record', () => {
+  const madeWith = (logUri: string) => ({ id: 'box', labels: { [RESTART_LOG]: logUri } }) as unknown as Container
+
+  expect(detachedStdio(madeWith(''))).toEqual({})
+  expect(detachedStdio(madeWith('file:///a'))).toEqual({ logUri: 'file:///a' })
+  expect(logFile(madeWith('file:///a%20b'))).toBe('/a b')
+  expect(() => logFile(madeWith(''))).toThrow('make it with --log-uri')
+  expect(() => logFile(madeWith('binary:///logger'))).toThrow('it goes to binary:///logger')
+  expect(parseLogUri('binary:///logger?tag=x')).toBe('binary:///logger?tag=x')
+  for (const text of ['', 'a.log', 'file:///', 'file://host/a', 'ftp:///a'])
+    expect(() => parseLogUri(text)).toThrow('write it as')
 })
 
 test.each([
