@@ -50,6 +50,13 @@ test('output is copied to its end and the folder goes', async () => {
   expect(readdirSync(dir)).toEqual([])
 })
 
+test('a FIFO that cannot be made leaves nothing behind', () => {
+  const open = () => openStdio(dir, { ...box, name: 'no/such/folder' }, { stdout: sink().stream })
+
+  expect(open).toThrow('ENOENT')
+  expect(readdirSync(dir)).toEqual([])
+})
+
 test('an output that a stray process holds open is given up when it is quiet', async () => {
   const out = sink()
   const io = openStdio(dir, { ...box, terminal: true }, { stdout: out.stream })

@@ -47,7 +47,9 @@ export function openStdio(fifoDir: string, process: { name: string; terminal: bo
       'Cannot connect input or output of the process: they go over FIFOs of one host; use the socket of the node there, or run it detached',
     )
   mkdirSync(fifoDir, { recursive: true, mode: 0o700 })
+  using made = new DisposableStack() // nothing is left when one of them cannot be made
   const dir = mkdtempSync(`${fifoDir}/`)
+  made.defer(() => rmSync(dir, { recursive: true, force: true }))
   const fifo = (name: string, wanted: unknown): string => {
     if (!wanted) return ''
     const path = join(dir, `${process.name}-${name}`)
@@ -61,19 +63,17 @@ export function openStdio(fifoDir: string, process: { name: string; terminal: bo
   const stdout = output('stdout', options.stdout)
   const stderr = process.terminal && options.logUri === undefined ? undefined : output('stderr', options.stderr)
   const paths = { stdin: fifo('stdin', options.stdin), stdout: stdout.path, stderr: stderr?.path ?? '' }
-  const input = options.stdin && openInput(paths.stdin, options.stdin)
-  const outputs = options.logUri === undefined ? [stdout, ...(stderr ? [stderr] : [])].map(openOutput) : []
+  const input = options.stdin && made.adopt(openInput(paths.stdin, options.stdin), ({ close }) => close())
+  const fifos = options.logUri === undefined ? [stdout, ...(stderr ? [stderr] : [])] : []
+  const outputs = fifos.map((one) => made.adopt(openOutput(one), ({ close }) => close()))
+  const kept = made.move()
   return {
     paths,
     started: (onStdinEnd) => input?.start(onStdinEnd),
     async drained() {
       await Promise.all(outputs.map((output) => output.drained()))
     },
-    [Symbol.dispose]() {
-      input?.close()
-      for (const output of outputs) output.close()
-      rmSync(dir, { recursive: true, force: true })
-    },
+    [Symbol.dispose]: () => kept.dispose(),
   }
 }
 
@@ -105,8 +105,7 @@ interface Output {
  * read side. `source` is only read once the process runs, so its end cannot overtake the start.
  */
 function openInput(path: string, source: Readable): Input {
-  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
-  const fifo = new Socket({ fd, readable: false, writable: true })
+  const fifo = socketOf(openSync(path, constants.O_RDWR | constants.O_NONBLOCK), { readable: false, writable: true })
   fifo.on('error', () => fifo.destroy())
   let finish = (): void => undefined
   const close = (): void => {
@@ -138,8 +137,7 @@ function openInput(path: string, source: Readable): Input {
  * away: a process must not hang on a client's broken pipe.
  */
 function openOutput({ path, to }: { path: string; to: Writable }): Output {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-  const fifo = socketOf(fd)
+  const fifo = socketOf(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), { readable: true, writable: false })
   const closed = new Promise<void>((resolve) => fifo.once('close', () => resolve()))
   const discard = (): void => {
     fifo.unpipe(to)
@@ -159,9 +157,9 @@ function openOutput({ path, to }: { path: string; to: Writable }): Output {
   }
 }
 
-function socketOf(fd: number): Socket {
+function socketOf(fd: number, ways: { readable: boolean; writable: boolean }): Socket {
   try {
-    return new Socket({ fd, readable: true, writable: false })
+    return new Socket({ fd, ...ways })
   } catch (error) {
     closeSync(fd)
     throw error
