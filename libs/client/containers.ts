@@ -164,14 +164,7 @@ async function create(wire: Wire, images: Images, options: CreateContainer, sign
     const container = {
       id,
       image: options.image,
-      labels: {
-        ...labelsOf(image),
-        ...options.labels,
-        ...(options.network && { [NETWORK_LABEL]: formatNetwork(options.network) }),
-        ...(options.init && { [INIT_LABEL]: 'true' }),
-        ...(options.restart !== undefined && { [RESTART_POLICY]: checkedPolicy(options.restart) }),
-        ...(options.logUri !== undefined && { [RESTART_LOG]: options.logUri }),
-      },
+      labels: labelsOf(image, options),
       runtime: { name: options.runtime ?? wire.runtime },
       spec: packJson('Spec', spec),
       snapshotter,
@@ -227,10 +220,20 @@ function mappingLabels({ userns }: SpecOptions): Record<string, string> {
   return { [`${MAPPING_LABEL}uidmapping`]: text(userns.uids), [`${MAPPING_LABEL}gidmapping`]: text(userns.gids) }
 }
 
-/** What an image says about its containers, without what it may not say. */
-function labelsOf({ config: { config } }: ResolvedImage): Record<string, string> {
-  const stop = config.stopSignal === '' ? {} : { [STOP_SIGNAL_LABEL]: config.stopSignal }
-  return { ...clearReserved(config.labels), ...stop }
+/** What an image says about its containers, without what it may not say; over that what the caller says. */
+function labelsOf(
+  { config: { config } }: ResolvedImage,
+  { labels, network, init, restart, logUri }: CreateContainer,
+): Record<string, string> {
+  return {
+    ...clearReserved(config.labels),
+    ...(config.stopSignal !== '' && { [STOP_SIGNAL_LABEL]: config.stopSignal }),
+    ...labels,
+    ...(network && { [NETWORK_LABEL]: formatNetwork(network) }),
+    ...(init && { [INIT_LABEL]: 'true' }),
+    ...(restart !== undefined && { [RESTART_POLICY]: checkedPolicy(restart) }),
+    ...(logUri !== undefined && { [RESTART_LOG]: logUri }),
+  }
 }
 
 function checkedPolicy(text: string): string {
