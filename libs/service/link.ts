@@ -102,6 +102,7 @@ async function openSession(config: NatsConfig): Promise<Session> {
     pingInterval: PING_MS,
     maxPingOut: 2,
     ignoreClusterUpdates: true,
+    noAsyncTraces: true, // else each event that is published has a stack trace made, in case it fails
   })
   try {
     const manager = await connection.jetstreamManager({ timeout: CONNECT_MS })

@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, realpathSync } from 'node:fs'
+import { accessSync, constants, existsSync, readFileSync, realpathSync } from 'node:fs'
 import { basename, join, normalize } from 'node:path'
 import { openMountsCovering } from '@gantry/linux/mount-namespace'
 import { isSystemError } from '@gantry/linux/system'
@@ -116,7 +116,7 @@ function seesUnified(source: unknown): boolean {
 
 function realPath(path: string): string {
   try {
-    return realpathSync(path)
+    return realpathSync.native(path)
   } catch {
     return path
   }
@@ -136,8 +136,10 @@ function hybrid(left: string): string {
   return `crun refuses a hybrid cgroup set-up with controllers in v2 (${left})`
 }
 
+/** Most folders of a PATH have no such file: an error for each of a dozen costs more than a look. */
 function isProgram(path: string): boolean {
   try {
+    if (!existsSync(path)) return false
     accessSync(path, constants.X_OK)
     return true
   } catch {

@@ -75,6 +75,7 @@ export function createExits(now: () => number): Exits {
 /** The exit that a monitor wrote: an exit code as text; the time is that of the file. */
 function readExit(path: string): Exit | undefined {
   try {
+    if (!existsSync(path)) return undefined // it is asked at every change of the folder
     const status = Number.parseInt(readFileSync(path, 'utf8'), 10)
     return Number.isNaN(status)
       ? undefined

@@ -37,7 +37,7 @@ export function isRunc(binary: string): boolean {
 
 function isNamed(binary: string, name: string): boolean {
   try {
-    return basename(realpathSync(binary)) === name
+    return basename(realpathSync.native(binary)) === name
   } catch {
     return false
   }
