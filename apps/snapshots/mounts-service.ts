@@ -2,17 +2,16 @@ import type { MessageInitShape } from '@bufbuild/protobuf'
 import type { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import type { ActivationInfoSchema } from '@gantry/api/containerd/types/mount_pb'
 import { toTimestamp } from '@gantry/model/clock'
-import { Fault } from '@gantry/model/fault'
 import { type Implementation, unimplemented } from '@gantry/rpc/service'
-import type { Mount } from './drivers/driver.ts'
 import type { Activations } from './mounts/activations.ts'
 import type { Activation } from './mounts/active.ts'
+import { fromWire } from './wire.ts'
 
 /** containerd.services.mounts.v1.Mounts: parse the request, ask `activations`, shape the reply. */
 export function mountsService(activations: Activations): Implementation<typeof Mounts> {
   return {
     async activate({ name, mounts, labels, temporary }, { namespace, lease, signal }) {
-      const what = { name, mounts: mounts.map(toMount), labels, temporary, lease }
+      const what = { name, mounts: mounts.map(fromWire), labels, temporary, lease }
       const activation = await activations.activate(namespace, what, signal)
       return { info: toInfo(name, activation) }
     },
@@ -49,11 +48,4 @@ function toInfo(name: string, { active, system, labels }: Activation): MessageIn
     system: [...system],
     labels: { ...labels },
   }
-}
-
-/** @throws {Fault} `invalid-argument` for a NUL, where paths and options of the kernel end */
-function toMount({ type, source, target = '', options }: Mount): Mount {
-  if ([type, source, target, ...options].some((text) => text.includes('\0')))
-    throw new Fault('invalid-argument', `Cannot activate the mount of ${JSON.stringify(source)}: it holds a NUL`)
-  return { type, source, target, options: [...options] }
 }

@@ -191,6 +191,10 @@ describe.skipIf(process.getuid?.() !== 0)('the Diff service (skipped without roo
     await expect(apply({ digest: 'md5:1' })).rejects.toThrow(fault('invalid-argument'))
     await expect(apply({ digest: sha256Of('absent') }, [bad])).rejects.toThrow(fault('not-found'))
     await expect(apply({ digest }, [bad])).rejects.toThrow(fault('failed-precondition'))
+    const nul = { ...bad, source: `${node.root}\0` }
+    await expect(apply({ digest }, [nul])).rejects.toThrow(fault('invalid-argument'))
+    for (const sides of [{ left: [nul] }, { right: [nul] }])
+      await expect(node.diff.diff(sides, call)).rejects.toThrow(fault('invalid-argument'))
     await expect(apply({ digest }, [{ type: 'overlay', options: ['upperdir=/nowhere/at/all'] }])).rejects.toThrow(
       fault('failed-precondition'),
     )

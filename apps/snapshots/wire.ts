@@ -6,6 +6,7 @@ import { type Adaptor, fieldsOf } from '@gantry/model/filter'
 import type { Labels } from '@gantry/model/labels'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { CallContext } from '@gantry/rpc/context'
+import type { Mount } from './drivers/driver.ts'
 import type { Leased } from './leases.ts'
 import type { Scope } from './rows.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -35,6 +36,13 @@ export function toInfo({
     updatedAt: toTimestamp(updatedAt),
     labels: { ...labels },
   }
+}
+
+/** A mount that a client gives. @throws {Fault} `invalid-argument` for a NUL, where paths and options of the kernel end */
+export function fromWire({ type, source, target = '', options }: Mount): Mount {
+  if ([type, source, target, ...options].some((text) => text.includes('\0')))
+    throw new Fault('invalid-argument', `Cannot use the mount of ${JSON.stringify(source)}: it holds a NUL`)
+  return { type, source, target, options: [...options] }
 }
 
 /** What the filters of List look at: `kind`, `name`, `parent`, `labels.<key>`. */

@@ -39,6 +39,15 @@ describe('options', () => {
     expect(parseMountPoints(table)).toEqual(['/', '/a b\\c'])
   })
 
+  test.each([{ type: 'tmp\0fs' }, { source: 'x\0' }, { target: '/x\0' }, { options: ['ro\0'] }])(
+    '%j is refused: the kernel would read less',
+    (part) => {
+      const what = { type: 'tmpfs', source: 'tmpfs', target: '/nosuch', options: [], ...part }
+
+      expect(() => mount(what)).toThrow('NUL')
+    },
+  )
+
   test.each([
     [['/r/1/fs', '/r/2/fs'], '/r'],
     [['/r/1/fs'], '/r/1'],

@@ -86,9 +86,11 @@ const sysUmount = declare('int umount2(const char *target, int flags)')
  *
  * @param what.target may be a descriptor of a folder under `/proc/self/fd`
  * @throws {SystemError} `ENOENT`, `EPERM`, `EINVAL`, ... from mount(2) and its kin
- * @throws {Fault} `invalid-argument` when the options do not fit in the page that the kernel reads
+ * @throws {Fault} `invalid-argument` when the options do not fit in the page that the kernel reads, or a text holds a NUL
  */
 export function mount(what: Mount): void {
+  if ([what.type, what.source, what.target, ...what.options].some((text) => text.includes('\0')))
+    throw new Fault('invalid-argument', `Cannot mount ${JSON.stringify(what.source)}: it holds a NUL`) // C would read less
   const { plain, loop, mapping } = takeOwn(what.type === 'bind' ? ['bind', ...what.options] : what.options)
   const { flags, data } = parseOptions(plain)
   using users = mapping && openUserNamespace(parseIdRanges(mapping.uids), parseIdRanges(mapping.gids))
