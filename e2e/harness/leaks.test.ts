@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, utimesSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -42,6 +42,20 @@ test('a FIFO is found, but not one that belongs to an image', () => {
   execFileSync('mkfifo', [join(dir, 'stdout'), join(dir, 'snapshot', 'fs', 'content')])
 
   expect(fifos(scope()).filter((line) => line.includes(dir))).toEqual([`fifo ${join(dir, 'stdout')}`])
+})
+
+test('a FIFO that ctr made is found by its container, but not one from before', () => {
+  const folder = join('/run/containerd/fifo', namespace)
+  const mine = () => fifos({ ...scope(), ids: new Set([namespace]) })
+  mkdirSync(folder, { recursive: true })
+  try {
+    execFileSync('mkfifo', [join(folder, `${namespace}-stdin`)])
+    expect(mine()).toEqual([`fifo ${join(folder, `${namespace}-stdin`)}`])
+    utimesSync(join(folder, `${namespace}-stdin`), 1, 1)
+    expect(mine()).toEqual([])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('the cgroup of a container is found, the folder of its namespace is not counted', () => {

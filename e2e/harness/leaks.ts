@@ -1,5 +1,5 @@
 /** What a daemon and its containers may leave behind on a host, found by looking at the host, not by asking the daemon. */
-import { type Dirent, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs'
+import { type Dirent, readdirSync, readFileSync, readlinkSync, rmdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -54,9 +54,12 @@ export function cgroups({ namespaces }: Scope): string[] {
   )
 }
 
+/** What a killed client of somebody else left before `dir` was made is not ours. */
 export function fifos({ dir, ids = new Set() }: Scope): string[] {
+  const since = attempt(() => statSync(dir).birthtimeMs) ?? 0
   const shared = walk(FIFOS, 2)
     .filter(([, { name }]) => ids.has(name.replace(/-std(in|out|err)$/, '')))
+    .filter(([path]) => (attempt(() => statSync(path).mtimeMs) ?? 0) >= since)
     .map(([path]) => `fifo ${path}`)
   const own = walk(dir)
     .filter(([, entry]) => entry.isFIFO())
