@@ -45,7 +45,7 @@ test('a FIFO is found, but not one that belongs to an image', () => {
 })
 
 test('a FIFO that ctr made is found by its container, but not one from before', () => {
-  const folder = join('/run/containerd/fifo', namespace)
+  const folder = join('/run/containerd/fifo', `1${process.pid}`)
   const mine = () => fifos({ ...scope(), ids: new Set([namespace]) })
   mkdirSync(folder, { recursive: true })
   try {
