@@ -84,7 +84,7 @@ const within = (rights: Rights, caller: Caller) =>
   ].map((binding) => routeOf(binding, watched))
 const served = {
   bindings: [],
-  routes: [guarded([...own, ...owned], { policy: policy.current, audit, within })],
+  routes: [guarded([...own, ...owned], { policy: policy.current, audit, telemetry: calls, within })],
   ...{ graceMs: GRACE_MS, lasting: LASTING, log },
 }
 

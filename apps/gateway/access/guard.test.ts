@@ -27,6 +27,7 @@ import { type Policy, parsePolicy } from './policy.ts'
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 60_000 })
 
+const SCOPE = { requestId: 'r', trace: undefined, tracer: undefined }
 const DAY_MS = 24 * 3600 * 1000
 const log = { error: () => undefined, debug: () => undefined, warn: () => undefined }
 const signal = new AbortController().signal
@@ -95,6 +96,7 @@ async function startNode() {
   const owner = stack.use(connect(address))
 
   const records: AuditRecord[] = []
+  const refused: [method: string, code: number][] = []
   const journal = {
     append: async (_id: string, data: Uint8Array) => void records.push(...fromBinary(BatchSchema, data).records),
     read: unimplemented('read'),
@@ -107,6 +109,9 @@ async function startNode() {
   const routes = guarded([...open, route(Images, owner), route(Namespaces, owner)], {
     policy: () => policy,
     audit,
+    telemetry: {
+      of: ({ name }) => ({ begin: () => ({ scope: SCOPE, end: (code) => void refused.push([name, code]) }) }),
+    },
     within: (rights, caller) =>
       [
         bind(Namespaces, namespacesWithin(rights, caller, owner)),
@@ -117,7 +122,7 @@ async function startNode() {
   const { port } = stack.use(
     await listenTls({ host: '127.0.0.1', port: 0, keys: tls, bindings: [], routes: [routes], log }),
   )
-  return { port, records, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+  return { port, records, refused, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
 async function* logged() {
@@ -309,6 +314,10 @@ test('the audit log has who changed what, and who was refused, and nothing else 
     { ...common, method: 'containerd.services.images.v1.Images/Update', code: 12 },
   ]
   expect(own.records).toEqual(expect.arrayContaining(expected.map((record) => expect.objectContaining(record))))
+  expect(own.refused).toEqual([
+    ['List', 7],
+    ['Create', 7],
+  ]) // for the metrics
   const [first] = own.records
   expect(first?.fingerprint).toMatch(/^[0-9a-f]{64}$/)
   expect(first?.durationUs).toBeGreaterThan(0n)

@@ -4,6 +4,7 @@ import { refuse } from '@gantry/rpc/call'
 import { createContext, ISOLATED_HEADER, NAMESPACE_HEADER } from '@gantry/rpc/context'
 import type { Route, Target } from '@gantry/rpc/server'
 import { toStatus } from '@gantry/rpc/status'
+import type { Telemetry } from '@gantry/rpc/telemetry'
 import type { Audit } from '../audit/audit.ts'
 import { type Caller, callerOf } from './caller.ts'
 import { type Access, METHODS } from './methods.ts'
@@ -13,6 +14,8 @@ import type { Policy, Rights } from './policy.ts'
 export interface Guard {
   readonly policy: () => Policy
   readonly audit: Audit
+  /** Hears of the calls that are refused; routes have their own. */
+  readonly telemetry: Telemetry
   /** The methods whose requests name namespaces themselves, for somebody who may not do everything. */
   readonly within: (rights: Rights, caller: Caller) => readonly Route[]
 }
@@ -27,9 +30,10 @@ export function guarded(routes: readonly Route[], guard: Guard): Route {
   return new Map(routes.flatMap((route) => [...route].map(([path, target]) => [path, guardOne(path, target, guard)])))
 }
 
-function guardOne(path: string, target: Target, { policy, audit, within }: Guard): Target {
+function guardOne(path: string, target: Target, { policy, audit, telemetry, within }: Guard): Target {
   const access = METHODS.get(path)
   if (!access) throw new Error(`${path} is served, but access/methods.ts does not say what it takes`)
+  const watch = telemetry.of(access.method)
   const narrow = memoized((rights: Rights, caller: Caller) =>
     within(rights, caller)
       .find((route) => route.has(path))
@@ -48,7 +52,9 @@ function guardOne(path: string, target: Target, { policy, audit, within }: Guard
         return chosen.serve(stream, checked, live)
       } catch (error) {
         if (access.kind === 'read') audit.follow(stream, headers, { path, caller })
-        refuse(stream, toStatus(error))
+        const status = toStatus(error)
+        watch.begin((name) => firstOf(headers, name)).end(status.code)
+        refuse(stream, status)
       }
     },
   }

@@ -1,4 +1,4 @@
-import type { DescService } from '@bufbuild/protobuf'
+import type { DescMethod, DescService } from '@bufbuild/protobuf'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Diff } from '@gantry/api/containerd/services/diff/v1/diff_pb'
@@ -29,6 +29,7 @@ export type Scope = 'header' | 'body' | 'node'
 
 /** What a caller needs for a method. */
 export interface Access {
+  readonly method: DescMethod
   readonly kind: Kind
   readonly scope: Scope
   /** Of a write: where its request names what it is about; see `audit/target.ts`. */
@@ -96,6 +97,6 @@ export const LASTING: ReadonlySet<string> = new Set(
 function allow<S extends DescService>(service: S, scope: Scope, kinds: Kinds<S>): [string, Access][] {
   return service.methods.map((method) => {
     const kind = kinds[method.localName as keyof Kinds<S>]
-    return [pathOf(method), { kind, scope, target: kind === 'write' ? targetPath(method) : undefined }]
+    return [pathOf(method), { method, kind, scope, target: kind === 'write' ? targetPath(method) : undefined }]
   })
 }
