@@ -1,4 +1,4 @@
-import { closeSync, lstatSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, lstatSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -11,6 +11,7 @@ import {
   lutimesNs,
   mkfifo,
   mknod,
+  startWriting,
   syncfs,
 } from './file.ts'
 
@@ -20,6 +21,18 @@ beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'gantry-file-'))
 })
 afterEach(() => rmSync(root, { recursive: true }))
+
+test('a file can be on its way to the disk; a pipe cannot', () => {
+  const [file, pipe] = [join(root, 'file'), join(root, 'pipe')]
+  writeFileSync(file, 'abc')
+  mkfifo(pipe, 0o600)
+  const fds = [openSync(file, 'r+'), openSync(pipe, constants.O_RDWR)] as const
+
+  startWriting(fds[0], 0, 3)
+
+  expect(() => startWriting(fds[1], 0, 3)).toThrow(expect.objectContaining({ code: 'ESPIPE' }))
+  for (const fd of fds) closeSync(fd)
+})
 
 test('a FIFO is one', () => {
   mkfifo(join(root, 'pipe'), 0o600)

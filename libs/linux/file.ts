@@ -6,6 +6,7 @@ const S_IFIFO = 0o010000
 const S_IFCHR = 0o020000
 const AT_FDCWD = -100
 const AT_SYMLINK_NOFOLLOW = 0x100
+const SYNC_FILE_RANGE_WRITE = 2
 const NANOSECONDS = 1_000_000_000n
 const MAX_LIST = 65_536 // bytes; the kernel's own bound for the names, and for the value, of extended attributes
 
@@ -21,6 +22,7 @@ const sysFlistxattr = declare('long flistxattr(int fd, void *list, size_t size)'
 const sysUtimensat = declare('int utimensat(int dir, const void *path, const void *times, int flags)')
 const sysFutimens = declare('int futimens(int fd, const void *times)')
 const sysSyncfs = declare('int syncfs(int fd)')
+const syncFileRange = declare('int sync_file_range(int fd, int64_t offset, int64_t bytes, unsigned int flags)')
 
 /**
  * Makes a FIFO. The mode is less the umask, as with every call here that takes one.
@@ -106,6 +108,14 @@ export function futimesNs(fd: number, atime: bigint, mtime: bigint): void {
 /** Writes everything of the file system that holds `fd` to its disk. It blocks: call it in a worker thread. */
 export function syncfs(fd: number): void {
   sysSyncfs(`fd ${fd}`, fd)
+}
+
+/**
+ * Begins to write these bytes of a file to its disk, without waiting for the end: a later sync finds less to do.
+ * @throws {SystemError} `ESPIPE` for what is no file, `EIO`, `ENOSPC`, ... when earlier bytes could not be written
+ */
+export function startWriting(fd: number, offset: number, bytes: number): void {
+  syncFileRange(`fd ${fd}`, fd, offset, bytes, SYNC_FILE_RANGE_WRITE)
 }
 
 /** The kernel's device number as glibc and musl spell it: the low bits of both first, the high bits above. */

@@ -139,8 +139,8 @@ describe.skipIf(process.getuid?.() !== 0)(
         const source = join(base, 'root-of-holes')
         mkdirSync(source)
         const fd = openSync(join(source, `${'long'.repeat(30)} name`), 'w')
-        for (let at = 0; at < 60; at++) writeSync(fd, `piece ${at}`, at * 100_000 + 1)
-        ftruncateSync(fd, 7_000_000)
+        for (let at = 0; at < 60; at++) writeSync(fd, `piece ${at}`, at * 400_000 + 1)
+        ftruncateSync(fd, 28_000_000) // some of it is on its way to the disk before the end
         closeSync(fd)
         writeFileSync(join(source, 'all-hole'), '')
         truncateSync(join(source, 'all-hole'), 3_000_000)

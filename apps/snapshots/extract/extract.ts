@@ -1,5 +1,5 @@
 import { closeSync, constants, ftruncateSync, linkSync, openSync, symlinkSync, writeSync } from 'node:fs'
-import { futimesNs, lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
+import { futimesNs, lutimesNs, mkfifo, mknod, startWriting } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault, type FaultCode } from '@gantry/model/fault'
 import { copyUp, openBelow } from './copy-up.ts'
@@ -14,6 +14,7 @@ import { join, statOf, toPath } from './tree.ts'
 
 const S_IFCHR = 0o020000
 const S_IFBLK = 0o060000
+const PIECE_BYTES = 8 * 1024 * 1024 // of a file, on the way to the disk while the next ones are laid out
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
 
 const CODES: Readonly<Record<string, FaultCode>> = {
@@ -56,6 +57,7 @@ export function createExtraction({ overlay, limits, lowers }: Layout): Extractio
   let needsBelow = false // nothing is laid out any more
   let file: OpenFile | undefined // the one whose content comes
   let end = 0 // of what was written to it
+  let started = 0 // what lies before is on its way to the disk
 
   return {
     entry(entry) {
@@ -80,14 +82,18 @@ export function createExtraction({ overlay, limits, lowers }: Layout): Extractio
       naming(entry, () => {
         for (let written = 0; written < bytes.length; )
           written += writeSync(fd, bytes, written, bytes.length - written, position + written)
+        end = position + bytes.length
+        if (end - started < PIECE_BYTES) return
+        startWriting(fd, started, end - started)
+        started = end
       })
-      end = position + bytes.length
     },
     end() {
       const written = file
       file = undefined
       if (written) naming(written.entry, () => finishFile(written, end))
       end = 0
+      started = 0
     },
     finish: () => ({ ...tree.finish(), needsBelow }),
     [Symbol.dispose]() {
