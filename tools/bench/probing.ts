@@ -6,7 +6,9 @@ import { until } from '@gantry/e2e/harness/daemon'
 
 export interface Probed {
   /** How long its event loop was held up at most, in ms. */
-  readonly loopMs: number
+  readonly heldMs: number
+  /** The same without the time in which it was ready to run and had no processor. */
+  readonly workedMs: number
   readonly peakMiB: number
   /** Milliseconds of all layers together, by what was done. */
   readonly stages: Readonly<Record<string, number>>

@@ -163,7 +163,7 @@ function printProbed(ms: number, probed: Probed | undefined): void {
   const times = Object.entries(stages).map(([stage, spent]) => `${stage} ${spent.toFixed(0)}`)
   console.log(`  ${rate(inodes)} files/s, ${rate(bytes / 1e6)} MB/s plain; in ms of all layers: ${times.join(', ')}`)
   console.log(
-    `  snapshots: event loop held up for ${probed?.loopMs.toFixed(0)} ms at most, peak memory ${probed?.peakMiB.toFixed(0)} MiB`,
+    `  snapshots: event loop held up for ${probed?.heldMs.toFixed(0)} ms at most, ${probed?.workedMs.toFixed(0)} ms but for waiting for a processor; peak memory ${probed?.peakMiB.toFixed(0)} MiB`,
   )
 }
 
