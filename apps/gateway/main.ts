@@ -20,6 +20,7 @@ import { listen, routeOf } from '@gantry/rpc/server'
 import { bind } from '@gantry/rpc/service'
 import { connectBus } from '@gantry/service/bus'
 import { loadConfig, socketOf } from '@gantry/service/config'
+import { keepHeapSmall } from '@gantry/service/heap'
 import { introspectionOf } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { statusBinding } from '@gantry/service/status-service'
@@ -43,6 +44,7 @@ import { versionService } from './version-service.ts'
 /** How long calls may go on that run when the gateway stops; new ones are told to go elsewhere. */
 const GRACE_MS = 2000
 
+keepHeapSmall()
 const { log, stop, options } = await startProcess('gateway', process.argv.slice(2))
 const config = loadConfig('gateway', Config, options)
 

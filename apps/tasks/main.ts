@@ -14,6 +14,7 @@ import { listenTtrpc } from '@gantry/rpc/ttrpc-server'
 import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
+import { keepHeapSmall } from '@gantry/service/heap'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { repairBinding } from '@gantry/service/repair'
@@ -51,6 +52,7 @@ import { createTasks } from './tasks.ts'
 import { tasksService } from './tasks-service.ts'
 import { watchTasks } from './watch.ts'
 
+keepHeapSmall()
 const { log, stop, options } = await startProcess('tasks', process.argv.slice(2))
 const config = loadConfig('tasks', Config, options)
 const env = { PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
