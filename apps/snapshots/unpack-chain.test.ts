@@ -14,7 +14,7 @@ import { startNode, type TestNode } from './testing/node.ts'
 import { listTree } from './testing/tree.ts'
 
 const snapshotter = 'overlayfs'
-const KILLS = Number(process.env.GANTRY_TEST_KILLS ?? 6)
+const KILLS = Number(process.env.GANTRY_TEST_KILLS ?? 4)
 const call = () => ({ signal: AbortSignal.timeout(60_000), namespace: 'test', lease: 'keep' })
 const owned = { mode: 0o2750, uid: 70, gid: 71, mtime: 1_300_000_000 }
 
