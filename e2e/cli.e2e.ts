@@ -95,6 +95,9 @@ onGantry((target) => {
     expect((await gantry('logs', '-f', 'box')).stdout).toBe('out\nerr\nout\nerr\n')
     rmSync(file)
     expect(await gantry('logs', 'box')).toMatchObject({ code: 1, stderr: expect.stringContaining('no such file') })
+    await run(['mkfifo', file])
+    expect(await gantry('logs', 'box')).toMatchObject({ code: 1, stderr: expect.stringContaining('is no file') })
+    rmSync(file)
     await until('it may be removed', async () => (await gantry('rm', 'box')).code === 0)
   })
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '@gantry/model/fault'
@@ -22,7 +23,9 @@ export function createCommand(context: Context): Command {
     .option('-f, --follow', 'go on until it ends')
     .action(async (name: string, { follow = false }: { follow?: boolean }, command: Command) => {
       await using session = openSession(command, context)
-      const { client, signal, stdout } = session
+      const { client, signal, stdout, address } = session
+      if (address.startsWith('tcp://'))
+        throw new Fault('failed-precondition', 'Cannot show the output over TCP: its file is on the node, look there')
       const container = await findContainer(client, name, signal)
       const goesOn = async () => follow && (await isRunning(session, container.id))
       for await (const chunk of written(logFile(container), goesOn, signal))
@@ -32,13 +35,16 @@ export function createCommand(context: Context): Command {
 
 /** @param goesOn is asked before each look, so that nothing of what comes before its no is missed */
 async function* written(file: string, goesOn: () => Promise<boolean>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  await using handle = await open(file).catch((cause: unknown) => {
+  await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause)
     throw new Fault('not-found', `Cannot read the output: ${why}`, { cause })
   })
+  if (!(await handle.stat()).isFile())
+    throw new Fault('failed-precondition', `Cannot read the output: ${file} is no file`)
   for (;;) {
     const more = await goesOn()
     for (;;) {
+      signal.throwIfAborted()
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(CHUNK), 0, CHUNK)
       if (bytesRead === 0) break
       yield buffer.subarray(0, bytesRead)
