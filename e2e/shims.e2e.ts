@@ -2,6 +2,11 @@
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
+import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
+import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { Status } from '@gantry/api/containerd/types/task/task_pb'
+import { clientOf, connect } from '@gantry/rpc/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { until } from './harness/daemon.ts'
 import { commandOf, family } from './harness/leaks.ts'
@@ -9,6 +14,7 @@ import { onGantry } from './harness/target.ts'
 import { rows } from './harness/text.ts'
 
 const SHIM = '/usr/bin/containerd-shim-runc-v2'
+const POD_SHIM = join(import.meta.dirname, 'harness/pod-shim.ts')
 const LOOP = ['sh', '-c', 'trap "exit 4" TERM; while :; do sleep 0.1; done']
 
 onGantry((target) => {
@@ -34,6 +40,15 @@ onGantry((target) => {
     writeFileSync(path, `#!/bin/sh\n[ "$9" = start ] || [ "\${11}" = start ] || exit 0\n${text}\n`)
     chmodSync(path, 0o755)
     return path
+  }
+
+  /** The program of a shim that is a sandbox: its start leaves the shim behind and tells its address. */
+  function podShim(protocol: string): string {
+    const answer = `{"version":3,"address":"unix://'"$PWD"'/pod.sock","protocol":"${protocol}"}`
+    const start = `setsid '${process.execPath}' '${POD_SHIM}' ${protocol} "$PWD/pod.sock" </dev/null >/dev/null 2>&1 &
+while [ ! -e ready ]; do sleep 0.05; done
+echo '${answer}'`
+    return script(`pod-${protocol}`, start)
   }
 
   test('a container runs by a shim, its processes have their exit codes', async () => {
@@ -110,6 +125,7 @@ onGantry((target) => {
 
   test.each([
     ['rubbish', 'printf "\\001\\002 rubbish"', 'something else than an address'],
+    ['far away', 'echo vsock://2:1024', 'only unix sockets'],
     ['lonely', 'echo unix:///run/nobody', 'nobody answers'],
     ['broken', 'echo it is broken >&2; exit 3', 'it is broken'],
     ['loud', 'yes | head -c 50000000', 'address'],
@@ -128,6 +144,45 @@ onGantry((target) => {
     expect(stderr).toContain('containerd-shim-nothing-v1')
     await ctr('containers', 'rm', 's9')
   })
+
+  test.each(['ttrpc', 'grpc'])(
+    'a shim over %s is a sandbox: it takes containers, outlives tasks, and is ended',
+    async (protocol) => {
+      await using channel = connect(target().address)
+      const call = { namespace: target().namespace, signal: AbortSignal.timeout(100_000) }
+      const [store, controller] = [clientOf(Store, channel), clientOf(Controller, channel)]
+      const [containers, tasks] = [clientOf(Containers, channel), clientOf(Tasks, channel)]
+      const name = podShim(protocol)
+      const [pod, box] = [{ sandboxId: 'pod', sandboxer: 'shim' }, { containerId: 'box' }]
+      const spec = {
+        typeUrl: 'types.containerd.io/opencontainers/runtime-spec/1/Spec',
+        value: Buffer.from('{"ociVersion":"1.0.2"}'),
+      }
+
+      await store.create({ sandbox: { ...pod, runtime: { name } } }, call)
+      await controller.create(pod, call)
+      const { pid, address } = await controller.start(pod, call)
+      await containers.create({ container: { id: 'box', sandbox: 'pod', runtime: { name }, spec } }, call)
+      await tasks.create(box, call)
+      await tasks.start(box, call)
+      await killTasks()
+
+      expect(address).toMatch(`${protocol}+unix://`)
+      expect(await controller.status(pod, call)).toMatchObject({ pid, state: 'SANDBOX_READY', address, version: 3 })
+      expect(await tasks.get(box, call)).toMatchObject({ process: { status: Status.RUNNING } })
+      await tasks.kill({ ...box, signal: 15 }, call)
+      expect(await tasks.wait(box, call)).toMatchObject({ exitStatus: 143 })
+      await tasks.delete(box, call)
+      await containers.delete({ id: 'box' }, call)
+      const ended = controller.wait(pod, call)
+      if (protocol === 'grpc') process.kill(pid, 'SIGKILL')
+      else await controller.stop(pod, call)
+      expect(await ended).toMatchObject({ exitStatus: protocol === 'grpc' ? 137 : 3 })
+      await controller.shutdown(pod, call)
+      await until('the shim is gone', () => commandOf(pid) === '')
+      await store.delete(pod, call)
+    },
+  )
 
   async function killTasks() {
     const tasks = () => family(target().daemon.pid).filter((pid) => commandOf(pid).includes('/tasks/'))

@@ -1,3 +1,7 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
+import { clientOf, connect } from '@gantry/rpc/client'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { until } from './harness/daemon.ts'
 import { onEveryTarget, RUNTIME } from './harness/target.ts'
@@ -83,6 +87,43 @@ onEveryTarget((target) => {
     expect(await ctr('tasks', 'pause', 'd1')).toEqual({ code: 0, stdout: '', stderr: '' })
     expect(await status()).toBe('PAUSED')
     expect(await ctr('tasks', 'resume', 'd1')).toEqual({ code: 0, stdout: '', stderr: '' })
+    expect(await status()).toBe('RUNNING')
+  })
+
+  test('what runs detached is attached to: input, output, exit code', async () => {
+    const script = 'read line; echo got $line; echo complaint >&2; sleep 0.5; exit 5' // ctr may leave with the exit code before the last words
+    await target().ctr(['run', '-d', image, 'd2', 'sh', '-c', script], { stdin: '', holdMs: 5000 }) // no end of input
+
+    const attached = await target().ctr(['tasks', 'attach', 'd2'], { stdin: 'hello\n', holdMs: 5000 })
+
+    expect(attached).toEqual({ code: 5, stdout: 'got hello\n', stderr: 'complaint\n' })
+    expect(await status('d2')).toBeUndefined()
+    await ctr('containers', 'rm', 'd2')
+  })
+
+  test('the limits of a running task are changed', async () => {
+    await using channel = connect(target().address)
+    const { namespace } = target()
+    const limits = { memory: { limit: 64 * 1024 * 1024 }, pids: { limit: 77 } }
+    const resources = {
+      typeUrl: 'types.containerd.io/opencontainers/runtime-spec/1/LinuxResources',
+      value: Buffer.from(JSON.stringify(limits)),
+    }
+    const call = { namespace, signal: AbortSignal.timeout(30_000) }
+
+    await clientOf(Tasks, channel).update({ containerId: 'd1', resources }, call)
+
+    const figures = [limitOf(`${namespace}/d1`, 'memory'), limitOf(`${namespace}/d1`, 'pids')]
+    expect(figures).toEqual(['67108864', '77'])
+    await expect(clientOf(Tasks, channel).update({ containerId: 'nope', resources }, call)).rejects.toMatchObject({
+      code: 'not-found',
+    })
+  })
+
+  test('a checkpoint is refused without criu, and the task runs on', async () => {
+    const { code, stderr } = await ctr('tasks', 'checkpoint', 'd1')
+
+    expect([code, complaint(stderr)]).toEqual([1, expect.stringMatching(/criu/i)])
     expect(await status()).toBe('RUNNING')
   })
 
@@ -177,3 +218,10 @@ onEveryTarget((target) => {
     expect([code, complaint(stderr)]).toEqual([1, 'process already finished: not found'])
   })
 })
+
+/** A limit of a cgroup, wherever this host has it. */
+function limitOf(cgroup: string, controller: 'memory' | 'pids'): string {
+  const v1 = join('/sys/fs/cgroup', controller, cgroup, controller === 'memory' ? 'memory.limit_in_bytes' : 'pids.max')
+  const path = existsSync(v1) ? v1 : join('/sys/fs/cgroup', cgroup, `${controller}.max`)
+  return readFileSync(path, 'utf8').trim()
+}
