@@ -22,7 +22,8 @@ import { rows } from './harness/text.ts'
 const fixture = makeImage()
 const DIGEST = fixture.manifest.digest
 const SKOPEO = ['skopeo', '--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false']
-const GIB = 1024 ** 3
+const LARGE = 512 * 1024 ** 2 // bytes of an archive; more than any process may need for it
+const MOST_MIB = 400 // of memory, at most
 let dir = ''
 
 beforeAll(() => {
@@ -211,9 +212,9 @@ onGantry((target) => {
     expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
   })
 
-  test('an archive of 1 GiB needs no memory of that size', async () => {
-    const names = Array.from({ length: 8 }, (_, at) => `${at}.tar`)
-    const shared = Buffer.concat([randomBytes(1024 * 1024), Buffer.alloc(GIB / names.length - 1024 * 1024)])
+  test('an archive of half a GiB needs no memory of that size', async () => {
+    const names = Array.from({ length: 4 }, (_, at) => `${at}.tar`)
+    const shared = Buffer.concat([randomBytes(1024 * 1024), Buffer.alloc(LARGE / names.length - 1024 * 1024)])
     const layer = (path: string): Entry => {
       shared.write(path)
       return { path, data: shared }
@@ -242,18 +243,18 @@ onGantry((target) => {
     const peak = peakOf(content ?? 0)
 
     console.log(
-      `imported 1 GiB in ${seconds.toFixed(1)} s; content: peak ${peak.toFixed(0)} MiB, before ${before.toFixed(0)}`,
+      `imported it in ${seconds.toFixed(1)} s; content: peak ${peak.toFixed(0)} MiB, before ${before.toFixed(0)}`,
     )
-    expect(peak).toBeLessThan(400)
+    expect(peak).toBeLessThan(MOST_MIB)
     const saved = spawn(GANTRY, ['save', 'x.io/big:1'], {
       env: { ...process.env, ...env() },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     let bytes = 0
     for await (const chunk of saved.stdout) bytes += chunk.length
-    expect(bytes).toBeGreaterThan(GIB)
+    expect(bytes).toBeGreaterThan(LARGE)
     console.log(`saved it again; content: peak ${peakOf(content ?? 0).toFixed(0)} MiB`)
-    expect(peakOf(content ?? 0)).toBeLessThan(400)
+    expect(peakOf(content ?? 0)).toBeLessThan(MOST_MIB)
   }, 180_000)
 })
 
