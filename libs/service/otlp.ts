@@ -1,5 +1,7 @@
 /** Spans to a collector by the SDK of OpenTelemetry. It costs a process 12 MB and over 100 ms, so it is loaded only where one is configured. */
 
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Span, TraceContext } from '@gantry/rpc/scope'
 import { type Span as OtelSpan, ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api'
@@ -17,7 +19,7 @@ import { VERSION } from './version.ts'
 
 const FLUSH_MS = 1000 // between two reports
 const TIMEOUT_MS = 10_000 // for one; what a collector does not take by then is lost
-const END_MS = 2000 // for the last one: a collector that is away must not keep a process from its end
+const END_MS = 2000 // at the end of a process: a collector that is away must not hold it up
 
 /** @param options.url where the collector takes traces, such as `http://127.0.0.1:4318/v1/traces` */
 export function createOtlpTracer(options: { app: string; url: string; ratio: number }): OpenTracer {
@@ -50,9 +52,24 @@ export function createOtlpTracer(options: { app: string; url: string; ratio: num
     },
     async [Symbol.asyncDispose]() {
       const sent = provider.shutdown().catch(() => undefined)
-      await Promise.race([sent, sleep(END_MS, undefined, { ref: false })])
+      await Promise.race([sent, lastWait(url)])
     },
   }
+}
+
+/** As long as a report may take while the collector is there: on a busy machine the last one takes its time, too. */
+async function lastWait(url: string): Promise<void> {
+  const { hostname, port, protocol } = new URL(url)
+  const socket = connect(Number(port) || (protocol === 'https:' ? 443 : 80), hostname.replace(/^\[|\]$/g, ''))
+  const isThere = await Promise.race([
+    once(socket, 'connect').then(
+      () => true,
+      () => false,
+    ),
+    sleep(END_MS, false, { ref: false }),
+  ])
+  socket.destroy()
+  if (isThere) await sleep(TIMEOUT_MS, undefined, { ref: false })
 }
 
 function remote({ traceId, spanId, sampled }: TraceContext) {

@@ -143,6 +143,17 @@ test('without a collector nothing of the SDK is loaded, and the environment may 
   expect(tracer).toBeDefined()
 })
 
+test('a collector that is away does not hold up the end of a process', async () => {
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }
+  const open = await openTracer('content', { endpoint: undefined, ratio: 1, env })
+  open?.tracer.start('last', { parent: undefined, serves: false, attributes: {} }).end()
+  const start = performance.now()
+
+  await open?.[Symbol.asyncDispose]()
+
+  expect(performance.now() - start).toBeLessThan(8000) // sending would be tried for ten seconds
+}, 30_000)
+
 interface SpanOnWire {
   readonly name: string
   readonly traceId: string
