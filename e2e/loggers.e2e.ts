@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
@@ -37,6 +37,21 @@ onEveryTarget((target) => {
     expect(log()).toEqual(lines)
     expect((await target().ctr(['tasks', 'rm', 'lg1'])).code).toBe(0)
     expect((await target().ctr(['containers', 'rm', 'lg1'])).code).toBe(0)
+  })
+
+  test('a file:// log takes output and errors, after what it has', async () => {
+    const path = join(folder, 'deep/log')
+    const lines = () => readFileSync(path, 'utf8').trim().split('\n')
+    for (const id of ['lf1', 'lf2']) {
+      const script = `echo ${id}; echo err ${id} >&2`
+      await target().ctr(['run', '-d', '--log-uri', `file://${path}`, image, id, 'sh', '-c', script])
+      await until('all is logged', () => existsSync(path) && lines().includes(id) && lines().includes(`err ${id}`))
+      await until('it has ended', async () => (await target().ctr(['tasks', 'rm', id])).code === 0)
+      await target().ctr(['containers', 'rm', id])
+    }
+
+    const sorted = [...lines().slice(0, 2).sort(), ...lines().slice(2).sort()] // containerd copies each stream for itself
+    expect(sorted).toEqual(['err lf1', 'lf1', 'err lf2', 'lf2'])
   })
 
   test('a logger that fails stops the container from being made', async () => {
