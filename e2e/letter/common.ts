@@ -1,5 +1,6 @@
 /** Rules of sockets, headers, names and labels (behaviour facts, 1.1 to 1.4). */
 import { statSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
 import { expect } from 'vitest'
 import { frame, openWire } from '../fuzz/wire.ts'
 import {
@@ -30,12 +31,26 @@ export const COMMON: readonly Rule[] = [
     },
   },
   {
-    rule: '1.1 the server says that it serves, to whoever asks about all of it',
+    rule: '1.1 the server says that it serves, to whoever asks about all of it, and knows nothing of one service',
     check: async ({ address }) => {
       using wire = openWire(address)
       const check = { path: '/grpc.health.v1.Health/Check', headers: {}, halfOpen: false, patienceMs: 20_000 }
       const body = frame(new Uint8Array())
       expect(await wire.call({ ...check, body })).toMatchObject({ code: 0, bytes: 7 }) // a frame, and SERVING in two bytes
+      const named = frame(Buffer.from([0x0a, 1, 0x78]))
+      expect(await wire.call({ ...check, body: named })).toMatchObject({ code: 5 })
+    },
+  },
+  {
+    rule: '1.1 a message that is compressed is refused as unimplemented, so that a client sends it plain',
+    check: async ({ address, namespace }) => {
+      using wire = openWire(address)
+      const headers = { 'containerd-namespace': namespace, 'grpc-encoding': 'gzip' }
+      const body = Buffer.from(frame(gzipSync(new Uint8Array())))
+      body[0] = 1 // compressed
+      const call = { headers, body, halfOpen: false, patienceMs: 20_000 }
+      for (const path of ['version.v1.Version/Version', 'images.v1.Images/List', 'events.v1.Events/Subscribe'])
+        expect(await wire.call({ ...call, path: `/containerd.services.${path}` })).toMatchObject({ code: 12 })
     },
   },
   {
