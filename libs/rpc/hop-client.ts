@@ -53,7 +53,7 @@ interface Open {
   readonly allowance: ReturnType<typeof createAllowance>
 }
 
-/** Opens the hop to a process. @param lost called when it cannot be reached any more */
+/** Opens the hop to a process. @param lost called once, when it takes no more calls */
 export function openHop(address: string, ready: (hop: Hop) => void, lost: () => void): Disposable {
   const calls = new Map<number, Open>()
   const slabs = createSlabs()
@@ -70,17 +70,18 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
   })
   const send = sender(socket)
   let last = 0
+  const lose = once(lost) // by the time the socket of a peer that left closes, there may be another
   socket.on('error', () => undefined) // `close` follows
   socket.on('connect', () => ready({ open }))
   socket.on('close', () => {
-    lost()
+    lose()
     for (const { heard } of calls.values()) heard.lost()
     calls.clear()
   })
 
   /** @param number of the last call that is answered */
   function leave(number: number): void {
-    lost()
+    lose()
     for (const [id, { heard }] of calls) {
       if (((id - number) | 0) <= 0) continue // numbers start again after the last
       calls.delete(id)
@@ -140,4 +141,12 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
   }
 
   return { [Symbol.dispose]: () => void socket.destroy() }
+}
+
+function once(act: () => void): () => void {
+  let done = false
+  return () => {
+    if (!done) act()
+    done = true
+  }
 }

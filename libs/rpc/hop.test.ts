@@ -86,23 +86,29 @@ test.each([
   server.close()
 })
 
-test('a peer that leaves says which calls it never saw', async () => {
+test('a peer that leaves says which calls it never saw, and is lost once', async () => {
   const address = join(folder, 'hop')
+  const closed = Promise.withResolvers<void>()
   const server = createServer((socket: Socket) => {
-    socket.on('error', nothing)
+    socket.on('error', nothing).on('close', () => closed.resolve())
     socket.once('data', () => socket.end(frame(7, Buffer.alloc(4)))) // the last it saw: none
   })
   await new Promise<void>((resolve) => server.listen(address, resolve))
-  using caller = await open(address)
+  const hop = Promise.withResolvers<Hop>()
+  let lost = 0
+  using _opened = openHop(address, hop.resolve, () => void lost++)
+  const { open: openCall } = await hop.promise
 
   const heard = await new Promise((resolve) =>
-    caller.hop.open(HEADERS, NOTHING, {
+    openCall(HEADERS, NOTHING, {
       ...{ data: nothing, room: nothing, reply: () => resolve('reply') },
       ...{ lost: () => resolve('lost'), unseen: () => resolve('unseen') },
     }),
   )
+  await closed.promise
+  await new Promise((resolve) => setImmediate(resolve))
 
-  expect(heard).toBe('unseen')
+  expect([heard, lost]).toEqual(['unseen', 1])
   server.close()
 })
 
