@@ -1,4 +1,8 @@
-/** How fast containers start and processes are executed in them, by `ctr` on both sides; `gantry exec` beside `ctr tasks exec`. */
+/**
+ * How fast containers start and processes are executed in them, by `ctr` on both sides; `gantry exec` beside `ctr tasks exec`. And
+ * how long the service itself takes from the creation of a task to its deletion: that is asked by our client, on both sides.
+ */
+import { createClient } from '@gantry/client/client'
 import { run } from '@gantry/e2e/harness/command'
 import { GANTRY, gantryEnv } from '@gantry/e2e/harness/gantry'
 import { ctr, inTurns, print, type Row, type Side, timed, withSides } from './sides.ts'
@@ -7,7 +11,11 @@ const RUNS = 20
 const ROUNDS_OF_TEN = 6
 
 await withSides(async (sides, image) => {
-  print([...(await benchRuns(sides, image)), ...(await benchExecs(sides, image))])
+  print([
+    ...(await benchRuns(sides, image)),
+    ['create to delete of a task', 'ms', ...(await inTurns(sides, RUNS, (side, round) => lifeOf(side, image, round)))],
+    ...(await benchExecs(sides, image)),
+  ])
 })
 
 async function benchRuns(sides: readonly Side[], image: string): Promise<Row[]> {
@@ -21,6 +29,23 @@ async function benchRuns(sides: readonly Side[], image: string): Promise<Row[]> 
     ['ctr run --rm IMAGE true', 'ms', ...one],
     ['ten of them at once', 'ms', ...ten],
   ]
+}
+
+/** Milliseconds from before Create until after Delete; the container's record and snapshot are there. */
+async function lifeOf({ node, namespace }: Side, image: string, round: number): Promise<number> {
+  const { signal } = new AbortController()
+  await using client = createClient({ address: node.address, namespace })
+  const id = `life${round}`
+  const container = await client.containers.create({ id, image, spec: { args: ['true'] } }, signal)
+  const ms = await timed(async () => {
+    const task = await client.tasks.create(container, { stdio: {} }, signal)
+    const ended = task.wait(signal)
+    await task.start(signal)
+    await ended
+    await task.delete(signal)
+  })
+  await client.containers.delete(id, {}, signal)
+  return ms
 }
 
 async function benchExecs(sides: readonly Side[], image: string): Promise<Row[]> {
