@@ -89,6 +89,7 @@ onEveryTarget((target) => {
   test('what cannot be done is refused with its reason', async () => {
     await target().ctr(['snapshots', 'prepare', 'open'])
 
+    await using _ = await hold(target(), 'snapshots/overlayfs', ['look'])
     const told = async (...args: string[]) => (await target().ctr(['snapshots', ...args])).stderr
     expect(await told('prepare', 'open')).toContain('already exists')
     expect(await told('prepare', 'child', 'missing')).toBe('ctr: parent snapshot missing does not exist: not found\n')
