@@ -123,19 +123,22 @@ echo '${answer}'`
     expect(await remove('s5')).toContain('exit code 137')
   })
 
-  test.each([
-    ['rubbish', 'printf "\\001\\002 rubbish"', 'something else than an address'],
-    ['far away', 'echo vsock://2:1024', 'only unix sockets'],
-    ['lonely', 'echo unix:///run/nobody', 'nobody answers'],
-    ['broken', 'echo it is broken >&2; exit 3', 'it is broken'],
-    ['loud', 'yes | head -c 50000000', 'address'],
-    ['stuck', 'exec sleep 1000', 'failed to start'],
-  ])('a shim that is %s is refused, and nothing is left', async (name, text, words) => {
-    const { code, stderr } = await runBy(script(name, text), 's8', 'true')
+  test('shims that are no good are refused side by side, and nothing is left', async () => {
+    const bad = [
+      ['rubbish', 'printf "\\001\\002 rubbish"', 'something else than an address'],
+      ['far', 'echo vsock://2:1024', 'only unix sockets'],
+      ['lonely', 'echo unix:///run/nobody', 'nobody answers'],
+      ['broken', 'echo it is broken >&2; exit 3', 'it is broken'],
+      ['loud', 'yes | head -c 50000000', 'address'],
+      ['stuck', 'exec sleep 1000', 'failed to start'],
+    ] as const
 
-    expect(code).toBe(1)
-    expect(stderr).toContain(words)
-    await ctr('containers', 'rm', 's8')
+    const outcomes = await Promise.all(bad.map(([name, text]) => runBy(script(name, text), name, 'true')))
+
+    expect(outcomes).toEqual(
+      bad.map(([, , words]) => expect.objectContaining({ code: 1, stderr: expect.stringContaining(words) })),
+    )
+    await ctr('containers', 'rm', ...bad.map(([name]) => name))
   })
 
   test('a shim that is not installed is named', async () => {
