@@ -1,5 +1,5 @@
 /** Debian's dockerd, unmodified, on top of the daemon under test (it keeps images itself and leaves running them to us), or on its own. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'vitest'
@@ -26,8 +26,10 @@ export async function startDocker(below?: Pick<Running, 'address'>): Promise<Doc
   const dir = mkdtempSync(join(tmpdir(), 'gd-'))
   const host = `unix://${dir}/docker.sock`
   const client = [CLIENT, '--config', dir, '-H', host]
+  const runs = join(dir, 'containerd.sock') // a path of its own: whoever looks for what `below` left does not take dockerd for it
+  if (below) symlinkSync(below.address, runs)
   const daemon = startDaemon([
-    ...['dockerd', '-H', host, '-p', join(dir, 'pid'), ...(below ? ['--containerd', below.address] : [])],
+    ...['dockerd', '-H', host, '-p', join(dir, 'pid'), ...(below ? ['--containerd', runs] : [])],
     ...['--data-root', join(dir, 'data'), '--exec-root', join(dir, 'exec'), '--storage-driver', 'overlay2'],
     ...['--bridge', 'none', '--iptables=false', '--ip6tables=false', '--cgroup-parent', '/moby'],
   ])
