@@ -253,6 +253,22 @@ onGantry((target) => {
     expect((await target().ctr(['snapshots', 'ls'])).stdout).not.toContain('Active')
   })
 
+  test('pause freezes a container, unpause lets it go on, top lists its processes', async () => {
+    await gantry('run', '-d', '--name', 'frozen', image, 'sleep', '1000')
+    const status = async () => JSON.parse((await gantry('ps', '--json')).stdout)[0]
+
+    expect(await gantry('pause', 'frozen')).toEqual({ code: 0, stdout: 'frozen\n', stderr: '' })
+    const { pid, status: paused } = await status()
+    expect(paused).toBe('paused')
+    expect(await gantry('pause', 'frozen')).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot pause') })
+    expect(await gantry('unpause', 'frozen')).toEqual({ code: 0, stdout: 'frozen\n', stderr: '' })
+    expect((await status()).status).toBe('running')
+    expect(rows((await gantry('top', 'frozen')).stdout)).toEqual([[String(pid)]])
+    expect(JSON.parse((await gantry('top', '--json', 'frozen')).stdout)).toEqual([{ pid }])
+    await gantry('rm', '-f', 'frozen')
+    expect(await gantry('top', 'frozen')).toMatchObject({ code: 1, stdout: '' })
+  })
+
   test('kill ends a container at once, rm -f does both', async () => {
     await gantry('run', '-d', '--name', 'one', image, 'sleep', '1000')
     await gantry('run', '-d', '--name', 'two', image, 'sleep', '1000')
