@@ -1,4 +1,6 @@
-import type { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
+import { create, toBinary } from '@bufbuild/protobuf'
+import { type Version, VersionResponseSchema } from '@gantry/api/containerd/services/version/v1/version_pb'
+import { encoded } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 
 /**
@@ -9,5 +11,9 @@ const VERSION = '2.0.0+gantry.0.1.0'
 
 /** containerd.services.version.v1.Version. */
 export function versionService(): Implementation<typeof Version> {
-  return { version: async () => ({ version: VERSION, revision: 'gantry' }) }
+  const answer = toBinary(
+    VersionResponseSchema,
+    create(VersionResponseSchema, { version: VERSION, revision: 'gantry' }),
+  )
+  return { version: async () => encoded(VersionResponseSchema, answer) }
 }

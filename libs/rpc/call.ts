@@ -1,7 +1,7 @@
 import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { createUnframer, framed } from './frame.ts'
-import { createLife, HANGUP } from './life.ts'
+import { HANGUP, Life } from './life.ts'
 import { countStream, isFull } from './room.ts'
 import type { CallStatus } from './status.ts'
 
@@ -28,8 +28,6 @@ export interface Call {
   end(status: CallStatus): void
   /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
   onOver(heard: (code: number) => void): void
-  /** Ends it from our side, with the fault as its reason. */
-  abort(reason: Fault): void
 }
 
 /** One that comes as a stream of node:http2. */
@@ -42,8 +40,15 @@ export interface ServedCall extends Call {
   replyFramed(bytes: Buffer): void
 }
 
-export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ServedCall {
-  const life = createLife(headers['grpc-timeout'], end)
+/** @param live each call that runs, by what cuts it when the server stops */
+export function createServedCall(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  live: Set<() => void>,
+): ServedCall {
+  const life = new Life(headers['grpc-timeout'], end)
+  const cut = (): void => life.abort(STOPPING)
+  let broken: (() => void) | undefined // somebody waits for a message
   let final = OK
 
   function end(status: CallStatus): void {
@@ -57,7 +62,7 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
 
   function begin(): void {
     stream.respond(HEAD, { waitForTrailers: true })
-    stream.once('wantTrailers', () => stream.sendTrailers(trailersOf(final)))
+    stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(final)))
   }
 
   /** The head of an answer that may be long; the status follows when all is said. */
@@ -75,8 +80,13 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     stream.resume()
   }
 
-  stream.on('error', () => undefined) // `close` follows
-  stream.on('close', life.hangUp)
+  live.add(cut)
+  stream.on('error', nothing) // `close` follows
+  stream.on('close', () => {
+    live.delete(cut)
+    life.hangUp()
+    broken?.()
+  })
 
   return {
     header: (name) => headerOf(headers, name),
@@ -87,7 +97,11 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     get isOver() {
       return life.isOver
     },
-    message: () => onlyMessage(stream, () => life.reason),
+    message: () =>
+      new Promise((resolve, reject) => {
+        broken = () => reject(life.reason ?? HANGUP)
+        onlyMessage(stream, resolve, reject)
+      }),
     messages: () => allMessages(stream, () => life.reason),
     async send(message, gone) {
       if (life.isOver) return
@@ -102,9 +116,12 @@ export function createServedCall(stream: ServerHttp2Stream, headers: IncomingHtt
     reply: (message) => replyFramed(...framed(message)),
     replyFramed,
     end,
-    abort: life.abort,
-    onStop: life.onStop,
-    onOver: life.onOver,
+    onStop(heard) {
+      life.onStop = heard
+    },
+    onOver(heard) {
+      life.onOver = heard
+    },
   }
 }
 
@@ -113,29 +130,26 @@ function headerOf(headers: IncomingHttpHeaders, name: string): string | undefine
   return (Array.isArray(value) ? value[0] : value) || undefined
 }
 
-function onlyMessage(stream: ServerHttp2Stream, reason: () => Fault | undefined): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const unframer = createUnframer()
-    let message: Buffer | undefined
-    let ended = false
-    stream.on('data', (chunk: Buffer) => {
-      try {
-        for (const each of unframer.push(chunk)) {
-          if (message) throw new Fault('internal', 'A call with one message brought several')
-          message = each
-        }
-      } catch (error) {
-        reject(error)
+function onlyMessage(
+  stream: ServerHttp2Stream,
+  resolve: (message: Buffer) => void,
+  reject: (error: unknown) => void,
+): void {
+  const unframer = createUnframer()
+  let message: Buffer | undefined
+  stream.on('data', (chunk: Buffer) => {
+    try {
+      for (const each of unframer.push(chunk)) {
+        if (message) throw new Fault('internal', 'A call with one message brought several')
+        message = each
       }
-    })
-    stream.on('end', () => {
-      ended = true
-      if (message) resolve(message)
-      else reject(new Fault('internal', 'A call with one message brought none'))
-    })
-    stream.on('close', () => {
-      if (!ended) reject(reason() ?? HANGUP)
-    })
+    } catch (error) {
+      reject(error)
+    }
+  })
+  stream.on('end', () => {
+    if (message) resolve(message)
+    else reject(new Fault('internal', 'A call with one message brought none'))
   })
 }
 
@@ -158,6 +172,8 @@ async function write(stream: ServerHttp2Stream, message: Uint8Array, gone?: () =
   if (!hasRoom && isFull(stream)) await drained(stream)
 }
 
+const nothing = (): void => undefined
+const STOPPING = new Fault('unavailable', 'The service is stopping')
 const OK: CallStatus = { code: 0, details: '' }
 const HEAD = { ':status': 200, 'content-type': 'application/grpc' } as const
 

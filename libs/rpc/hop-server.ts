@@ -21,7 +21,7 @@ import {
   REPLY,
   sender,
 } from './hop-wire.ts'
-import { createLife } from './life.ts'
+import { Life } from './life.ts'
 import { countStream } from './room.ts'
 import type { CallStatus } from './status.ts'
 
@@ -105,6 +105,7 @@ interface Wire {
 }
 
 interface HopCall extends Call {
+  abort(reason: Fault): void
   take(piece: Buffer): void
   done(): void
   credit(bytes: number): void
@@ -121,7 +122,7 @@ function hear(call: HopCall | undefined, kind: number, payload: Buffer): boolean
 }
 
 function createHopCall(id: number, { headers, message }: Opening, { send, socket, over }: Wire): HopCall {
-  const life = createLife(headers.get('grpc-timeout'), (status) => end(status))
+  const life = new Life(headers.get('grpc-timeout'), (status) => end(status))
   const credit = createCredit()
   const inbox = createInbox((bytes) => send({ id, kind: CREDIT, payload: encodeNumber(bytes) }))
   let room: (() => void) | undefined // somebody waits for it
@@ -170,8 +171,10 @@ function createHopCall(id: number, { headers, message }: Opening, { send, socket
       else void sendMessage(bytes).then(() => end(OK))
     },
     end,
-    abort: life.abort,
-    onOver: life.onOver,
+    onOver(heard) {
+      life.onOver = heard
+    },
+    abort: (reason) => life.abort(reason),
     take: inbox.take,
     done: () => inbox.close(undefined),
     credit(bytes) {

@@ -5,82 +5,66 @@ const UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S:
 const MAX_TIMER_MS = 2 ** 31 - 1
 const CANCELLED = 1
 
-/** The life of a call that is served: it is over once, and whoever works for it hears when nobody waits any more. */
-export interface Life {
-  readonly isOver: boolean
-  /** Aborted when the caller hangs up, the deadline passes or the server stops. */
-  readonly signal: AbortSignal
-  /** Why it was stopped, if it was. */
-  readonly reason: Fault | undefined
-  /** It ends with this code of gRPC. @returns false when it was over already */
-  close(code: number): boolean
-  /** Ends it from our side, with the fault as its reason. */
-  abort(reason: Fault): void
-  /** The caller is gone. */
-  hangUp(): void
-  /** Hears when the caller is gone, or the call was aborted, before it was over. */
-  onStop(heard: () => void): void
-  /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
-  onOver(heard: (code: number) => void): void
-}
-
 /**
- * @param timeout as gRPC sends it
- * @param end     ends the call on the wire
+ * The life of a call that is served: it is over once, and whoever works for it hears when nobody waits any more. There is
+ * one for each call, so that it is a class: its functions cost no memory.
  */
-export function createLife(timeout: string | string[] | undefined, end: (status: CallStatus) => void): Life {
-  let hangup: AbortController | undefined // made when somebody asks: most calls are over before
-  let reason: Fault | undefined
-  let over = false
-  let stopped: (() => void) | undefined
-  let ended: ((code: number) => void) | undefined
-  const ms = parseTimeout(timeout)
-  const timer = ms === undefined ? undefined : setTimeout(() => abort(LATE), Math.min(ms, MAX_TIMER_MS))
+export class Life {
+  isOver = false
+  /** Why it was stopped, if it was. */
+  reason: Fault | undefined
+  /** Hears when the caller is gone, or the call was aborted, before it was over. */
+  onStop: (() => void) | undefined
+  /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
+  onOver: ((code: number) => void) | undefined
+  readonly #end: (status: CallStatus) => void
+  readonly #timer: NodeJS.Timeout | undefined
+  #hangup: AbortController | undefined // made when somebody asks: most calls are over before
 
-  function close(code: number): boolean {
-    if (over) return false
-    over = true
-    if (timer) clearTimeout(timer)
-    ended?.(code)
+  /**
+   * @param timeout as gRPC sends it
+   * @param end     ends the call on the wire
+   */
+  constructor(timeout: string | string[] | undefined, end: (status: CallStatus) => void) {
+    this.#end = end
+    const ms = parseTimeout(timeout)
+    if (ms !== undefined) this.#timer = setTimeout(() => this.abort(LATE), Math.min(ms, MAX_TIMER_MS))
+  }
+
+  /** Aborted when the caller hangs up, the deadline passes or the server stops. */
+  get signal(): AbortSignal {
+    this.#hangup ??= new AbortController()
+    if (this.reason) this.#hangup.abort(this.reason)
+    return this.#hangup.signal
+  }
+
+  /** It ends with this code of gRPC. @returns false when it was over already */
+  close(code: number): boolean {
+    if (this.isOver) return false
+    this.isOver = true
+    if (this.#timer) clearTimeout(this.#timer)
+    this.onOver?.(code)
     return true
   }
 
-  function stop(why: Fault): void {
-    reason ??= why
-    hangup?.abort(reason)
-    stopped?.()
+  /** Ends it from our side, with the fault as its reason. */
+  abort(reason: Fault): void {
+    if (this.isOver) return
+    this.reason = reason
+    this.#end(toStatus(reason))
+    this.#stop()
   }
 
-  function abort(why: Fault): void {
-    if (over) return
-    reason = why
-    end(toStatus(why))
-    stop(why)
+  /** The caller is gone. */
+  hangUp(): void {
+    if (!this.close(CANCELLED)) return
+    this.reason = HANGUP
+    this.#stop()
   }
 
-  return {
-    get isOver() {
-      return over
-    },
-    get signal() {
-      hangup ??= new AbortController()
-      if (reason) hangup.abort(reason)
-      return hangup.signal
-    },
-    get reason() {
-      return reason
-    },
-    close,
-    abort,
-    hangUp() {
-      if (close(CANCELLED)) stop(HANGUP)
-    },
-    onStop: (heard) => {
-      stopped = heard
-    },
-    onOver: (heard) => {
-      ended = heard
-    },
+  #stop(): void {
+    this.#hangup?.abort(this.reason)
+    this.onStop?.()
   }
 }
 

@@ -28,12 +28,9 @@ function passing({ methodKind }: DescMethod, owner: Channel, watch: MethodTeleme
   const pass = methodKind === 'unary' || methodKind === 'server_streaming' ? passOne : passAll
   return {
     serve(stream, headers, live) {
-      const call = createServedCall(stream, headers)
+      const call = createServedCall(stream, headers, live)
       const { scope, end } = watch.begin(call.header)
       call.onOver(end)
-      const cut = (): void => call.abort(STOPPING)
-      live.add(cut)
-      stream.on('close', () => live.delete(cut))
       const fail = (error: unknown): void => call.end(toStatus(error))
       const reach = (use: (hop: Hop) => void): void => {
         const hop = owner.stream.current()
@@ -104,5 +101,4 @@ function* onwardHeaders(headers: IncomingHttpHeaders, scope: Scope): Generator<[
 }
 
 const OURS = new Set([':method', ':scheme', ':authority', 'content-type', 'te', 'user-agent', 'grpc-accept-encoding'])
-const STOPPING = new Fault('unavailable', 'The service is stopping')
 const GONE = toStatus(new Fault('unavailable', 'The service went away before it had answered: try again'))

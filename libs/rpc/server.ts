@@ -197,8 +197,6 @@ function unknown(path: string): CallStatus {
   return toStatus(new Fault('unimplemented', `${path}: unknown service or method`))
 }
 
-const STOPPING = new Fault('unavailable', 'The service is stopping')
-
 /** Makes a path free for a socket of ours. @throws {Fault} when it is too long, or somebody listens there */
 export async function claimSocket(path: string): Promise<void> {
   const length = Buffer.byteLength(path)
@@ -222,15 +220,7 @@ export function routeOf(binding: Binding, watched: Watched): Route {
   return new Map(
     answersOf(binding, watched).map(([path, answer]): [string, Target] => [
       path,
-      {
-        serve(stream, headers, live) {
-          const call = createServedCall(stream, headers)
-          const cut = (): void => call.abort(STOPPING)
-          live.add(cut)
-          stream.on('close', () => live.delete(cut))
-          answer(call)
-        },
-      },
+      { serve: (stream, headers, live) => answer(createServedCall(stream, headers, live)) },
     ]),
   )
 }
