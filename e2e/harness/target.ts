@@ -137,18 +137,18 @@ export const RUNTIME = process.env.GANTRY_E2E_RUNTIME ?? 'io.containerd.runc.v2'
 
 const NAMES = (process.env.GANTRY_E2E_TARGETS ?? 'containerd,gantry').split(',') as TargetName[]
 
+/** Declares tests, on the target of this name. */
+type Declare = (target: () => Target, name: TargetName) => void
+
 /** Declares the same tests for every target. One daemon serves the file; after each test the host must be clean again. */
-export function onEveryTarget(
-  declare: (target: () => Target) => void,
-  names: readonly TargetName[] = ['containerd', 'gantry'],
-): void {
+export function onEveryTarget(declare: Declare, names: readonly TargetName[] = ['containerd', 'gantry']): void {
   for (const name of names.filter((name) => NAMES.includes(name))) declareOn(name, declare)
 }
 
 /** What containerd itself does once in a thousand times is not what is judged here; Gantry gets no second try. */
 const RETRIES: Readonly<Record<TargetName, number>> = { containerd: 2, gantry: 0 }
 
-function declareOn(name: TargetName, declare: (target: () => Target) => void): void {
+function declareOn(name: TargetName, declare: Declare): void {
   describe(name, { retry: RETRIES[name] }, () => {
     let target: Target | undefined
     const current = () => {
@@ -166,12 +166,12 @@ function declareOn(name: TargetName, declare: (target: () => Target) => void): v
     afterAll(async () => {
       await target?.[Symbol.asyncDispose]()
     }, 60_000)
-    declare(current)
+    declare(current, name)
   })
 }
 
 /** Debian's containerd shows what is right; a suite that tests what only Gantry does runs on Gantry alone. */
-export function onGantry(declare: (target: () => Target) => void): void {
+export function onGantry(declare: Declare): void {
   onEveryTarget(declare, ['gantry'])
 }
 
