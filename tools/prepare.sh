@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 RUNNING='runc crun conmon libisal2 nats-server catatonit'    # what a node needs
 FIXTURE='docker-registry busybox-static'                     # what the demo's image is made of and pulled from
 BENCHING='nghttp2-client'                                     # the client that benches of the API use
-TESTING='containerd docker.io docker-compose skopeo umoci openssl iproute2 containernetworking-plugins iptables zstd python3-minimal' # what Gantry is compared with and looked at with
+TESTING='containerd docker.io docker-compose skopeo umoci openssl iproute2 containernetworking-plugins iptables zstd procps python3-minimal' # what Gantry is compared with and looked at with
 
 POLICY=/usr/sbin/policy-rc.d
 
