@@ -20,7 +20,7 @@ import {
 import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
 import type { Hop } from './hop-client.ts'
-import { createHopper, leap } from './leap.ts'
+import { leap } from './leap.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { currentScope, headersOf } from './scope.ts'
 import { pathOf } from './service.ts'
@@ -67,7 +67,7 @@ export interface Channel extends AsyncDisposable {
   /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs` */
   ready(waitMs: number): Promise<void>
   readonly raw: GrpcClient
-  /** For calls that are passed through as bytes. */
+  /** The way of calls that are passed through as bytes. */
   readonly stream: Upstream
   /** The hop that calls with one message each way take, when there is one and it stands. */
   hop?(): Hop | undefined
@@ -114,15 +114,7 @@ export function connect(address: string, keys?: TlsKeys): Channel {
 /** The same to another owner on this host: calls with one message each way take its hop, at a tenth of the cost. */
 export function connectOwner(address: string): Channel {
   const channel = connect(address)
-  const hopper = createHopper(address)
-  return {
-    ...channel,
-    hop: hopper.current,
-    async [Symbol.asyncDispose]() {
-      hopper[Symbol.dispose]()
-      await channel[Symbol.asyncDispose]()
-    },
-  }
+  return { ...channel, hop: channel.stream.current }
 }
 
 /** Resolves when the connection of a channel that was ready is lost, disposed, or closed after half an hour without calls. */

@@ -1,41 +1,8 @@
 /** Calls with one message each way from one process of a host to another, over the hop (`hop-wire.ts`). */
 import { Fault } from '@gantry/model/fault'
 import { createUnframer } from './frame.ts'
-import { type Hop, openHop } from './hop-client.ts'
-import { hopAddress } from './hop-wire.ts'
+import type { Hop } from './hop-client.ts'
 import { fromStatus } from './status.ts'
-
-/** The hop to a process: dialled when it is first asked for, and again when it was lost. */
-export interface Hopper extends Disposable {
-  /** Undefined while it does not stand: the call then goes another way. */
-  current(): Hop | undefined
-}
-
-/** @param address the socket of the process that speaks gRPC */
-export function createHopper(address: string): Hopper {
-  let hop: Hop | undefined
-  let dialled: Disposable | undefined
-  let closed = false
-  return {
-    current() {
-      if (!closed)
-        dialled ??= openHop(
-          hopAddress(address),
-          (opened) => {
-            hop = opened
-          },
-          () => {
-            hop = dialled = undefined
-          },
-        )
-      return hop
-    },
-    [Symbol.dispose]() {
-      closed = true
-      dialled?.[Symbol.dispose]()
-    },
-  }
-}
 
 /**
  * Makes one call; the path is the header `:path`.

@@ -5,9 +5,9 @@ import { hopAddress } from './hop-wire.ts'
 
 const RETRY_MS = 25
 
-/** The hop to a process, for calls that are passed through. It is opened when first needed, and again whenever it broke. */
+/** The hop to a process. It is opened when first needed, and again whenever it broke. */
 export interface Upstream extends AsyncDisposable {
-  /** The hop when it stands now. */
+  /** The hop when it stands now; otherwise it is on its way from here on. */
   current(): Hop | undefined
   /** @throws {Fault} `unavailable` when it does not stand within `waitMs` */
   hop(waitMs: number): Promise<Hop>
@@ -35,16 +35,21 @@ export function createUpstream(address: string): Upstream {
     })
   }
 
+  function dial(): Promise<void> {
+    opening ??= open().finally(() => {
+      opening = undefined
+    })
+    return opening
+  }
+
   return {
-    current: () => ready,
+    current() {
+      if (!ready && !closed) void dial()
+      return ready
+    },
     async hop(waitMs) {
       const end = performance.now() + waitMs
-      while (!ready && !closed && performance.now() < end) {
-        opening ??= open().finally(() => {
-          opening = undefined
-        })
-        await opening
-      }
+      while (!ready && !closed && performance.now() < end) await dial()
       if (ready) return ready
       throw new Fault('unavailable', `Cannot reach "${address}": is the service running?`)
     },

@@ -12,7 +12,7 @@ import { type Ended, type Hooks, type Part, type Supervised, supervise } from '.
 /** In the order in which they stop: who takes calls goes before those it calls. */
 const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata'] as const
 
-/** For Node. What `content` hands on is garbage at once: with the usual 16 MiB for what is young, an import takes 50 MiB more. */
+/** For Node: little room for what is young. What these hand on is garbage at once: with the usual 16 MiB both take 50 MiB more. */
 const FLAGS: Readonly<Partial<Record<string, readonly string[]>>> = {
   gateway: ['--max-semi-space-size=4'],
   content: ['--max-semi-space-size=4'],
