@@ -7,6 +7,24 @@ import { pino } from 'pino'
 import { expect, test, vi } from 'vitest'
 import { createPublisher } from './publisher.ts'
 
+test('a write in the first moment of a process waits until the bus is reached', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gantry-publisher-'))
+  await using store = openStore(folder)
+  const outbox = openOutbox(store)
+  const connected = Promise.withResolvers<void>()
+  const publish = vi.fn(async () => undefined)
+  const bus = { ready: false, whenReady: () => connected.promise, publish }
+  const publisher = createPublisher({ outbox, bus, log: pino({ level: 'silent' }) })
+  const seq = await store.write(() => outbox.append({ namespace: 'n', topic: '/a', envelope: new Uint8Array() }))
+
+  const delivered = publisher.delivered(seq).then(() => publish.mock.calls.length)
+  setTimeout(connected.resolve, 100)
+
+  expect(await delivered).toBe(1)
+  await publisher.close()
+  rmSync(folder, { recursive: true })
+})
+
 test('a bus that hangs holds up the writes of one moment, not those after it', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'gantry-publisher-'))
   await using store = openStore(folder)

@@ -30,6 +30,7 @@ export interface PublisherParts {
  */
 export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher {
   const stop = new AbortController()
+  const born = performance.now()
   let acked = 0 // sequence of the last event the log has
   let removed = 0
   let removing: Promise<void> | undefined
@@ -99,7 +100,8 @@ export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher
     behind: () => outbox.behind(acked),
     async delivered(seq) {
       work.resolve()
-      if (bus.ready && seq > acked) await writes.wait(seq)
+      const isConnecting = performance.now() - born < PATIENCE_MS // calls come before the bus is reached
+      if ((bus.ready || isConnecting) && seq > acked) await writes.wait(seq)
     },
     async close() {
       stop.abort()
