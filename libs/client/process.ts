@@ -44,6 +44,13 @@ export interface Process {
   /** The process sees the end of its input. */
   closeStdin(signal: AbortSignal): Promise<void>
   status(signal: AbortSignal): Promise<TaskInfo>
+  /** Resolves when all that it wrote is copied; for one that has ended. */
+  drained(): Promise<void>
+  /**
+   * Closes our ends of its input and output; it goes on. What the first process of a container writes waits for whoever
+   * attaches next, 64 KiB at most, then the process waits; to another nobody can attach.
+   */
+  leave(): void
   /** Waits until the output is copied, deletes the process and its FIFOs. @throws {Fault} when it still runs */
   delete(signal: AbortSignal): Promise<Exit>
 }
@@ -56,7 +63,7 @@ const STATUS: Readonly<Record<number, TaskStatus>> = {
   [Status.PAUSING]: 'pausing',
 }
 
-/** The calls of one process. `io` is its stdio when this client made it, and is closed by delete. */
+/** The calls of one process. `io` is its stdio as far as this client knows it, and is closed by delete. */
 export function createProcess(wire: Wire, id: { containerId: string; execId: string }, io: Stdio | undefined): Process {
   const { tasks } = wire.services
   const closeStdin = async (signal: AbortSignal) => {
@@ -83,6 +90,13 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
       const { process } = await tasks.get(id, wire.call(signal))
       if (!process) throw new Fault('internal', 'Cannot read the process: the reply is empty')
       return { ...toInfo(process), ...id }
+    },
+    async drained() {
+      await io?.drained()
+    },
+    leave() {
+      if (id.execId === '') io?.leave()
+      else io?.[Symbol.dispose]()
     },
     async delete(signal) {
       await io?.drained()

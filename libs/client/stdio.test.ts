@@ -14,7 +14,8 @@ import { join } from 'node:path'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { openStdio } from './stdio.ts'
+import { leftStdio } from './left-stdio.ts'
+import { attachStdio, openStdio } from './stdio.ts'
 
 let dir: string
 beforeEach(() => {
@@ -130,4 +131,39 @@ test('the folder of the FIFOs is made when it is missing, for its owner only', (
   expect(io.paths.stdout).toMatch(/fifo\/[^/]+\/box-stdout$/)
   expect(existsSync(io.paths.stderr)).toBe(true)
   io[Symbol.dispose]()
+})
+
+test('FIFOs that were kept, or left, are joined by another client, and go with the process', async () => {
+  const kept = openStdio(dir, box, { kept: true })
+  const out = sink()
+  const process = openSync(kept.paths.stdout, constants.O_RDWR | constants.O_NONBLOCK)
+  const input = openSync(kept.paths.stdin, constants.O_RDONLY | constants.O_NONBLOCK)
+  writeSync(process, 'before ')
+  kept.leave()
+
+  const first = attachStdio(dir, kept.paths, { stdin: Readable.from(['typed']), stdout: out.stream })
+  await new Promise<void>((resolve) => first.started(resolve))
+  first.leave()
+  const second = attachStdio(dir, { ...kept.paths, stdout: `fifo://${kept.paths.stdout}` }, { stdout: out.stream })
+  writeSync(process, 'after')
+  await second.drained()
+  second.leave()
+
+  const bytes = Buffer.alloc(8)
+  expect(bytes.toString('utf8', 0, readSync(input, bytes))).toBe('typed')
+  expect(out.text()).toBe('before after')
+  leftStdio(join(dir, 'other'), kept.paths)[Symbol.dispose]()
+  expect(readdirSync(dir)).toHaveLength(1)
+  leftStdio(dir, kept.paths)[Symbol.dispose]()
+  expect(readdirSync(dir)).toEqual([])
+  for (const fd of [process, input]) closeSync(fd)
+})
+
+test('only FIFOs are joined', () => {
+  const none = { stdin: '', stdout: '', stderr: '' }
+
+  expect(() => attachStdio(dir, none, {})).toThrow('goes nowhere')
+  expect(() => attachStdio('', none, {})).toThrow('FIFOs of one host')
+  for (const stdout of ['file:///tmp/log', '/etc/passwd', join(dir, 'none')])
+    expect(() => attachStdio(dir, { ...none, stdout }, { stdout: sink().stream })).toThrow('no FIFO')
 })

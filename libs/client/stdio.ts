@@ -1,10 +1,11 @@
-import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { type Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { mkfifo } from '@gantry/linux/file'
 import { Fault } from '@gantry/model/fault'
+import { leftStdio, type StdioPaths } from './left-stdio.ts'
 
 const FIFO_MODE = 0o700
 const IDLE_MS = 300 // an output that is quiet this long after the exit is held open by a stray process: nothing is missed
@@ -18,16 +19,20 @@ export interface StdioOptions {
   readonly stdout?: Writable
   readonly stderr?: Writable
   readonly logUri?: string
+  /** FIFOs for whoever attaches later, instead of streams of ours. What is written waits there, 64 KiB, then the process does. */
+  readonly kept?: boolean
 }
 
 /** The client's end of a process's stdio. Disposing it closes and removes everything at once. */
 export interface Stdio extends Disposable {
   /** What the server is told: paths or URIs, '' for none. */
-  readonly paths: { readonly stdin: string; readonly stdout: string; readonly stderr: string }
+  readonly paths: StdioPaths
   /** Begins to feed the input: the server has opened its end by now. Calls back once, when the input has ended. */
   started(onStdinEnd: () => void): void
   /** Resolves when all output is copied. */
   drained(): Promise<void>
+  /** Closes our ends; the FIFOs stay, for another client. */
+  leave(): void
 }
 
 /**
@@ -40,50 +45,93 @@ export interface Stdio extends Disposable {
  * @throws {Fault} `failed-precondition` for a stream that the server could not reach
  */
 export function openStdio(fifoDir: string, process: { name: string; terminal: boolean }, options: StdioOptions): Stdio {
-  if (!options.stdin && !options.stdout && !options.stderr) return detached(options.logUri ?? '')
+  const { stdin, stdout, stderr, kept = false, logUri } = options
+  if (!stdin && !stdout && !stderr && !kept)
+    return leftStdio('', { stdin: '', stdout: logUri ?? '', stderr: logUri ?? '' })
+  checkReach(fifoDir)
+  mkdirSync(fifoDir, { recursive: true, mode: 0o700 })
+  using made = new DisposableStack() // nothing is left when one of them cannot be made
+  const dir = mkdtempSync(`${fifoDir}/`)
+  made.defer(() => rmSync(dir, { recursive: true, force: true }))
+  const fifo = (name: string): string => {
+    const path = join(dir, `${process.name}-${name}`)
+    mkfifo(path, FIFO_MODE)
+    return path
+  }
+  const paths = {
+    stdin: stdin || kept ? fifo('stdin') : '',
+    stdout: logUri ?? fifo('stdout'), // containerd's shim takes both outputs or none
+    stderr: logUri ?? (process.terminal ? '' : fifo('stderr')),
+  }
+  const ends = kept ? NO_ENDS : openEnds(paths, options)
+  made.move()
+  return stdioOf(fifoDir, paths, ends)
+}
+
+/**
+ * Joins a process that is there, by the paths that the server has.
+ *
+ * @throws {Fault} `failed-precondition` when there is nothing to join
+ */
+export function attachStdio(fifoDir: string, given: StdioPaths, options: StdioOptions): Stdio {
+  const bare = (path: string): string => path.replace(/^fifo:\/\//, '')
+  const paths = { stdin: bare(given.stdin), stdout: bare(given.stdout), stderr: bare(given.stderr) }
+  checkReach(fifoDir)
+  for (const path of [paths.stdin, paths.stdout, paths.stderr].filter((path) => path !== ''))
+    if (!statSync(path, { throwIfNoEntry: false })?.isFIFO())
+      throw new Fault('failed-precondition', `Cannot connect to the process: its output or input is ${path}, no FIFO`)
+  if (paths.stdout === '')
+    throw new Fault('failed-precondition', 'Cannot connect to the process: its output goes nowhere')
+  return stdioOf(fifoDir, paths, openEnds(paths, options))
+}
+
+function checkReach(fifoDir: string): void {
   if (fifoDir === '')
     throw new Fault(
       'failed-precondition',
       'Cannot connect input or output of the process: they go over FIFOs of one host; use the socket of the node there, or run it detached',
     )
-  mkdirSync(fifoDir, { recursive: true, mode: 0o700 })
-  using made = new DisposableStack() // nothing is left when one of them cannot be made
-  const dir = mkdtempSync(`${fifoDir}/`)
-  made.defer(() => rmSync(dir, { recursive: true, force: true }))
-  const fifo = (name: string, wanted: unknown): string => {
-    if (!wanted) return ''
-    const path = join(dir, `${process.name}-${name}`)
-    mkfifo(path, FIFO_MODE)
-    return path
+}
+
+function stdioOf(fifoDir: string, paths: StdioPaths, { input, outputs }: Ends): Stdio {
+  const leave = (): void => {
+    for (const end of [input, ...outputs]) end?.close()
   }
-  const output = (name: string, to: Writable | undefined): { path: string; to: Writable } => ({
-    path: options.logUri ?? fifo(name, true),
-    to: to ?? nowhere(), // containerd's shim takes both outputs or none
-  })
-  const stdout = output('stdout', options.stdout)
-  const stderr = process.terminal && options.logUri === undefined ? undefined : output('stderr', options.stderr)
-  const paths = { stdin: fifo('stdin', options.stdin), stdout: stdout.path, stderr: stderr?.path ?? '' }
-  const input = options.stdin && made.adopt(openInput(paths.stdin, options.stdin), ({ close }) => close())
-  const fifos = options.logUri === undefined ? [stdout, ...(stderr ? [stderr] : [])] : []
-  const outputs = fifos.map((one) => made.adopt(openOutput(one), ({ close }) => close()))
-  const kept = made.move()
+  const left = leftStdio(fifoDir, paths)
   return {
     paths,
+    leave,
     started: (onStdinEnd) => input?.start(onStdinEnd),
     async drained() {
       await Promise.all(outputs.map((output) => output.drained()))
     },
-    [Symbol.dispose]: () => kept.dispose(),
+    [Symbol.dispose]() {
+      leave()
+      left[Symbol.dispose]()
+    },
   }
 }
 
-function detached(uri: string): Stdio {
-  return {
-    paths: { stdin: '', stdout: uri, stderr: uri },
-    started: () => undefined,
-    drained: async () => undefined,
-    [Symbol.dispose]: () => undefined,
-  }
+interface Ends {
+  readonly input: Input | undefined
+  readonly outputs: readonly Output[]
+}
+
+const NO_ENDS: Ends = { input: undefined, outputs: [] }
+
+/** Our ends of FIFOs that are there; an output that nobody wants is read all the same. */
+function openEnds({ stdin, stdout, stderr }: StdioPaths, options: StdioOptions): Ends {
+  using opened = new DisposableStack()
+  const input =
+    options.stdin && stdin !== '' ? opened.adopt(openInput(stdin, options.stdin), ({ close }) => close()) : undefined
+  const outputs = [
+    { path: stdout, to: options.stdout ?? nowhere() },
+    { path: stderr, to: options.stderr ?? nowhere() },
+  ]
+    .filter(({ path }) => path.startsWith('/'))
+    .map((one) => opened.adopt(openOutput(one), ({ close }) => close()))
+  opened.move()
+  return { input, outputs }
 }
 
 function nowhere(): Writable {

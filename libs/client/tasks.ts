@@ -3,6 +3,7 @@ import { ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/
 import { Fault, isFault } from '@gantry/model/fault'
 import { type Packed, packJson, typeNameOf } from './any.ts'
 import { type Container, type Containers, findUser } from './containers.ts'
+import { leftStdio, type StdioPaths } from './left-stdio.ts'
 import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
 import type { SnapshotMount } from './rootfs.ts'
 import { execProcess } from './spec.ts'
@@ -40,6 +41,13 @@ export interface Tasks {
   create(container: string | Container, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
   /** The task that a container has, without its stdio. @throws {Fault} `not-found` */
   get(containerId: string, signal: AbortSignal): Promise<Task>
+  /**
+   * The same, joined to its stdio: for one that runs and whose client has left it. What two clients read at a time is split
+   * between them. The end of our input is not the end of its.
+   *
+   * @throws {Fault} `not-found`, `failed-precondition` when its stdio is no FIFOs of this host
+   */
+  attach(containerId: string, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
   list(signal: AbortSignal): Promise<TaskInfo[]>
 }
 
@@ -49,13 +57,24 @@ export function createTasks(wire: Wire, containers: Containers): Tasks {
     exec: (container, options, signal) => createExec(wire, containers, { container, ...options }, signal),
     create: (container, { stdio }, signal) => createTask(wire, containers, { container, stdio }, signal),
     async get(containerId, signal) {
-      await tasks.get({ containerId }, wire.call(signal))
-      return taskOf(wire, containers, containerId, undefined)
+      return taskOf(wire, containers, containerId, leftStdio(wire.fifoDir, await pathsOf(wire, containerId, signal)))
+    },
+    async attach(containerId, { stdio }, signal) {
+      const [paths, { attachStdio }] = await Promise.all([pathsOf(wire, containerId, signal), import('./stdio.ts')])
+      const io = attachStdio(wire.fifoDir, paths, stdio)
+      io.started(() => undefined)
+      return taskOf(wire, containers, containerId, io)
     },
     async list(signal) {
       return (await tasks.list({}, wire.call(signal))).tasks.map(toInfo)
     },
   }
+}
+
+async function pathsOf(wire: Wire, containerId: string, signal: AbortSignal): Promise<StdioPaths> {
+  const { process } = await wire.services.tasks.get({ containerId }, wire.call(signal))
+  if (process) return process
+  throw new Fault('internal', 'Cannot read the task: the reply is empty')
 }
 
 async function createTask(

@@ -13,6 +13,7 @@ export function createCommand(context: Context): Command {
     .description(
       'Makes a container and prints its id; "gantry start" runs it. The image is pulled when it is not there.',
     )
+    .option('-i, --interactive', 'its input and output wait for who attaches')
     .argument('<image>')
     .argument('[command...]', "instead of the image's")
     .passThroughOptions()
@@ -24,7 +25,8 @@ export function createCommand(context: Context): Command {
           'Cannot use container: with create: what is shared may be gone at the start',
         )
       await using session = openSession(command, context)
-      const { id } = await createContainer(session, { image: normalizeReference(image).text, args, options })
+      const { text } = normalizeReference(image)
+      const { id } = await createContainer(session, { image: text, args, options: { ...options, detach: true } })
       if (session.json) printJson(session, { id })
       else session.stdout.write(`${id}\n`)
     })

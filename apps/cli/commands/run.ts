@@ -7,14 +7,15 @@ import { Fault, ignoring } from '@gantry/model/fault'
 import { normalizeReference } from '@gantry/model/reference'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
+import { shortId } from '../find-container.ts'
 import { Exit } from '../report.ts'
 import { createContainer, type Wanted } from '../run/create-container.ts'
 import { detachedStdio } from '../run/detached-log.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { startFailureCode } from '../run/failure.ts'
-import { Abandoned, runInForeground } from '../run/foreground.ts'
+import { runInForeground } from '../run/foreground.ts'
 import { addRunOptions, type RunOptions } from '../run/options.ts'
-import { streamsOf } from '../run/terminal.ts'
+import { type Attachment, Left, streamsOf } from '../run/terminal.ts'
 import { openSession, printJson, type Session } from '../session.ts'
 
 const NODE_FAILED = 125 // Docker's exit code for everything that fails before the command of the container could run
@@ -46,8 +47,7 @@ export function createCommand(context: Context): Command {
 
 async function run(session: Session, { image, args, options }: Wanted): Promise<number> {
   const { client, signal } = session
-  const attachment = { tty: options.tty ?? false, interactive: options.interactive ?? false }
-  const streams = options.detach ? undefined : streamsOf(attachment, session)
+  const streams = options.detach ? undefined : streamsOf(attachmentOf(options), session)
   // from here on each step is done or undone as a whole: an interruption counts between two of them
   const container = await createContainer(session, { image, args, options })
   const { id } = container
@@ -56,21 +56,31 @@ async function run(session: Session, { image, args, options }: Wanted): Promise<
     signal.throwIfAborted()
     const task = await createTask(session, container, streams?.stdio ?? detachedStdio(container))
     session.releaseSignals()
-    if (options.detach) return await startDetached(session, task, options.restart !== undefined)
-    const exit = await runInForeground(task, attachment, session, () => {
+    if (!streams) return await startDetached(session, task, options.restart !== undefined)
+    const exit = await runInForeground(task, streams, () => {
       started = true
-      streams?.gate.open()
+      streams.gate.open()
     })
     await finish(client, task, options)
-    await streams?.gate.finish()
+    await streams.gate.finish()
     return exit.status
   } catch (error) {
     streams?.gate.drop()
-    if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
+    if (error instanceof Left) throw new Exit(error.code, new Error(`${error.message}; ${adviceFor(id, options)}`))
     const code = startFailureCode(error, NODE_FAILED)
     if (!started || options.rm) await undo(client, id)
     throw new Exit(started ? NODE_FAILED : code, error)
   }
+}
+
+/** A container that was made to be attached to outlives our terminal; nobody would remove one of --rm. */
+function attachmentOf({ tty = false, interactive = false, detachKeys, rm = false }: RunOptions): Attachment {
+  return { tty, interactive, detachKeys, stays: tty && interactive && !rm }
+}
+
+function adviceFor(id: string, { rm }: RunOptions): string {
+  const name = shortId(id)
+  return `"gantry attach ${name}" takes it up again${rm ? `, "gantry rm -f ${name}" removes it` : ''}`
 }
 
 function createTask({ client }: Session, container: Container, stdio: StdioOptions): Promise<Task> {

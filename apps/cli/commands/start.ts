@@ -8,12 +8,13 @@ import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
 import { Exit } from '../report.ts'
+import { detachKeysOption } from '../run/detach-keys.ts'
 import { detachedStdio } from '../run/detached-log.ts'
 import { endTask, taskOf } from '../run/end-task.ts'
 import { rememberExit } from '../run/exit-labels.ts'
-import { Abandoned, runInForeground } from '../run/foreground.ts'
+import { runInForeground } from '../run/foreground.ts'
 import { letEnd } from '../run/let-end.ts'
-import { streamsOf } from '../run/terminal.ts'
+import { Left, streamsOf } from '../run/terminal.ts'
 import { openSession, type Session } from '../session.ts'
 
 const START_MS = 60_000
@@ -22,6 +23,7 @@ const CLEANUP_MS = 30_000
 interface Options {
   readonly attach?: boolean
   readonly interactive?: boolean
+  readonly detachKeys?: Uint8Array
 }
 
 /** `gantry start`: runs containers that were made, or have ended. */
@@ -31,12 +33,14 @@ export function createCommand(context: Context): Command {
     .argument('<container...>')
     .option('-a, --attach', 'stay with it: its output is ours, its exit code too')
     .option('-i, --interactive', 'the same, and pass our input on')
-    .action(async (names: string[], { attach, interactive = false }: Options, command: Command) => {
+    .addOption(detachKeysOption())
+    .action(async (names: string[], options: Options, command: Command) => {
+      const { attach = false, interactive = false } = options
       await using session = openSession(command, context)
       const [name = '', ...others] = names
       if (!attach && !interactive) return each(names, session, (name) => startDetached(session, name))
       if (others.length > 0) throw new Fault('invalid-argument', 'Cannot attach to several containers: name one')
-      process.exitCode = await startAttached(session, name, interactive)
+      process.exitCode = await startAttached(session, name, options)
     })
 }
 
@@ -62,22 +66,24 @@ async function startDetached(session: Session, name: string): Promise<void> {
   stdout.write(`${name}\n`)
 }
 
-async function startAttached(session: Session, name: string, interactive: boolean): Promise<number> {
+async function startAttached(
+  session: Session,
+  name: string,
+  { interactive = false, detachKeys }: Options,
+): Promise<number> {
   const { client, signal } = session
   const container = await findContainer(client, name, signal)
   if (await isRunning(session, container))
-    throw new Fault(
-      'failed-precondition',
-      `Cannot attach to "${name}": it runs already; "gantry exec" starts a process in it`,
-    )
+    throw new Fault('failed-precondition', `Cannot attach to "${name}": it runs already; use "gantry attach"`)
   await letEnd(client, container, signal) // its end is ours to see, not the node's to undo
-  const attachment = { tty: container.spec?.process.terminal ?? false, interactive }
-  const { stdio, gate } = streamsOf(attachment, session)
+  const tty = container.spec?.process.terminal ?? false
+  const streams = streamsOf({ tty, interactive, detachKeys, stays: tty && interactive }, session)
+  const { stdio, gate } = streams
   const task = await client.tasks.create(container, { stdio }, AbortSignal.timeout(START_MS))
   session.releaseSignals()
   let started = false
   try {
-    const exit = await runInForeground(task, attachment, session, () => {
+    const exit = await runInForeground(task, streams, () => {
       started = true
       gate.open()
     })
@@ -88,7 +94,7 @@ async function startAttached(session: Session, name: string, interactive: boolea
     return exit.status
   } catch (error) {
     gate.drop()
-    if (error instanceof Abandoned) throw new Exit(128 + constants.signals.SIGINT, error)
+    if (error instanceof Left) throw new Exit(error.code, error)
     if (!started) await takeBack(session, container, task)
     throw error
   }

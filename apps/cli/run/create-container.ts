@@ -5,6 +5,7 @@ import { Fault, ignoring, isFault } from '@gantry/model/fault'
 import { parseLabel } from '../commands/namespaces.ts'
 import { pullImage } from '../pull/pull-image.ts'
 import type { Session } from '../session.ts'
+import { ATTACHABLE } from './detached-log.ts'
 import { networkOf } from './network-options.ts'
 import { type RunOptions, specOf } from './options.ts'
 import { sharedNamespaces } from './sharing.ts'
@@ -30,7 +31,10 @@ export async function createContainer(session: Session, { image, args, options }
   const own = specOf(options, { id, args }, session.env)
   const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
   const network = networkOf(options)
-  const labels = Object.fromEntries(options.label.map(parseLabel))
+  const labels = {
+    ...Object.fromEntries(options.label.map(parseLabel)),
+    ...(options.detach && options.interactive && { [ATTACHABLE]: 'true' }),
+  }
   const { platform, restart, logUri, sandbox, init } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)
   return create(client, {

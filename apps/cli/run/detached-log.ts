@@ -4,10 +4,14 @@ import type { StdioOptions } from '@gantry/client/stdio'
 import { Fault } from '@gantry/model/fault'
 import { RESTART_LOG } from '@gantry/model/restart'
 
+/** Of a container that was made with -i, to run detached: its input and output wait for who attaches. */
+export const ATTACHABLE = 'gantry/attachable'
+
 /** The streams of a container that runs by itself: its record says where its output goes, else it is thrown away. */
 export function detachedStdio({ labels }: Container): StdioOptions {
   const logUri = labels[RESTART_LOG] ?? ''
-  return logUri === '' ? {} : { logUri }
+  if (logUri !== '') return { logUri }
+  return labels[ATTACHABLE] === 'true' ? { kept: true } : {}
 }
 
 /** The file on the node that has the output of a container. @throws {Fault} `failed-precondition` without one */

@@ -1,59 +1,64 @@
 import { constants } from 'node:os'
 import type { Exit, Process } from '@gantry/client/tasks'
-import type { Context } from '../context.ts'
-import { type Attachment, followSize, openRawMode } from './terminal.ts'
+import { followSize, Left, openRawMode, type Streams } from './terminal.ts'
 
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 const PATIENCE = 3 // a process that ignores that many requests is left to itself
 const KILL_MS = 5000
 const GRACE_MS = 10_000 // between SIGTERM and SIGKILL, as `gantry stop` has it
 const ONE_SIGNAL_MS = 200 // npx passes a Ctrl-C on that the terminal has sent us already
-
-/** The user gave up waiting for a process that goes on. */
-export class Abandoned extends Error {
-  override readonly name = 'Abandoned'
-}
+const NO_READER = 141 // what a shell says of a program that SIGPIPE ended
 
 /**
  * Starts a process and stays with it until it ends: keys, window size and signals go to it. One whose output nobody reads
- * any more is ended.
+ * any more is ended, unless it may be attached to again.
  *
  * @param onStarted called once it runs
- * @throws {Abandoned} after the third SIGINT or SIGTERM that did not end it
+ * @throws {Left} when the user leaves it: by keys, by the third SIGINT or SIGTERM that did not end it, with the terminal
  */
-export async function runInForeground(
+export function runInForeground(target: Process, streams: Streams, onStarted: () => void): Promise<Exit> {
+  return stayWith(target, streams, async () => {
+    await target.start(streams.left.signal)
+    onStarted()
+  })
+}
+
+/** The same for a process that runs already. @param begin is called when signals and keys reach it */
+export async function stayWith(
   target: Process,
-  attachment: Attachment,
-  context: Context,
-  onStarted: () => void,
+  streams: Streams,
+  begin: (resize: (more: number) => Promise<void>) => Promise<void>,
 ): Promise<Exit> {
-  const abandon = new AbortController()
-  using _raw = openRawMode(attachment, context)
-  using size = followSize(target, attachment, context)
-  const exited = target.wait(abandon.signal)
+  const { left } = streams
+  using _raw = openRawMode(streams)
+  using size = followSize(target, streams)
+  const exited = target.wait(left.signal)
   exited.catch(() => undefined) // counts once the process runs
   await size.now()
-  using _signals = forwardSignals(target, abandon)
-  using _reader = endWithoutReader(target, context)
-  await target.start(abandon.signal)
-  onStarted()
+  using _signals = forwardSignals(target, streams)
+  using _reader = watchReader(target, streams)
+  await begin(size.now)
   await size.now()
   try {
     return await exited
   } catch (error) {
-    if (abandon.signal.aborted) throw new Abandoned('Stopped waiting: the process goes on', { cause: error })
-    throw error
+    if (!left.signal.aborted) throw error
+    target.leave()
+    throw left.signal.reason
   }
 }
 
-function forwardSignals(target: Process, abandon: AbortController): Disposable {
+function forwardSignals(target: Process, { left, stays, proxies }: Streams): Disposable {
   let requests = 0
   let last = Number.NEGATIVE_INFINITY
   const forward = (name: NodeJS.Signals): void => {
     const now = performance.now()
     if ((name === 'SIGINT' || name === 'SIGTERM') && now - last > ONE_SIGNAL_MS) requests++
     last = now
-    if (requests >= PATIENCE) abandon.abort()
+    if (!proxies || (stays && name === 'SIGHUP'))
+      left.abort(new Left('Stopped waiting: it goes on', 128 + constants.signals[name]))
+    else if (requests >= PATIENCE)
+      left.abort(new Left('Stopped waiting: the process goes on', 128 + constants.signals.SIGINT))
     else send(target, name)
   }
   for (const name of FORWARDED) process.on(name, forward)
@@ -65,11 +70,14 @@ function forwardSignals(target: Process, abandon: AbortController): Disposable {
 }
 
 /** On a host the next write to a broken pipe would end it. Here its output goes to the FIFO of a monitor, which never breaks. */
-function endWithoutReader(target: Process, { stdout }: Context): Disposable {
+function watchReader(target: Process, { stays, left, context: { stdout } }: Streams): Disposable {
   let late: NodeJS.Timeout | undefined
   const end = (): void => {
-    send(target, 'SIGTERM')
-    late = setTimeout(() => send(target, 'SIGKILL'), GRACE_MS)
+    if (stays) left.abort(new Left('Stopped reading: it goes on', NO_READER))
+    else {
+      send(target, 'SIGTERM')
+      late = setTimeout(() => send(target, 'SIGKILL'), GRACE_MS)
+    }
   }
   stdout.once('error', end)
   return {

@@ -7,6 +7,7 @@ import { parseRestartPolicy } from '@gantry/model/restart'
 import type { Command } from 'commander'
 import { parseSize } from '../format/size.ts'
 import { collect, collecting, parsing } from './collecting.ts'
+import { detachKeysOption } from './detach-keys.ts'
 import { parseLogUri } from './detached-log.ts'
 import { parseEnvFile, resolveEnv } from './environment.ts'
 import {
@@ -30,6 +31,7 @@ const VOLUME_OPTIONS = 'ro rw bind rbind private rprivate shared rshared slave r
 export interface RunOptions extends NetworkOptions {
   readonly rm?: boolean
   readonly detach?: boolean
+  readonly detachKeys?: Uint8Array
   readonly restart?: string
   readonly logUri?: string
   readonly tty?: boolean
@@ -76,7 +78,8 @@ export function addRunOptions(command: Command): Command {
     command
       .option('--rm', 'remove the container when it ends')
       .option('-d, --detach', 'print its id and leave it running')
-      .option('-i, --interactive', 'pass our input on'),
+      .option('-i, --interactive', 'pass our input on; detached: for who attaches')
+      .addOption(detachKeysOption()),
   )
 }
 
