@@ -92,7 +92,8 @@ interface Extensions {
   linkName: string | undefined
 }
 
-const none = (): Extensions => ({ pax: new Map(), name: undefined, linkName: undefined })
+const NO_PAX: PaxRecords = new Map()
+const none = (): Extensions => ({ pax: NO_PAX, name: undefined, linkName: undefined })
 
 export function createEntryReader(handler: TarHandler, limits: Limits): EntryReader {
   let extensions = none()

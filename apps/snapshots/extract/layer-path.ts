@@ -25,6 +25,7 @@ export function parseTarget(name: ByteString, limits: Limits): Target {
   const base = path.at(-1)
   if (base === undefined) return { kind: 'root' }
   const folder = path.slice(0, -1)
+  if (!name.includes(WHITEOUT)) return { kind: 'entry', folder, base }
   if (folder.some((component) => component.startsWith(META))) return { kind: 'ignored' }
   if (base === OPAQUE) return { kind: 'opaque', folder }
   if (base.startsWith(META)) return { kind: 'ignored' }
@@ -57,7 +58,7 @@ export function parsePath(name: ByteString, limits: Limits): ByteString[] {
       'resource-exhausted',
       `Cannot extract ${show(name)}: its path is ${path.length} deep and ${limits.depth} is the most`,
     )
-  if (path.some((component) => component.length > MAX_COMPONENT))
+  if (name.length > MAX_COMPONENT && path.some((component) => component.length > MAX_COMPONENT))
     throw new Fault(
       'invalid-argument',
       `Cannot extract ${show(name)}: a part of its name is over ${MAX_COMPONENT} bytes`,

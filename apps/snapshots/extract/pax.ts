@@ -65,8 +65,11 @@ export function boundTime(time: bigint): bigint {
   return time < 0n || time > MAX_TIME ? 0n : time
 }
 
+const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map()
+
 /** The extended attributes that the entry shall have. */
 export function paxXattrs(records: PaxRecords): ReadonlyMap<string, Uint8Array> {
+  if (records.size === 0) return NO_XATTRS
   const xattrs = new Map<string, Uint8Array>()
   for (const [key, value] of records) if (key.startsWith(XATTR)) xattrs.set(key.slice(XATTR.length), value)
   return xattrs

@@ -31,6 +31,7 @@ export interface SparseHeader {
  * @see https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html
  */
 export function sparseHeaderOf(records: PaxRecords): SparseHeader | undefined {
+  if (records.size === 0) return undefined
   const of = (key: string): string | undefined => records.get(SPARSE + key)?.toString('latin1')
   const [major, minor, map] = [of('major'), of('minor'), of('map')]
   const isFirst = major === '1' && minor === '0'

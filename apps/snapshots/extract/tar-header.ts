@@ -86,16 +86,15 @@ function text(block: Buffer, offset: number, length: number, terminated = true):
 
 /** The sum counts its own field as spaces; some old writers summed signed bytes. */
 function checksumHolds(block: Buffer): boolean {
-  let unsigned = 8 * 32
-  let negative = 0 // bytes that are below zero for those who count with signs
+  const stored = number(block, 148, 8, 'checksum')
+  let sum = 8 * 32
   for (let index = 0; index < BLOCK; index++) {
     if (index === 148) index = 156
-    const byte = block[index] ?? 0
-    unsigned += byte
-    negative += byte >> 7
+    sum += block[index] ?? 0
   }
-  const stored = number(block, 148, 8, 'checksum')
-  return stored === unsigned || stored === unsigned - 256 * negative
+  if (stored === sum) return true
+  const negative = block.filter((byte, index) => byte > 127 && (index < 148 || index >= 156)).length
+  return stored === sum - 256 * negative
 }
 
 /** @throws {Fault} `invalid-argument` for a number that is negative or too large to count with */
