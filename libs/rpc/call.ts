@@ -1,18 +1,17 @@
-import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import type { Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { createUnframer, framed } from './frame.ts'
 import { HANGUP, Life } from './life.ts'
 import { countStream, isFull } from './room.ts'
 import type { CallStatus } from './status.ts'
+import type { Table } from './table.ts'
 
 /** One call that is served, whatever brings it. */
-export interface Call {
-  header(name: string): string | undefined
+export interface Call extends Life {
+  /** The first value of a header, by its lower-case name. */
+  readonly header: (name: string) => string | undefined
   /** The connection it came over, where that tells who calls. */
   readonly session?: Http2Session | undefined
-  /** Aborted when the caller hangs up, the deadline passes or the server stops. */
-  readonly signal: AbortSignal
-  readonly isOver: boolean
   /** The message of a call that sends one. @throws {Fault} when it is not one, or cannot be read */
   message(): Promise<Buffer>
   /** Every message as it comes; the caller waits while nobody takes them. */
@@ -25,105 +24,102 @@ export interface Call {
   send(message: Uint8Array, gone?: () => void): Promise<void>
   /** The only reply, and the end. */
   reply(message: Uint8Array): void
-  end(status: CallStatus): void
-  /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
-  onOver(heard: (code: number) => void): void
 }
+
+/** Calls that run. */
+export type Live = Table<Life>
 
 /** One that comes as a stream of node:http2. */
-export interface ServedCall extends Call {
-  /** Hears when the caller is gone before the call is over. */
-  onStop(heard: () => void): void
+export class ServedCall extends Life implements Call {
+  readonly header: (name: string) => string | undefined
+  readonly session: Http2Session | undefined
+  readonly #stream: ServerHttp2Stream
+  #broken: (() => void) | undefined // somebody waits for a message
+  #final = OK
+
+  /** @param live holds it while it runs, so that somebody can end it */
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, live: Live) {
+    super(headers['grpc-timeout'])
+    this.header = (name) => headerOf(headers, name)
+    this.session = stream.session
+    this.#stream = stream
+    const number = ++calls
+    live.add(number, this)
+    stream.on('error', nothing) // `close` follows
+    stream.on('close', () => {
+      live.delete(number)
+      this.hangUp()
+      this.#broken?.()
+      stream.removeAllListeners() // node may keep the stream for a while (see table.ts): not what it leads to
+    })
+  }
+
+  message(): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.#broken = () => reject(this.reason ?? HANGUP)
+      onlyMessage(this.#stream, resolve, reject)
+    })
+  }
+
+  messages(): AsyncIterable<Buffer> {
+    return allMessages(this.#stream, () => this.reason)
+  }
+
+  async send(message: Uint8Array, gone?: () => void): Promise<void> {
+    if (this.isOver) return
+    if (!this.#stream.headersSent) this.#beginStream()
+    await write(this.#stream, message, gone)
+  }
+
   /** Sends bytes that are framed already. @param gone called when they are sent, or nobody wants them any more */
-  pass(bytes: Buffer, gone: () => void): void
+  pass(bytes: Buffer, gone: () => void): void {
+    const stream = this.#stream
+    if (this.isOver || stream.destroyed) {
+      gone()
+      return
+    }
+    if (!stream.headersSent) this.#beginStream()
+    stream.write(bytes, gone)
+  }
+
+  reply(message: Uint8Array): void {
+    this.replyFramed(...framed(message))
+  }
+
   /** The only reply, framed already, and the end. */
-  replyFramed(bytes: Buffer): void
-}
-
-/** @param live each call that runs, by what cuts it when the server stops */
-export function createServedCall(
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  live: Set<() => void>,
-): ServedCall {
-  const life = new Life(headers['grpc-timeout'], end)
-  const cut = (): void => life.abort(STOPPING)
-  let broken: (() => void) | undefined // somebody waits for a message
-  let final = OK
-
-  function end(status: CallStatus): void {
-    if (!life.close(status.code)) return
-    final = status
-    if (stream.destroyed) return
-    if (!stream.headersSent) stream.respond({ ...HEAD, ...trailersOf(status) }, { endStream: true })
-    else stream.end()
-    stream.resume() // what still comes is nobody's
-  }
-
-  function begin(): void {
-    stream.respond(HEAD, { waitForTrailers: true })
-    stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(final)))
-  }
-
-  /** The head of an answer that may be long; the status follows when all is said. */
-  function beginStream(): void {
-    begin()
-    stream.on('close', countStream()[Symbol.dispose])
-  }
-
-  function replyFramed(...pieces: Uint8Array[]): void {
-    if (!life.close(OK.code) || stream.destroyed) return
-    begin()
+  replyFramed(...pieces: Uint8Array[]): void {
+    const stream = this.#stream
+    if (!this.close(OK.code) || stream.destroyed) return
+    this.#begin()
     const last = pieces.pop()
     for (const piece of pieces) stream.write(piece)
     stream.end(last)
     stream.resume()
   }
 
-  live.add(cut)
-  stream.on('error', nothing) // `close` follows
-  stream.on('close', () => {
-    live.delete(cut)
-    life.hangUp()
-    broken?.()
-  })
+  end(status: CallStatus): void {
+    const stream = this.#stream
+    if (!this.close(status.code)) return
+    this.#final = status
+    if (stream.destroyed) return
+    if (stream.headersSent) stream.end()
+    else stream.respond({ ...HEAD, ...trailersOf(status) }, ALL)
+    stream.resume() // what still comes is nobody's
+  }
 
-  return {
-    header: (name) => headerOf(headers, name),
-    session: stream.session,
-    get signal() {
-      return life.signal
-    },
-    get isOver() {
-      return life.isOver
-    },
-    message: () =>
-      new Promise((resolve, reject) => {
-        broken = () => reject(life.reason ?? HANGUP)
-        onlyMessage(stream, resolve, reject)
-      }),
-    messages: () => allMessages(stream, () => life.reason),
-    async send(message, gone) {
-      if (life.isOver) return
-      if (!stream.headersSent) beginStream()
-      await write(stream, message, gone)
-    },
-    pass(bytes, gone) {
-      if (life.isOver || stream.destroyed) return gone()
-      if (!stream.headersSent) beginStream()
-      stream.write(bytes, gone)
-    },
-    reply: (message) => replyFramed(...framed(message)),
-    replyFramed,
-    end,
-    onStop(heard) {
-      life.onStop = heard
-    },
-    onOver(heard) {
-      life.onOver = heard
-    },
+  #begin(): void {
+    this.#stream.respond(HEAD, MORE)
+    this.#stream.on('wantTrailers', () => this.#stream.sendTrailers(trailersOf(this.#final)))
+  }
+
+  /** The head of an answer that may be long; the status follows when all is said. */
+  #beginStream(): void {
+    this.#begin()
+    this.#stream.on('close', countStream()[Symbol.dispose])
   }
 }
+
+let calls = 0
 
 function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
   const value = headers[name]
@@ -173,9 +169,11 @@ async function write(stream: ServerHttp2Stream, message: Uint8Array, gone?: () =
 }
 
 const nothing = (): void => undefined
-const STOPPING = new Fault('unavailable', 'The service is stopping')
 const OK: CallStatus = { code: 0, details: '' }
 const HEAD = { ':status': 200, 'content-type': 'application/grpc' } as const
+/** How a head is sent, without a date, as gRPC does: the trailers follow the messages, or there are none. */
+const MORE = { waitForTrailers: true, sendDate: false } as const
+const ALL = { endStream: true, sendDate: false } as const
 
 /** What ends a call on the wire. */
 export function trailersOf({ code, details }: CallStatus): Record<string, string> {
@@ -225,6 +223,6 @@ function drained(stream: ServerHttp2Stream): Promise<void> {
 /** Ends a stream that no handler answers. */
 export function refuse(stream: ServerHttp2Stream, status: CallStatus): void {
   stream.on('error', () => undefined)
-  stream.respond({ [constants.HTTP2_HEADER_STATUS]: 200, ...HEAD, ...trailersOf(status) }, { endStream: true })
+  stream.respond({ ...HEAD, ...trailersOf(status) }, ALL)
   stream.resume()
 }

@@ -20,7 +20,7 @@ export interface CallContext {
   /** The lease id, or undefined when the call carries none. */
   readonly lease: string | undefined
   /** First value of another header, by its lower-case name. */
-  header(name: string): string | undefined
+  readonly header: (name: string) => string | undefined
   /** The connection it came over, where that tells who calls. */
   readonly session?: Http2Session | undefined
   /** Aborted when the caller hangs up, the deadline passes or the process stops. */
@@ -29,23 +29,34 @@ export interface CallContext {
 
 /** Builds the context of one call from what is known of it. */
 export function createContext(call: Pick<CallContext, 'header' | 'session' | 'signal'>): CallContext {
-  const { header } = call
-  return {
-    get namespace() {
-      const [name] = header(NAMESPACE_HEADER)?.split(', ') ?? [] // the first one counts
-      if (name === undefined)
-        throw new Fault('failed-precondition', 'namespace is required: send the containerd-namespace header')
-      return parseNamespace(name)
-    },
-    get lease() {
-      return header(LEASE_HEADER)
-    },
-    header,
-    get session() {
-      return call.session
-    },
-    get signal() {
-      return call.signal
-    },
+  return new Context(call)
+}
+
+class Context implements CallContext {
+  readonly header: CallContext['header']
+  readonly #call: Pick<CallContext, 'session' | 'signal'>
+
+  constructor(call: Pick<CallContext, 'header' | 'session' | 'signal'>) {
+    this.header = call.header
+    this.#call = call
+  }
+
+  get namespace(): Namespace {
+    const [name] = this.header(NAMESPACE_HEADER)?.split(', ') ?? [] // the first one counts
+    if (name === undefined)
+      throw new Fault('failed-precondition', 'namespace is required: send the containerd-namespace header')
+    return parseNamespace(name)
+  }
+
+  get lease(): string | undefined {
+    return this.header(LEASE_HEADER)
+  }
+
+  get session(): Http2Session | undefined {
+    return this.#call.session
+  }
+
+  get signal(): AbortSignal {
+    return this.#call.signal
   }
 }

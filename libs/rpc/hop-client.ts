@@ -1,16 +1,17 @@
 /** The side of the hop that calls: see `hop-wire.ts`. */
 import { connect as dial } from 'node:net'
 import {
+  Allowance,
   CANCEL,
   CREDIT,
-  createAllowance,
-  createCredit,
+  Credit,
   createReader,
   DATA,
   decodeReply,
   END,
   encodeHeaders,
   encodeNumber,
+  type Frame,
   LEAVE,
   NOTHING,
   OPEN,
@@ -19,6 +20,7 @@ import {
   sender,
 } from './hop-wire.ts'
 import { createSlabs } from './slabs.ts'
+import { Table } from './table.ts'
 
 /** A connection over which calls hop. */
 export interface Hop {
@@ -47,15 +49,9 @@ export interface HopCall {
   cancel(): void
 }
 
-interface Open {
-  readonly heard: Heard
-  readonly credit: ReturnType<typeof createCredit>
-  readonly allowance: ReturnType<typeof createAllowance>
-}
-
 /** Opens the hop to a process. @param lost called once, when it takes no more calls */
 export function openHop(address: string, ready: (hop: Hop) => void, lost: () => void): Disposable {
-  const calls = new Map<number, Open>()
+  const calls = new Table<OpenCall>()
   const slabs = createSlabs()
   const read = createReader({ data, frame })
   const socket = dial({
@@ -75,14 +71,16 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
   socket.on('connect', () => ready({ open }))
   socket.on('close', () => {
     lose()
-    for (const { heard } of calls.values()) heard.lost()
-    calls.clear()
+    for (const [id, { heard }] of calls.entries()) {
+      calls.delete(id)
+      heard.lost()
+    }
   })
 
   /** @param number of the last call that is answered */
   function leave(number: number): void {
     lose()
-    for (const [id, { heard }] of calls) {
+    for (const [id, { heard }] of calls.entries()) {
       if (((id - number) | 0) <= 0) continue // numbers start again after the last
       calls.delete(id)
       heard.unseen()
@@ -95,7 +93,7 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
     const { bytes, release } = slabs.hold(piece)
     call.heard.data(bytes, () => {
       release()
-      if (calls.has(id)) call.allowance.taken(piece.length)
+      call.taken(piece.length)
     })
   }
 
@@ -119,28 +117,61 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
 
   function open(headers: Iterable<readonly [string, string]>, message: Uint8Array, heard: Heard): HopCall {
     last = last === 0xffffffff ? 1 : last + 1
-    const id = last
-    const credit = createCredit()
-    const allowance = createAllowance((bytes) => send({ id, kind: CREDIT, payload: encodeNumber(bytes) }))
-    calls.set(id, { heard, credit, allowance })
-    send({ id, kind: OPEN, payload: encodeHeaders(headers), body: message })
-    return {
-      write(bytes) {
-        if (!calls.has(id)) return true
-        credit.spend(bytes.length)
-        send({ id, kind: DATA, payload: NOTHING, body: bytes })
-        return credit.some
-      },
-      end() {
-        if (calls.has(id)) send({ id, kind: END, payload: NOTHING })
-      },
-      cancel() {
-        if (calls.delete(id)) send({ id, kind: CANCEL, payload: NOTHING })
-      },
-    }
+    const call = new OpenCall(last, heard, { send, calls })
+    calls.add(last, call)
+    send({ id: last, kind: OPEN, payload: encodeHeaders(headers), body: message })
+    return call
   }
 
   return { [Symbol.dispose]: () => void socket.destroy() }
+}
+
+interface Wire {
+  readonly send: (frame: Frame) => void
+  readonly calls: Table<OpenCall>
+}
+
+class OpenCall implements HopCall {
+  readonly heard: Heard
+  readonly credit = new Credit()
+  readonly #allowance = new Allowance()
+  readonly #id: number
+  readonly #wire: Wire
+
+  constructor(id: number, heard: Heard, wire: Wire) {
+    this.heard = heard
+    this.#id = id
+    this.#wire = wire
+  }
+
+  get #isOpen(): boolean {
+    return this.#wire.calls.get(this.#id) !== undefined
+  }
+
+  #send(kind: number, payload: Buffer, body?: Uint8Array): void {
+    this.#wire.send({ id: this.#id, kind, payload, body })
+  }
+
+  /** So many bytes of the answer are taken. */
+  taken(bytes: number): void {
+    const more = this.#isOpen ? this.#allowance.take(bytes) : 0
+    if (more > 0) this.#send(CREDIT, encodeNumber(more))
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (!this.#isOpen) return true
+    this.credit.spend(bytes.length)
+    this.#send(DATA, NOTHING, bytes)
+    return this.credit.some
+  }
+
+  end(): void {
+    if (this.#isOpen) this.#send(END, NOTHING)
+  }
+
+  cancel(): void {
+    if (this.#wire.calls.delete(this.#id)) this.#send(CANCEL, NOTHING)
+  }
 }
 
 function once(act: () => void): () => void {

@@ -1,13 +1,13 @@
 /** The side of the hop that answers: see `hop-wire.ts`. */
 import { createServer, type Socket } from 'node:net'
-import { Fault } from '@gantry/model/fault'
+import type { Fault } from '@gantry/model/fault'
 import type { Call } from './call.ts'
 import { createUnframer, framed, headed, SMALL } from './frame.ts'
 import {
+  Allowance,
   CANCEL,
   CREDIT,
-  createAllowance,
-  createCredit,
+  Credit,
   createReader,
   DATA,
   decodeOpening,
@@ -21,9 +21,10 @@ import {
   REPLY,
   sender,
 } from './hop-wire.ts'
-import { Life } from './life.ts'
+import { Life, STOPPING } from './life.ts'
 import { countStream } from './room.ts'
 import type { CallStatus } from './status.ts'
+import { Table } from './table.ts'
 
 const LAST_WORDS_MS = 300 // for the statuses of calls that are cut
 const MAX_WAITING = 64 * 1024 * 1024 // bytes that a peer may leave unread before it is cut off
@@ -58,19 +59,19 @@ interface Peer {
 }
 
 function greet(socket: Socket, serve: (path: string, call: Call) => void): Peer {
-  const calls = new Map<number, HopCall>()
+  const calls = new Table<HopCall>()
   const send = sender(socket)
-  const wire = { send, socket, over: (id: number) => void calls.delete(id) }
+  const wire = { send, socket, calls }
   let last = 0
   let leaving = false
 
   function open(id: number, payload: Buffer): boolean {
     const opening = decodeOpening(payload)
-    if (!opening || calls.has(id)) return false
+    if (!opening || calls.get(id)) return false
     if (leaving) return true
     last = id
-    const call = createHopCall(id, opening, wire)
-    calls.set(id, call)
+    const call = new HopCall(id, opening, wire)
+    calls.add(id, call)
     serve(call.header(':path') ?? '', call)
     return true
   }
@@ -83,33 +84,17 @@ function greet(socket: Socket, serve: (path: string, call: Call) => void): Peer 
   socket.on('data', (chunk) => void (read(chunk) || socket.destroy()))
   socket.on('error', () => undefined) // `close` follows
   socket.on('close', () => {
-    for (const call of calls.values()) call.hangUp()
+    for (const [, call] of calls.entries()) call.hangUp()
   })
   return {
     leave() {
       leaving = true
       send({ id: 0, kind: LEAVE, payload: encodeNumber(last) })
-      for (const call of calls.values()) call.abort(STOPPING)
+      for (const [, call] of calls.entries()) call.abort(STOPPING)
       socket.end()
     },
     destroy: () => void socket.destroy(),
   }
-}
-
-const STOPPING = new Fault('unavailable', 'The service is stopping')
-
-interface Wire {
-  readonly send: (frame: Frame) => void
-  readonly socket: Socket
-  over(id: number): void
-}
-
-interface HopCall extends Call {
-  abort(reason: Fault): void
-  take(piece: Buffer): void
-  done(): void
-  credit(bytes: number): void
-  hangUp(): void
 }
 
 /** What comes for a call that is over is nobody's. @returns false for a frame that is none */
@@ -121,79 +106,114 @@ function hear(call: HopCall | undefined, kind: number, payload: Buffer): boolean
   return true
 }
 
-function createHopCall(id: number, { headers, message }: Opening, { send, socket, over }: Wire): HopCall {
-  const life = new Life(headers.get('grpc-timeout'), (status) => end(status))
-  const credit = createCredit()
-  const inbox = createInbox((bytes) => send({ id, kind: CREDIT, payload: encodeNumber(bytes) }))
-  let room: (() => void) | undefined // somebody waits for it
+interface Wire {
+  readonly send: (frame: Frame) => void
+  readonly socket: Socket
+  readonly calls: Table<HopCall>
+}
 
-  function end(status: CallStatus, last?: Uint8Array): void {
-    if (!life.close(status.code)) return
-    leave()
-    if (socket.writableLength > MAX_WAITING) socket.destroy()
-    else if (!socket.destroyed) send({ id, kind: REPLY, payload: encodeReply(status), body: last })
+class HopCall extends Life implements Call {
+  readonly header: (name: string) => string | undefined
+  readonly #id: number
+  readonly #wire: Wire
+  readonly #message: Buffer
+  readonly #credit = new Credit()
+  #inbox: Inbox | undefined // of a call that sends a stream
+  #room: (() => void) | undefined // somebody waits for it
+
+  constructor(id: number, { headers, message }: Opening, wire: Wire) {
+    super(headers.get('grpc-timeout'))
+    this.header = (name) => headers.get(name) || undefined
+    this.#id = id
+    this.#wire = wire
+    this.#message = message
   }
 
-  function leave(): void {
-    over(id)
-    inbox.close(life.reason)
-    room?.()
+  async message(): Promise<Buffer> {
+    return this.#message
   }
 
-  const isFull = (): boolean => !life.isOver && (!credit.some || socket.writableLength > MAX_QUEUED)
+  messages(): AsyncIterable<Buffer> {
+    return this.#opened.messages()
+  }
 
-  async function sendMessage(bytes: Uint8Array, gone?: () => void): Promise<void> {
-    if (life.isOver || socket.destroyed) return
-    credit.spend(bytes.length)
-    send({ id, kind: DATA, payload: headed(bytes), body: bytes, gone })
-    while (isFull()) {
+  get #opened(): Inbox {
+    if (this.#inbox) return this.#inbox
+    this.#inbox = createInbox((bytes) => this.#send(CREDIT, encodeNumber(bytes)))
+    if (this.isOver) this.#inbox.close(this.reason)
+    return this.#inbox
+  }
+
+  async send(bytes: Uint8Array, gone?: () => void): Promise<void> {
+    if (this.isOver || this.#wire.socket.destroyed) return
+    this.#credit.spend(bytes.length)
+    this.#send(DATA, headed(bytes), bytes, gone)
+    while (this.#isFull()) {
       await new Promise<void>((resolve) => {
-        room = resolve
-        if (credit.some) socket.once('drain', resolve)
+        this.#room = resolve
+        if (this.#credit.some) this.#wire.socket.once('drain', resolve)
       })
-      room = undefined
+      this.#room = undefined
     }
   }
 
-  return {
-    header: (name) => headers.get(name) || undefined,
-    get signal() {
-      return life.signal
-    },
-    get isOver() {
-      return life.isOver
-    },
-    message: async () => message,
-    messages: inbox.messages,
-    send: sendMessage,
-    reply(bytes) {
-      if (bytes.length <= SMALL) end(OK, framed(bytes)[0])
-      else void sendMessage(bytes).then(() => end(OK))
-    },
-    end,
-    onOver(heard) {
-      life.onOver = heard
-    },
-    abort: (reason) => life.abort(reason),
-    take: inbox.take,
-    done: () => inbox.close(undefined),
-    credit(bytes) {
-      credit.add(bytes)
-      room?.()
-    },
-    hangUp() {
-      life.hangUp()
-      leave()
-    },
+  reply(bytes: Uint8Array): void {
+    if (bytes.length <= SMALL) this.end(OK, framed(bytes)[0])
+    else void this.send(bytes).then(() => this.end(OK))
+  }
+
+  end(status: CallStatus, last?: Uint8Array): void {
+    if (!this.close(status.code)) return
+    this.#leave()
+    const { socket } = this.#wire
+    if (socket.writableLength > MAX_WAITING) socket.destroy()
+    else if (!socket.destroyed) this.#send(REPLY, encodeReply(status), last)
+  }
+
+  override hangUp(): void {
+    super.hangUp()
+    this.#leave()
+  }
+
+  /** A part of what the caller sends. */
+  take(piece: Buffer): void {
+    this.#opened.take(piece)
+  }
+
+  /** The caller has sent all. */
+  done(): void {
+    this.#opened.close(undefined)
+  }
+
+  /** The caller takes so many bytes more. */
+  credit(bytes: number): void {
+    this.#credit.add(bytes)
+    this.#room?.()
+  }
+
+  #leave(): void {
+    this.#wire.calls.delete(this.#id)
+    this.#inbox?.close(this.reason)
+    this.#room?.()
+  }
+
+  #isFull(): boolean {
+    return !this.isOver && (!this.#credit.some || this.#wire.socket.writableLength > MAX_QUEUED)
+  }
+
+  #send(kind: number, payload: Buffer, body?: Uint8Array, gone?: () => void): void {
+    this.#wire.send({ id: this.#id, kind, payload, body, gone })
   }
 }
 
 const OK: CallStatus = { code: 0, details: '' }
 
+type Inbox = ReturnType<typeof createInbox>
+
 /** Messages that come, for one who takes them one after the other. */
 function createInbox(grant: (bytes: number) => void) {
   const pieces: Buffer[] = []
-  const allowance = createAllowance(grant)
+  const allowance = new Allowance()
   let isOpen = true
   let failure: Fault | undefined
   let more: (() => void) | undefined
@@ -205,7 +225,8 @@ function createInbox(grant: (bytes: number) => void) {
       const piece = pieces.shift()
       if (piece) {
         yield* unframer.push(piece)
-        allowance.taken(piece.length)
+        const more = allowance.take(piece.length)
+        if (more > 0) grant(more)
       } else if (isOpen)
         await new Promise<void>((resolve) => {
           more = resolve

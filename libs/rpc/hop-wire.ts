@@ -122,39 +122,35 @@ export function createReader(receiver: Receiver): (chunk: Buffer) => boolean {
 }
 
 /** Credit for data that is sent. */
-export interface Credit {
-  /** May more be sent? */
-  readonly some: boolean
-  spend(bytes: number): void
-  add(bytes: number): void
-}
+export class Credit {
+  #left = FIRST_CREDIT
 
-export function createCredit(): Credit {
-  let left = FIRST_CREDIT
-  return {
-    get some() {
-      return left > 0
-    },
-    spend(bytes) {
-      left -= bytes
-    },
-    add(bytes) {
-      left += bytes
-    },
+  /** May more be sent? */
+  get some(): boolean {
+    return this.#left > 0
+  }
+
+  spend(bytes: number): void {
+    this.#left -= bytes
+  }
+
+  add(bytes: number): void {
+    this.#left += bytes
   }
 }
 
-/** Gives credit for data that comes, as fast as it is taken and as far as there is room. */
-export function createAllowance(grant: (bytes: number) => void): { taken(bytes: number): void } {
-  let allowed = FIRST_CREDIT // what may come, and what has come and is not taken yet
-  return {
-    taken(bytes) {
-      allowed -= bytes
-      const most = Math.floor(2 * room())
-      if (allowed > most / 2) return
-      grant(most - allowed)
-      allowed = most
-    },
+/** Credit for data that comes: it is given as fast as that is taken, and as far as there is room. */
+export class Allowance {
+  #allowed = FIRST_CREDIT // what may come, and what has come and is not taken yet
+
+  /** So many bytes are taken. @returns how many more may come, of which the peer does not know yet */
+  take(bytes: number): number {
+    this.#allowed -= bytes
+    const most = Math.floor(2 * room())
+    if (this.#allowed > most / 2) return 0
+    const more = most - this.#allowed
+    this.#allowed = most
+    return more
   }
 }
 

@@ -26,7 +26,7 @@ export function leap(
       else resolve(last)
     }
     const gone = (): void => over(new Fault('unavailable', 'The service went away before it had answered: try again'))
-    const { cancel } = hop.open(headers, message, {
+    const call = hop.open(headers, message, {
       data(piece, taken) {
         take(Buffer.from(piece))
         taken()
@@ -40,7 +40,7 @@ export function leap(
       unseen: gone,
     })
     const abort = (): void => {
-      cancel()
+      call.cancel()
       reject(new Fault('cancelled', 'The call was cancelled', { cause: signal.reason }))
     }
     signal.addEventListener('abort', abort, { once: true })

@@ -9,7 +9,7 @@ const CANCELLED = 1
  * The life of a call that is served: it is over once, and whoever works for it hears when nobody waits any more. There is
  * one for each call, so that it is a class: its functions cost no memory.
  */
-export class Life {
+export abstract class Life {
   isOver = false
   /** Why it was stopped, if it was. */
   reason: Fault | undefined
@@ -17,19 +17,17 @@ export class Life {
   onStop: (() => void) | undefined
   /** Hears once, with the code of gRPC, when the call is over for whatever reason. */
   onOver: ((code: number) => void) | undefined
-  readonly #end: (status: CallStatus) => void
   readonly #timer: NodeJS.Timeout | undefined
   #hangup: AbortController | undefined // made when somebody asks: most calls are over before
 
-  /**
-   * @param timeout as gRPC sends it
-   * @param end     ends the call on the wire
-   */
-  constructor(timeout: string | string[] | undefined, end: (status: CallStatus) => void) {
-    this.#end = end
+  /** @param timeout as gRPC sends it */
+  constructor(timeout: string | string[] | undefined) {
     const ms = parseTimeout(timeout)
     if (ms !== undefined) this.#timer = setTimeout(() => this.abort(LATE), Math.min(ms, MAX_TIMER_MS))
   }
+
+  /** Ends the call on the wire. */
+  abstract end(status: CallStatus): void
 
   /** Aborted when the caller hangs up, the deadline passes or the server stops. */
   get signal(): AbortSignal {
@@ -51,7 +49,7 @@ export class Life {
   abort(reason: Fault): void {
     if (this.isOver) return
     this.reason = reason
-    this.#end(toStatus(reason))
+    this.end(toStatus(reason))
     this.#stop()
   }
 
@@ -69,6 +67,7 @@ export class Life {
 }
 
 export const HANGUP = new Fault('cancelled', 'The caller hung up')
+export const STOPPING = new Fault('unavailable', 'The service is stopping')
 const LATE = new Fault('deadline-exceeded', 'The deadline has passed')
 
 /** `100m` and the like, in ms. */

@@ -1,10 +1,10 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import type { DescMethod, DescService } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
-import { createServedCall, type ServedCall } from './call.ts'
+import { ServedCall } from './call.ts'
 import type { Channel } from './client.ts'
 import type { Heard, Hop } from './hop-client.ts'
-import { NOTHING } from './hop-wire.ts'
+import { NOTHING, type Reply } from './hop-wire.ts'
 import { headersOf, type Scope } from './scope.ts'
 import type { Route, Target } from './server.ts'
 import { pathOf } from './service.ts'
@@ -28,9 +28,9 @@ function passing({ methodKind }: DescMethod, owner: Channel, watch: MethodTeleme
   const pass = methodKind === 'unary' || methodKind === 'server_streaming' ? passOne : passAll
   return {
     serve(stream, headers, live) {
-      const call = createServedCall(stream, headers, live)
+      const call = new ServedCall(stream, headers, live)
       const { scope, end } = watch.begin(call.header)
-      call.onOver(end)
+      call.onOver = end
       const fail = (error: unknown): void => call.end(toStatus(error))
       const reach = (use: (hop: Hop) => void): void => {
         const hop = owner.stream.current()
@@ -57,8 +57,12 @@ function passOne({ headers, call, scope, fail, reach }: Passed): void {
   const passOn = (message: Buffer): void =>
     reach((hop) => {
       if (call.isOver) return
-      const heard = { ...heardBy(call), unseen: () => passOn(message) }
-      call.onStop(hop.open(onwardHeaders(headers, scope), message, heard).cancel)
+      const onward = hop.open(
+        onwardHeaders(headers, scope),
+        message,
+        new Answer(call, { unseen: () => passOn(message) }),
+      )
+      call.onStop = () => onward.cancel()
     })
   call.message().then(passOn, fail)
 }
@@ -67,26 +71,46 @@ function passOne({ headers, call, scope, fail, reach }: Passed): void {
 function passAll({ stream, headers, call, scope, reach }: Passed): void {
   reach((hop) => {
     if (call.isOver) return
-    const heard = { ...heardBy(call), room: () => void stream.resume() }
-    const onward = hop.open(onwardHeaders(headers, scope), NOTHING, heard)
-    call.onStop(onward.cancel)
+    const answer = new Answer(call, { room: () => void stream.resume() })
+    const onward = hop.open(onwardHeaders(headers, scope), NOTHING, answer)
+    call.onStop = () => onward.cancel()
     stream.on('data', (chunk: Buffer) => {
       if (!onward.write(chunk)) stream.pause()
     })
-    stream.on('end', onward.end)
+    stream.on('end', () => onward.end())
   })
 }
 
-function heardBy(call: ServedCall): Heard {
-  return {
-    data: call.pass,
-    room: () => undefined,
-    reply({ status, framed }) {
-      if (framed.length > 0) call.replyFramed(framed)
-      else call.end(status)
-    },
-    lost: () => call.end(GONE),
-    unseen: () => call.end(GONE),
+/** Hands on what the owner answers. */
+class Answer implements Heard {
+  readonly #call: ServedCall
+  readonly #hears: { readonly room?: () => void; readonly unseen?: () => void }
+
+  constructor(call: ServedCall, hears: { readonly room?: () => void; readonly unseen?: () => void }) {
+    this.#call = call
+    this.#hears = hears
+  }
+
+  data(piece: Buffer, taken: () => void): void {
+    this.#call.pass(piece, taken)
+  }
+
+  room(): void {
+    this.#hears.room?.()
+  }
+
+  reply({ status, framed }: Reply): void {
+    if (framed.length > 0) this.#call.replyFramed(framed)
+    else this.#call.end(status)
+  }
+
+  lost(): void {
+    this.#call.end(GONE)
+  }
+
+  unseen(): void {
+    if (this.#hears.unseen) this.#hears.unseen()
+    else this.lost()
   }
 }
 

@@ -12,16 +12,18 @@ import { connect as dial } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DescMethod } from '@bufbuild/protobuf'
 import { Fault } from '@gantry/model/fault'
-import { type Call, createServedCall, refuse } from './call.ts'
+import { type Call, type Live, refuse, ServedCall } from './call.ts'
 import { createContext } from './context.ts'
 import { healthBinding } from './health.ts'
 import { serveHop } from './hop-server.ts'
 import { hopAddress } from './hop-wire.ts'
+import { STOPPING } from './life.ts'
 import type { Log } from './log.ts'
 import { decode, decodeAll, encode, goneOf, MAX_MESSAGE_BYTES } from './message.ts'
 import { inScope } from './scope.ts'
 import { type Binding, type ErasedHandler, pathOf } from './service.ts'
 import { type CallStatus, toStatus } from './status.ts'
+import { Table } from './table.ts'
 import { type Telemetry, UNWATCHED } from './telemetry.ts'
 import { MUTUAL_TLS, type TlsKeys } from './tls.ts'
 
@@ -55,8 +57,8 @@ const REMOTE = { ...BOUNDS, streamResetBurst: 20_000, streamResetRate: 2000 }
 
 /** Answers calls of one path. */
 export interface Target {
-  /** @param live each call that runs, by what cuts it when the server stops */
-  serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, live: Set<() => void>): void
+  /** @param live each call that runs */
+  serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, live: Live): void
 }
 /** The methods of one service by their path: what a binding and a gateway's route both come down to. */
 export type Route = ReadonlyMap<string, Target>
@@ -144,8 +146,8 @@ export async function listenTls(options: Served & { host: string; port: number; 
 /** Answers the calls of a server; disposing ends it in order. */
 function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncDisposable {
   const { log, lasting, graceMs = 0 } = options
-  const brief = new Set<() => void>()
-  const endless = new Set<() => void>()
+  const brief: Live = new Table()
+  const endless: Live = new Table()
   const targets = new Map([
     ...[...options.bindings, healthBinding()].flatMap((binding) => [...routeOf(binding, options)]),
     ...(options.routes ?? []).flatMap((route) => [...route]),
@@ -167,15 +169,19 @@ function serve(server: Http2Server | Http2SecureServer, options: Served): AsyncD
     async [Symbol.asyncDispose]() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const session of sessions) session.close() // tells each client to make its next call elsewhere
-      for (const cut of endless) cut()
+      cut(endless)
       const end = performance.now() + graceMs
       while (brief.size > 0 && performance.now() < end) await sleep(POLL_MS)
-      for (const cut of brief) cut()
+      cut(brief)
       const timer = setTimeout(() => sessions.forEach((session) => void session.destroy()), LAST_WORDS_MS)
       await closed
       clearTimeout(timer)
     },
   }
+}
+
+function cut(live: Live): void {
+  for (const [, call] of live.entries()) call.abort(STOPPING)
 }
 
 type Watched = Pick<Served, 'telemetry' | 'log'>
@@ -220,7 +226,7 @@ export function routeOf(binding: Binding, watched: Watched): Route {
   return new Map(
     answersOf(binding, watched).map(([path, answer]): [string, Target] => [
       path,
-      { serve: (stream, headers, live) => answer(createServedCall(stream, headers, live)) },
+      { serve: (stream, headers, live) => answer(new ServedCall(stream, headers, live)) },
     ]),
   )
 }
@@ -236,7 +242,7 @@ function answersOf(
       pathOf(method),
       (call) => {
         const { scope, end } = watch.begin(call.header)
-        call.onOver(end)
+        call.onOver = end
         const fail = (error: unknown): void => {
           const { signal } = call
           if (!(error instanceof Fault) && !signal.aborted)
