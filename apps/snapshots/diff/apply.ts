@@ -1,6 +1,7 @@
 import type { Any } from '@bufbuild/protobuf/wkt'
 import { Blobs } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import type { Mount } from '../drivers/driver.ts'
@@ -51,6 +52,12 @@ export function createApply({ content, pool, processors, limits, ...targets }: A
     using target = openTarget(mounts, targets)
     const { root, overlay, lowers } = target
     const flags = { detect, root, overlay, lowers, limits, sync, measure }
-    return await pool.run({ kind: 'apply', blob: layer.path, ...flags }, signal)
+    const applied = await pool.run({ kind: 'apply', blob: layer.path, ...flags }, signal)
+    if (applied.loose.needsBelow)
+      throw new Fault(
+        'failed-precondition',
+        `Cannot apply ${blob.digest} alone: it links to files of the layers below, and the mounts name none`,
+      )
+    return applied
   }
 }

@@ -5,6 +5,7 @@ import {
   chownSync,
   linkSync,
   mkdirSync,
+  readdirSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -21,7 +22,7 @@ import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { describe, expect, test } from 'vitest'
 import type { Mount } from '../drivers/driver.ts'
-import { archive, file, folder, type Part, symlink } from '../testing/archive.ts'
+import { archive, file, folder, hardLink, type Part, symlink } from '../testing/archive.ts'
 import { mounted } from '../testing/mounted.ts'
 import { startNode, type TestNode } from '../testing/node.ts'
 import { listTree } from '../testing/tree.ts'
@@ -186,6 +187,35 @@ describe.skipIf(process.getuid?.() !== 0)('packing what has changed (skipped wit
     await expect(node.diff.diff({ left, right }, call)).rejects.toThrow('this name is a mark')
   })
 
+  test('layers that a client lays out side by side hide what is below when they have got their parent', async () => {
+    await using node = await startNode()
+    const layers = [
+      archive(folder('etc'), file('etc/gone', '1'), file('etc/kept', '1'), folder('var'), file('var/old', '1')),
+      archive(file('etc/.wh.gone'), file('etc/new', '2'), file('var/.wh..wh..opq'), file('var/new', '2')),
+    ]
+    const prepared = await Promise.all(
+      layers.map((_, key) => node.snapshots.prepare({ snapshotter, key: `${key}` }, call)),
+    )
+
+    await Promise.all(prepared.map(({ mounts }, key) => applyAlone(node, mounts, layers[key] ?? Buffer.alloc(0))))
+    await node.snapshots.commit({ snapshotter, key: '0', name: 'base' }, call)
+    await node.snapshots.commit({ snapshotter, key: '1', name: 'top', parent: 'base' }, call)
+
+    const { mounts } = await node.snapshots.view({ snapshotter, key: 'both', parent: 'top' }, call)
+    using tree = mounted(mounts)
+    expect(readdirSync(join(tree.path, 'etc')).sort()).toEqual(['kept', 'new'])
+    expect(readdirSync(join(tree.path, 'var'))).toEqual(['new'])
+  })
+
+  test('a layer that links to files below is refused when it is laid out alone', async () => {
+    await using node = await startNode()
+    const { mounts } = await node.snapshots.prepare({ snapshotter, key: 'alone' }, call)
+
+    const applied = applyAlone(node, mounts, archive(hardLink('more', 'below')))
+
+    await expect(applied).rejects.toMatchObject({ code: 'failed-precondition' })
+  })
+
   test('what cannot be packed says why', async () => {
     await using node = await startNode()
     const gone = bind('/nowhere/at/all')
@@ -223,6 +253,13 @@ async function treeAfter(node: TestNode, diff: { mediaType: string; digest: stri
   const { mounts } = await node.snapshots.prepare({ snapshotter, key: 'after', parent: 'parent' }, call)
   await node.diff.apply({ diff, mounts }, call)
   return treeOf(mounts)
+}
+
+/** As containerd's client does with a snapshot that gets its parent only when it is committed. */
+async function applyAlone(node: TestNode, mounts: readonly Mount[], layer: Buffer): Promise<void> {
+  const options = ['rw', `upperdir=${mounts[0]?.source}`]
+  const diff = { mediaType: MEDIA.ociLayer, digest: node.addBlob(layer), size: BigInt(layer.length) }
+  await node.diff.apply({ diff, mounts: [{ type: 'overlay', source: 'overlay', options }] }, call)
 }
 
 function treeOf(mounts: readonly Mount[]): string[] {

@@ -58,6 +58,15 @@ describe.skipIf(process.getuid?.() !== 0)('temporary mounts (skipped without roo
     expect(target.lowers.flatMap((lower) => readdirSync(lower)).sort()).toEqual(['a', 'b'])
   })
 
+  test('the upper folder of an overlay that names nothing below takes marks all the same', () => {
+    const upper = join(base, 'upper')
+    const options = ['rw', `upperdir=${upper}`]
+
+    using target = openTarget([{ type: 'overlay', source: 'overlay', options }], { mountRoot, owns: () => false })
+
+    expect(target).toMatchObject({ root: upper, overlay: true, lowers: [] })
+  })
+
   test('a mount inside another stays there, wherever its name leads', () => {
     mkdirSync(join(base, 'far', 'inside'))
     const inner = { ...tmpfs, target: '../../inside' }

@@ -26,7 +26,8 @@ export interface TargetParts {
 
 /**
  * Chooses the shortest way to the files: the upper folder of an overlay is written to without mounting it, as is a
- * snapshot folder of ours; everything else is mounted for the time being.
+ * snapshot folder of ours; everything else is mounted for the time being. An overlay of an upper folder alone, which no
+ * kernel mounts, is how clients that unpack layers side by side ask for marks: the snapshot gets its parent at its commit.
  *
  * @throws {Fault} `invalid-argument` when there is nothing to mount, `failed-precondition` when it cannot be mounted
  */
@@ -37,6 +38,7 @@ export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: Target
     const upper = marksWhiteouts(only) ? optionOf(only, 'upperdir') : undefined
     const lowers = (optionOf(only, 'lowerdir') ?? '').split(':').filter(Boolean)
     if (upper !== undefined && lowers.length > 0) return onTop(upper, lowers, mountRoot)
+    if (upper !== undefined) return direct({ root: upper, overlay: true, lowers: [] })
     if (isWritableBind(only) && owns(only.source)) return direct({ root: only.source, overlay: false, lowers: [] })
   }
   return mounted(mounts, mountRoot)
