@@ -50,7 +50,7 @@ onGantry((target) => {
   })
 
   test('pull draws a bar a layer on a terminal', async () => {
-    const { code, stdout } = await onTerminal({ holdMs: 0 }, 'pull', '--plain-http', image)
+    const { code, stdout } = await onTerminal({ hold: 0 }, 'pull', '--plain-http', image)
 
     expect(code).toBe(0)
     expect(stdout).toContain('\u001b[')
@@ -146,12 +146,12 @@ onGantry((target) => {
       code: 3,
       stdout: '/dev/pts/0\n33 101\n',
     })
-    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'run', '--rm', '-i', image, 'cat')).toEqual({
+    expect(await gantryWith({ stdin: 'abc\n', hold: 0 }, 'run', '--rm', '-i', image, 'cat')).toEqual({
       code: 0,
       stdout: 'abc\n',
       stderr: '',
     })
-    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'run', '--rm', image, 'cat')).toEqual({
+    expect(await gantryWith({ stdin: 'abc\n', hold: 0 }, 'run', '--rm', image, 'cat')).toEqual({
       code: 0,
       stdout: '',
       stderr: '',
@@ -160,7 +160,7 @@ onGantry((target) => {
 
   test('what is typed in run -it is understood', async () => {
     const { code, stdout } = await onTerminal(
-      { stdin: 'echo typed $((6*7))\nexit 5\n', holdMs: 3000 },
+      { stdin: 'echo typed $((6*7))\nexit 5\n', hold: (stdout: string) => stdout.includes('typed 42') },
       'run',
       '--rm',
       '-i',
@@ -201,7 +201,7 @@ onGantry((target) => {
   })
 
   test('the command of the image runs when none is given', async () => {
-    expect((await gantryWith({ stdin: 'echo from sh\n', holdMs: 0 }, 'run', '--rm', '-i', image)).stdout).toBe(
+    expect((await gantryWith({ stdin: 'echo from sh\n', hold: 0 }, 'run', '--rm', '-i', image)).stdout).toBe(
       'from sh\n',
     )
   })
@@ -229,7 +229,7 @@ onGantry((target) => {
       stdout: 'in hello\n',
       stderr: '',
     })
-    expect(await gantryWith({ stdin: 'abc\n', holdMs: 0 }, 'exec', '-i', 'web', 'cat')).toEqual({
+    expect(await gantryWith({ stdin: 'abc\n', hold: 0 }, 'exec', '-i', 'web', 'cat')).toEqual({
       code: 0,
       stdout: 'abc\n',
       stderr: '',

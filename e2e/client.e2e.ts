@@ -29,7 +29,7 @@ onGantry((target) => {
       })
       expect(compiled).toEqual({ code: 0, stdout: '', stderr: '' })
       const { code, stdout, stderr } = await run([process.execPath, 'sample.mts'], {
-        ...{ cwd: folder, stdin: TYPED, holdMs: 2000 },
+        ...{ cwd: folder, stdin: TYPED, hold: 2000 },
       })
 
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' })

@@ -83,10 +83,12 @@ onEveryTarget((target) => {
   })
 
   test('an unfinished upload is shown and can be given up', async () => {
-    const uploading = target().ctr(['content', 'ingest', 'upload-4'], { stdin: TEXT, holdMs: 2000 })
+    const shown = Promise.withResolvers<void>()
+    const uploading = target().ctr(['content', 'ingest', 'upload-4'], { stdin: TEXT, hold: shown.promise })
     const active = async () => (await target().ctr(['content', 'active'])).stdout
 
     await until('the upload is shown', async () => (await active()).includes('upload-4'))
+    shown.resolve()
     expect((await uploading).code).toBe(0)
     expect(await active()).not.toContain('upload-4')
     await target().ctr(['content', 'rm', sha256(Buffer.from(TEXT))])

@@ -59,7 +59,7 @@ onEveryTarget((target) => {
   })
 
   test('what is typed on a terminal arrives, and its exit code comes back', async () => {
-    const typed = { stdin: 'echo typed $((6*7))\nexit 5\n', holdMs: 3000 }
+    const typed = { stdin: 'echo typed $((6*7))\nexit 5\n', hold: (stdout: string) => stdout.includes('typed 42') }
     const { code, stdout } = await target().ctrOnTerminal(['run', '--rm', '-t', image, 'c2', 'sh'], typed)
 
     expect(code).toBe(5)
@@ -67,7 +67,9 @@ onEveryTarget((target) => {
   })
 
   test('standard input reaches the container, and so does its end', async () => {
-    expect(await target().ctr(['run', '--rm', image, 'c3', 'cat'], { stdin: 'abc\n', holdMs: 1000 })).toEqual({
+    expect(
+      await target().ctr(['run', '--rm', image, 'c3', 'cat'], { stdin: 'abc\n', hold: (stdout) => stdout === 'abc\n' }),
+    ).toEqual({
       code: 0,
       stdout: 'abc\n',
       stderr: '',
@@ -76,7 +78,10 @@ onEveryTarget((target) => {
 
   test('a megabyte goes in and comes out again', async () => {
     const text = 'sixteen letters\n'.repeat(65_536)
-    const { code, stdout } = await target().ctr(['run', '--rm', image, 'c3', 'cat'], { stdin: text, holdMs: 1500 })
+    const { code, stdout } = await target().ctr(['run', '--rm', image, 'c3', 'cat'], {
+      stdin: text,
+      hold: (stdout) => stdout === text,
+    })
 
     expect(code).toBe(0)
     expect(stdout === text).toBe(true)

@@ -49,7 +49,7 @@ onEveryTarget((target) => {
   test('an executed process reads its input and sees its end', async () => {
     const outcome = await target().ctr(['tasks', 'exec', '--exec-id', 'e2', 'd1', 'cat'], {
       stdin: 'in\n',
-      holdMs: 1000,
+      hold: (stdout) => stdout === 'in\n',
     })
 
     expect(outcome).toEqual({ code: 0, stdout: 'in\n', stderr: '' })
@@ -92,9 +92,9 @@ onEveryTarget((target) => {
 
   test('what runs detached is attached to: input, output, exit code', async () => {
     const script = 'read line; echo got $line; echo complaint >&2; sleep 0.5; exit 5' // ctr may leave with the exit code before the last words
-    await target().ctr(['run', '-d', image, 'd2', 'sh', '-c', script], { stdin: '', holdMs: 5000 }) // no end of input
+    await target().ctr(['run', '-d', image, 'd2', 'sh', '-c', script], { stdin: '', hold: 5000 }) // no end of input
 
-    const attached = await target().ctr(['tasks', 'attach', 'd2'], { stdin: 'hello\n', holdMs: 5000 })
+    const attached = await target().ctr(['tasks', 'attach', 'd2'], { stdin: 'hello\n', hold: 5000 })
 
     expect(attached).toEqual({ code: 5, stdout: 'got hello\n', stderr: 'complaint\n' })
     expect(await status('d2')).toBeUndefined()

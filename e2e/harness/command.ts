@@ -11,13 +11,19 @@ export interface Outcome {
 }
 
 export interface CommandOptions {
-  /** what the program reads; it then sees the end, after `holdMs`. Nothing (an empty /dev/null) unless given. */
+  /** what the program reads; it then sees the end, when `hold` is over. Nothing (an empty /dev/null) unless given. */
   readonly stdin?: string | Uint8Array
-  readonly holdMs?: number
+  readonly hold?: Hold
   readonly timeoutMs?: number
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
 }
+
+/**
+ * How long the input stays open: milliseconds, until something has happened, or until the program has written what is
+ * waited for. (A `ctr` that sees the end of its input before it has made its task never tells anybody of it.)
+ */
+export type Hold = number | Promise<unknown> | ((stdout: string) => boolean)
 
 const TIMEOUT_MS = 60_000
 const SIGNALS: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }
@@ -44,7 +50,10 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
   if (child.stdin) {
     child.stdin.on('error', () => {}) // EPIPE: the program ended without reading everything
     child.stdin.write(options.stdin ?? '')
-    void sleep(options.holdMs ?? 0).then(() => child.stdin?.end())
+    const end = (): void => void child.stdin?.end()
+    const { hold = 0 } = options
+    if (typeof hold === 'function') child.stdout?.on('data', () => hold(stdout.text()) && end())
+    else void (typeof hold === 'number' ? sleep(hold) : hold).then(end)
   }
   const code = await ended
   clearTimeout(timer)
@@ -62,7 +71,7 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 export async function runOnTerminal(argv: readonly string[], options: CommandOptions = {}): Promise<Outcome> {
   const line = argv.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
   const onTerminal = ['script', '-qec', `stty rows 33 cols 101; exec ${line}`, '/dev/null']
-  const outcome = await run(onTerminal, { ...options, stdin: options.stdin ?? '', holdMs: options.holdMs ?? 2000 })
+  const outcome = await run(onTerminal, { ...options, stdin: options.stdin ?? '', hold: options.hold ?? 2000 })
   return { ...outcome, stdout: outcome.stdout.replaceAll(/\r+\n/g, '\n') }
 }
 
