@@ -1,5 +1,5 @@
 /** What a registry is asked for, by many clients at once and after `content` was killed in the middle. */
-import { readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@gantry/client/client'
@@ -7,22 +7,28 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { until } from './harness/daemon.ts'
 import type { Blob, Image } from './harness/image.ts'
 import { processOf, signal } from './harness/kill.ts'
-import { largeImage } from './harness/large-image.ts'
+import { giantImage, largeImage } from './harness/large-image.ts'
 import { type Registry, startRegistry } from './harness/registry.ts'
+import { startSlowPath } from './harness/slow-path.ts'
 import { onGantry, type Target } from './harness/target.ts'
 import { words } from './harness/text.ts'
 
 const CLIENTS = 20
 const KILLS = Number(process.env.GANTRY_E2E_KILLS ?? 10)
 const LAST_KILL_MS = 500 // a pull takes about as long
+const IN_PARTS = 3 // each so many rounds one layer comes in parts
+const SLOW = 20_000_000 // bytes a second of a connection then
 const KILL_TAKES_MS = 40_000
 const KILLS_OF_A_NODE = 4 // each time it waits twice as long before it starts again what has ended
 
+const stack = new AsyncDisposableStack()
 let registry: Registry
+let slowHost: string
 beforeAll(async () => {
-  registry = await startRegistry({ requests: true })
+  registry = stack.use(await startRegistry({ requests: true }))
+  slowHost = stack.use(await startSlowPath(registry.host, SLOW)).host
 })
-afterAll(() => registry[Symbol.asyncDispose]())
+afterAll(() => stack.disposeAsync())
 
 const pull = async (target: Target, reference: string, namespace = target.namespace) => {
   await using client = createClient({ address: target.address, namespace })
@@ -31,7 +37,11 @@ const pull = async (target: Target, reference: string, namespace = target.namesp
 const bytesHere = ({ dir }: Target, folder: string) =>
   readdirSync(join(dir, 'root', 'content', folder), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
-    .map((entry) => ({ name: entry.name, size: statSync(join(entry.parentPath, entry.name)).size }))
+    .filter(({ name }) => !name.startsWith('front'))
+    .map(({ name, parentPath }) => ({ name, size: frontIn(parentPath) ?? statSync(join(parentPath, name)).size }))
+/** How far an upload is without a gap, when that is written down. */
+const frontIn = (upload: string): number | undefined =>
+  existsSync(join(upload, 'front')) ? Number(readFileSync(join(upload, 'front'), 'utf8')) : undefined
 
 onGantry((target) => {
   test(`${CLIENTS} clients in two namespaces that pull the same image at once: each blob is asked for once`, async () => {
@@ -62,8 +72,10 @@ for (let first = 0; first < KILLS; first += KILLS_OF_A_NODE) {
 }
 
 async function killedInPull(target: Target, round: number): Promise<void> {
-  const image = largeImage(200 + round)
-  const reference = await registry.push(`killed-${round}`, '1', image)
+  const inParts = round % IN_PARTS === 0
+  const image = (inParts ? giantImage : largeImage)(200 + round)
+  const pushed = await registry.push(`killed-${round}`, '1', image)
+  const reference = inParts ? pushed.replace(registry.host, slowHost) : pushed
   const isOfImage = ({ name }: { name: string }) => blobsOf(image).some(({ digest }) => digest.endsWith(name))
   const first = pull(target, reference).then(
     () => 'done',

@@ -4,8 +4,10 @@ import { z } from 'zod'
 export const Config = z.strictObject({
   /** `shared`: a namespace that names a blob's digest may have it; `isolated`: it must bring the bytes itself. */
   policy: z.enum(['shared', 'isolated']).default('shared'),
-  /** Blobs fetched at the same time by one pull. */
+  /** Connections of one pull that bring blobs at the same time. */
   max_concurrent_downloads: z.number().int().min(1).max(64).default(8),
+  /** Of these, how many may bring parts of the same large blob while no other one needs them; 1 asks for no parts. */
+  max_connections_per_blob: z.number().int().min(1).max(64).default(4),
   max_concurrent_uploads: z.number().int().min(1).max(64).default(4),
   /** A download that makes no progress for this long is given up. */
   stall_timeout_s: z.number().int().min(1).max(3600).default(30),

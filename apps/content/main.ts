@@ -105,8 +105,8 @@ const verify = createVerifyImage({
   env: { PATH: env.PATH, HOME: env.HOME, https_proxy: proxy.httpsProxy, no_proxy: proxy.noProxy },
   log,
 })
-const downloads = config.max_concurrent_downloads
-const pull = createPull({ registry, blobs, ingests, growing, leases, images, unpacker, verify, downloads, watch })
+const limits = { downloads: config.max_concurrent_downloads, connections: config.max_connections_per_blob }
+const pull = createPull({ registry, blobs, ingests, growing, leases, images, unpacker, verify, ...limits, watch })
 const scrub = createScrub(parts)
 const push = createPush({ registry, blobs, leases, images, uploads: config.max_concurrent_uploads })
 const importArchive = createImport({ blobs, ingests, leases, images, unpacker, verify })

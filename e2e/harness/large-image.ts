@@ -5,10 +5,19 @@ import { type Entry, tar } from './tar.ts'
 const FILES = 1000 // a layer
 const FILE_BYTES = 2048
 const LARGE_BYTES = 6 * 1024 * 1024
+const GIANT_BYTES = 40 * 1024 * 1024
 
 /** Three layers of many small files and a large one; every `round` has bytes of its own. */
 export function largeImage(round: number): Image {
-  const archives = [0, 1, 2].map((layer) => tar(entries(`${round}/${layer}`)))
+  return imageOf([0, 1, 2].map((layer) => tar(entries(`${round}/${layer}`))))
+}
+
+/** One layer, which comes in parts. */
+export function giantImage(round: number): Image {
+  return imageOf([tar([{ path: 'giant', data: noise(`${round}/giant`, GIANT_BYTES) }])])
+}
+
+function imageOf(archives: readonly Buffer[]): Image {
   const layers = archives.map((archive) => layerOf(archive, 0)) // noise does not get smaller
   const diffIds = archives.map(sha256)
   return { ...manifestOf(layers, diffIds), layers, diffIds }

@@ -2,7 +2,8 @@
  * Where bytes lie:
  *
  *   content/blobs/<algorithm>/<hex>   committed: mode 0444, never changed, on disk before its name is
- *   content/ingest/<id>/data          an upload in progress, append only
+ *   content/ingest/<id>/data          an upload in progress, append only, unless there is
+ *   content/ingest/<id>/front         how far data is without a gap (blobs/front.ts)
  */
 import { constants, mkdirSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
@@ -18,6 +19,7 @@ export interface Folder {
   /** Size of a committed blob in bytes, undefined when there is none. */
   blobSize(digest: Digest): Promise<bigint | undefined>
   ingestPath(id: string): string
+  frontPath(id: string): string
   /** Are there bytes of the ingest, be it none yet? Not any more once they were adopted. */
   hasIngest(id: string): Promise<boolean>
   /** Opens the bytes of an ingest to go on with them; made when they are not there. */
@@ -64,6 +66,7 @@ export function openFolder(root: string): Folder {
     blobPath,
     blobSize,
     ingestPath,
+    frontPath: (id) => join(ingests, id, 'front'),
     hasIngest: async (id) => (await sizeOf(ingestPath(id))) !== undefined,
     openIngest(id) {
       opened.add(id)

@@ -77,9 +77,13 @@ function advance(state: Running, { fd, to }: { readonly fd: number; readonly to:
   }
 }
 
-/** Writes what was received, and hashes it while it is at hand; where it is not the next to be hashed, that comes later. */
+/**
+ * Writes what was received, and hashes it while it is at hand; where it is not the next to be hashed, that comes later. What
+ * is written over has to be hashed again: the digest is of what is in the file.
+ */
 function write({ id, fd }: { readonly id: number; readonly fd: number }, data: Uint8Array, at: number): void {
   for (let done = 0; done < data.length; ) done += writeSync(fd, data, done, data.length - done, at + done)
+  if (at < stateOf(id).at) running.delete(id)
   const state = stateOf(id)
   if (state.at !== at || state.error !== undefined) return
   state.hash.update(data)

@@ -21,7 +21,7 @@ export interface Follower extends AsyncDisposable {
   grown(size: number, when: 'now' | 'later'): void
   /** Of the bytes up to the last `grown`, in hex. */
   digest(): Promise<string>
-  /** Receives more of the file, behind what it has then. */
+  /** Receives more of the file. */
   readonly courier: Courier
 }
 
@@ -46,7 +46,7 @@ export function createHashers(threads: number, network: Network): Hashers {
           if (when === 'now') thread.post({ id, fd, to, answer: false, end: false })
         },
         digest: () => ask({}),
-        courier: createCourier(thread, { id, fd, size: () => to }),
+        courier: createCourier(thread, { id, fd }),
         async [Symbol.asyncDispose]() {
           await ask({ end: true }).catch(() => undefined) // nobody wants this digest
         },

@@ -1,10 +1,11 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import type { FileHandle } from 'node:fs/promises'
+import { type FileHandle, rm } from 'node:fs/promises'
 import { type Digest, type DigestAlgorithm, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Courier } from '../registry/courier.ts'
 import { type Folder, onDisk } from './folder.ts'
+import { type Front, frontOf, openFront } from './front.ts'
 import type { Follower, Hashers } from './hashers.ts'
 import { createWriteback } from './writeback.ts'
 
@@ -25,11 +26,13 @@ export interface IngestFile extends AsyncDisposable {
   /** @throws {Fault} `resource-exhausted` or `failed-precondition`; what is there then is as before */
   append(...data: readonly Uint8Array[]): Promise<void>
   /**
-   * Writes to the end of the file from another thread: until all of what was asked there is over, whatever it writes
+   * Writes to the file from another thread: until all of what was asked there is over, whatever it writes at the end
    * is told by `saved`, and nothing is appended.
    */
   courier(): Courier
-  /** So many bytes more came by the courier. */
+  /** From now on the courier may also write behind the end, and leave a gap. */
+  ahead(): void
+  /** So many bytes more came by the courier, without a gap. */
   saved(bytes: number): void
   truncate(): Promise<void>
 }
@@ -39,11 +42,15 @@ export interface IngestFileParts {
   readonly hashers: Hashers
 }
 
-/** Opens the file of an ingest; what an earlier writer left counts, and is hashed from the file. */
+/** Opens the file of an ingest; what an earlier writer left counts up to the first gap, and is hashed from the file. */
 export async function openIngestFile(parts: IngestFileParts, id: string): Promise<IngestFile> {
   const handle = await parts.folder.openIngest(id)
   try {
-    const { size } = await handle.stat()
+    const all = (await handle.stat()).size
+    const front = parts.folder.frontPath(id)
+    const size = frontOf(front, all)
+    if (size < all) await handle.truncate(size)
+    await rm(front, { force: true })
     return createIngestFile({ ...parts, id, handle, size })
   } catch (error) {
     await handle.close()
@@ -59,6 +66,7 @@ interface Opened extends IngestFileParts {
 
 function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): IngestFile {
   let { size } = opened
+  let front: Front | undefined
   const running = createRunningHash(hashers, handle.fd)
   running.grown(size)
   const writeback = createWriteback(handle)
@@ -75,7 +83,6 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
     try {
       yield* pieces
     } catch (error) {
-      await handle.truncate(size).catch(() => undefined)
       await onDisk(folder.root, () => Promise.reject(error))
     }
   }
@@ -98,6 +105,7 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
         throw error
       }
       size += total
+      front?.at(size)
       running.grown(size, data)
       writeback.grown(size)
     },
@@ -110,8 +118,12 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
         },
       }
     },
+    ahead() {
+      front ??= openFront(folder.frontPath(id), size)
+    },
     saved(bytes) {
       size += bytes
+      front?.at(size)
       running.saved(size)
       writeback.grown(size)
     },
@@ -119,10 +131,12 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
       await running.reset()
       await onDisk(folder.root, () => handle.truncate(0))
       size = 0
+      front?.at(size)
     },
     async [Symbol.asyncDispose]() {
       await running.reset()
       await writeback.settled().catch(() => undefined) // nobody wants these bytes on disk any more
+      front?.[Symbol.dispose]()
       await handle.close()
     },
   }
@@ -133,7 +147,7 @@ interface RunningHash {
   grown(size: number, data?: readonly Uint8Array[]): void
   digest(): Promise<string>
   courier(): Courier
-  /** There are `size` bytes now, and the courier hashed the last ones. */
+  /** There are `size` bytes now, and the courier hashed the last ones, unless they were here before others. */
   saved(size: number): void
   /** Back to no bytes; nothing reads the file any more. */
   reset(): Promise<void>
@@ -165,7 +179,7 @@ function createRunningHash(hashers: Hashers, fd: number): RunningHash {
     saved(size) {
       now = size
       told = size
-      follow().grown(size, 'later')
+      follow().grown(size, 'now') // there may be bytes that came before those before them
     },
     digest: async () => (follower ? await follower.digest() : inline.copy().digest('hex')),
     async reset() {

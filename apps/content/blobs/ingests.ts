@@ -7,6 +7,7 @@ import type { Namespace } from '@gantry/model/namespace'
 import type { Changes } from '@gantry/service/changes'
 import type { Holder, Leases } from '../leases.ts'
 import type { Folder } from './folder.ts'
+import { frontOf } from './front.ts'
 import type { Hashers } from './hashers.ts'
 import { type IngestFile, openIngestFile } from './ingest-file.ts'
 import type { Ingest, Rows } from './rows.ts'
@@ -105,8 +106,10 @@ export function createIngests(parts: Parts): Ingests {
     const { startedAtMs } = ingest
     const total = BigInt(ingest.total)
     if (ingest.shared) return { ref, offset: total, total, startedAtMs, updatedAtMs: startedAtMs }
-    const file = await stat(folder.ingestPath(ingest.id), { bigint: true }).catch(() => undefined)
-    return file && { ref, offset: file.size, total, startedAtMs, updatedAtMs: Number(file.mtimeMs) }
+    const file = await stat(folder.ingestPath(ingest.id)).catch(() => undefined)
+    if (!file) return undefined
+    const offset = BigInt(frontOf(folder.frontPath(ingest.id), file.size))
+    return { ref, offset, total, startedAtMs, updatedAtMs: Math.trunc(file.mtimeMs) }
   }
 
   return {

@@ -44,7 +44,9 @@ export interface Writer extends AsyncDisposable {
   append(...data: readonly Uint8Array[]): Promise<void>
   /** Receives what is missing straight into the file; undefined for a shared blob, of which nothing is. */
   courier(): Courier | undefined
-  /** So many bytes more came by the courier. */
+  /** From now on the courier may leave a gap before what it brings: only what is before the first one counts. */
+  ahead(): Promise<void>
+  /** So many bytes more came by the courier, without a gap. */
   saved(bytes: number): Promise<void>
   /** Starts to bring what is there to disk; a commit waits for it. */
   flush(): void
@@ -115,6 +117,7 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
       await bytes.append(...data)
       updatedAtMs = now()
     },
+    ahead: () => checkMine().then(bytes.ahead),
     async saved(size) {
       await checkMine()
       bytes.saved(size)

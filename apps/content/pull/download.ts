@@ -7,6 +7,7 @@ import type { Grower } from '../blobs/growing.ts'
 import type { Ingests } from '../blobs/ingests.ts'
 import type { Writer } from '../blobs/writer.ts'
 import type { Holder } from '../leases.ts'
+import type { Ahead } from '../registry/parts.ts'
 import type { Registry, Source } from '../registry/registry.ts'
 import type { PullWatch } from '../watch.ts'
 import type { Flights } from './flights.ts'
@@ -26,6 +27,8 @@ export interface Download extends Omit<Holder, 'lease'> {
   readonly flights: Flights
   /** Told how much of the blob is in its file. */
   readonly grower: Grower
+  /** Connections of a large blob. */
+  readonly sharing: Pick<Ahead, 'connections' | 'spare'>
   /** Called when nothing more has to come: what is left to do takes no connection. */
   readonly received: () => void
   /** Called with the file of a blob that is proven, and not on disk yet; a blob that is here is not told of. */
@@ -98,16 +101,27 @@ async function openWriter(descriptor: Descriptor, to: Download, signal: AbortSig
   }
 }
 
-type Call = Download & { readonly signal: AbortSignal }
+interface Call extends Download {
+  readonly ahead?: Ahead
+  readonly signal: AbortSignal
+}
 
-/** Completes the ingest. What an earlier attempt left may be what is wrong, so then it is tried once more from nothing. */
+/**
+ * Completes the ingest. What an earlier attempt left, or parts that the registry does not know how to send, may be what is
+ * wrong, so then it is tried once more from nothing, in one piece.
+ */
 async function fill(writer: Writer, descriptor: Descriptor, to: Call): Promise<void> {
   const left = writer.status().offset
   if (left > descriptor.size) await writer.truncate()
+  let isWhole = left === 0n
+  const begin = async (): Promise<void> => {
+    isWhole = false
+    await writer.ahead()
+  }
   try {
-    await complete(writer, descriptor, to)
+    await complete(writer, descriptor, { ...to, ahead: { ...to.sharing, begin } })
   } catch (error) {
-    if (left === 0n || !isFault(error, 'failed-precondition')) throw error
+    if (isWhole || !isFault(error, 'failed-precondition')) throw error
     to.grower.restart()
     await writer.truncate()
     await complete(writer, descriptor, to)
@@ -152,7 +166,7 @@ async function append(writer: Writer, descriptor: Descriptor, to: Call): Promise
   }
   const courier = descriptor.size - from > SMALL ? writer.courier() : undefined
   if (courier)
-    for await (const { length } of registry.save(source, descriptor, { from, courier }, signal)) {
+    for await (const { length } of registry.save(source, descriptor, { from, courier, ahead: to.ahead }, signal)) {
       await writer.saved(length)
       tell()
     }

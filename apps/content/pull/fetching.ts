@@ -35,14 +35,19 @@ export interface Document<T> {
   readonly stored: Promise<void>
 }
 
-interface FetchingParts extends Holder, Omit<Download, 'namespace' | 'grower' | 'received' | 'held' | 'proven'> {
+interface FetchingParts
+  extends Holder,
+    Omit<Download, 'namespace' | 'grower' | 'received' | 'held' | 'proven' | 'sharing'> {
+  /** Connections for one large blob, at most. */
+  readonly connections: number
   readonly growing: Growing
   readonly leases: Leases
   readonly jobs: Jobs
 }
 
 export function createFetching(parts: FetchingParts): Fetching {
-  const { namespace, blobs, growing, leases, progress, jobs, source } = parts
+  const { namespace, blobs, growing, leases, progress, jobs, source, connections } = parts
+  const sharing = { connections, spare: jobs.spare }
   const fetched = new Map<string, Promise<void>>()
   const holds = new Map<string, Promise<void>>()
   let objects = 0
@@ -67,7 +72,9 @@ export function createFetching(parts: FetchingParts): Fetching {
     using grower = growing.expect(namespace, descriptor.digest)
     if (!holds.has(descriptor.digest)) hold([descriptor])
     const held = holds.get(descriptor.digest) ?? Promise.resolve()
-    await jobs.run((signal, received) => download(descriptor, { ...parts, grower, received, held, proven }, signal))
+    await jobs.run((signal, received) =>
+      download(descriptor, { ...parts, sharing, grower, received, held, proven }, signal),
+    )
   }
 
   function refuse(why: string): Fault {

@@ -6,6 +6,8 @@ export interface Jobs {
   readonly signal: AbortSignal
   /** Waits for a slot, then works. `release` gives the slot to the next one before the work is done. */
   run<T>(work: (signal: AbortSignal, release: () => void) => Promise<T>): Promise<T>
+  /** A slot that nobody waits for, until it is disposed; undefined when there is none. */
+  spare(): Disposable | undefined
   /** Stops all jobs because of a failure elsewhere in the pull; throws what failed first. */
   fail(error: unknown): never
 }
@@ -20,20 +22,29 @@ export function createJobs(slots: number, outer: AbortSignal): Jobs {
     failed.abort(error)
     throw signal.reason // what failed first, not what it dragged along
   }
+  /** For a slot that was taken: gives it to the next one, once. */
+  function releaser(): () => void {
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      const next = waiting.shift()
+      if (next) next()
+      else free++
+    }
+  }
   return {
     signal,
     fail,
+    spare() {
+      if (free === 0) return undefined
+      free--
+      return { [Symbol.dispose]: releaser() }
+    },
     async run(work) {
       if (free > 0) free--
       else await new Promise<void>((resolve) => waiting.push(resolve))
-      let held = true
-      const release = (): void => {
-        if (!held) return
-        held = false
-        const next = waiting.shift()
-        if (next) next()
-        else free++
-      }
+      const release = releaser()
       try {
         signal.throwIfAborted()
         return await work(signal, release)

@@ -68,6 +68,7 @@ async function pull(options: Options = {}): Promise<void> {
     unpacker,
     verify: options.verify ?? (async () => undefined),
     downloads: 4,
+    connections: 3,
   })
   await using progress = createProgress(
     send &&

@@ -36,8 +36,10 @@ export interface PullParts {
   readonly unpacker: Unpacker
   /** Asked about what was resolved, before anything of it is fetched. */
   readonly verify: VerifyImage
-  /** Blobs fetched at the same time. */
+  /** Connections at the same time. */
   readonly downloads: number
+  /** Those for one large blob, at most: as many of them as no other blob needs. */
+  readonly connections: number
   readonly watch?: Pick<PullWatch, 'blob'>
 }
 

@@ -16,10 +16,18 @@ export interface Answer extends AsyncDisposable {
   readonly body: AsyncIterable<Uint8Array>
   /**
    * Only of a courier, for an answer of 200 or 206: the body goes to the file, and no more than its progress comes by here.
-   *
-   * @param part bytes to skip at the start of the body, and bytes that are wanted; more are counted, not written
    */
-  readonly save?: (part: { readonly skip: number; readonly limit: number }) => AsyncIterable<Piece>
+  readonly save?: (part: SavedPart) => AsyncIterable<Piece>
+}
+
+/** What of a body goes where, in bytes. */
+export interface SavedPart {
+  /** Position in the file of the first byte that is wanted. */
+  readonly at: number
+  /** Bytes of the body before that one. */
+  readonly skip: number
+  /** Bytes that are wanted; what comes behind them is counted, not written. */
+  readonly limit: number
 }
 
 type AnsweredHeaders = Readonly<Record<string, string | string[] | undefined>>

@@ -46,12 +46,26 @@ test('a body goes behind what the file has, and the digest is of both', async ()
 
   await using answer = await follower.courier.exchange({ method: 'GET', url: server.url, headers: {} }, none)
   let size = 1_000_000
-  for await (const { length } of answer.save?.({ skip: 0, limit: 2_000_000 }) ?? []) size += length
+  for await (const { length } of answer.save?.({ at: 1_000_000, skip: 0, limit: 2_000_000 }) ?? []) size += length
   follower.grown(size, 'later')
 
   expect(size).toBe(bytes.length)
   expect(await follower.digest()).toBe(hexOf(bytes))
   expect((await readFile(join(dir, 'data'))).equals(bytes)).toBe(true)
+})
+
+test('what is written over is hashed again', async () => {
+  using server = await serve((request, response) => response.end(`${request.url === '/blob' ? 'new' : 'old'} bytes`))
+  await using file = await open(join(dir, 'data'), 'w+')
+  await using follower = hashers.follow(file.fd)
+  for (const url of [new URL('/another', server.url), server.url]) {
+    await using answer = await follower.courier.exchange({ method: 'GET', url, headers: {} }, none)
+    for await (const _ of answer.save?.({ at: 0, skip: 0, limit: 9 }) ?? []);
+  }
+  follower.grown(9, 'later')
+
+  expect(await readFile(join(dir, 'data'), 'utf8')).toBe('new bytes')
+  expect(await follower.digest()).toBe(hexOf(Buffer.from('new bytes')))
 })
 
 test('a refusal is heard with what it says, and nothing is written', async () => {
@@ -78,7 +92,7 @@ test('a connection that breaks is an error with its code, after the bytes that c
   let came = 0
   const reading = (async () => {
     await using answer = await exchange
-    for await (const { length } of answer.save?.({ skip: 0, limit: 100 }) ?? []) came += length
+    for await (const { length } of answer.save?.({ at: 0, skip: 0, limit: 100 }) ?? []) came += length
   })()
 
   const error = await reading.catch((error: unknown) => error)
@@ -97,7 +111,7 @@ test('whoever stops waiting is let go at once, and nothing is written after the 
     await using follower = hashers.follow(file.fd)
     const reading = (async () => {
       await using answer = await follower.courier.exchange({ method: 'GET', url: server.url, headers: {} }, stop.signal)
-      for await (const { length } of answer.save?.({ skip: 0, limit: 1_000_000 }) ?? [])
+      for await (const { length } of answer.save?.({ at: 0, skip: 0, limit: 1_000_000 }) ?? [])
         if (length > 0) stop.abort(new Error('no more'))
     })()
     await expect(reading).rejects.toThrow('no more')

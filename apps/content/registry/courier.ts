@@ -2,7 +2,7 @@ import { type Answer, answerOf, type Piece } from './answer.ts'
 import type { ReceiveNews, ReceiveOrder, RemoteError } from './receive.ts'
 import type { Question } from './transport.ts'
 
-/** Asks from a thread that writes what comes to the end of a file, and hashes it there. */
+/** Asks from a thread that writes what comes to a file, and hashes it there. */
 export interface Courier {
   /** @throws what `Transport.exchange` does */
   exchange(question: Omit<Question, 'body'>, signal: AbortSignal): Promise<Answer>
@@ -18,7 +18,6 @@ export interface ReceivingThread {
 interface CourierFile {
   readonly id: number
   readonly fd: number
-  readonly size: () => number
 }
 
 export function createCourier(thread: ReceivingThread, file: CourierFile): Courier {
@@ -48,8 +47,7 @@ export function createCourier(thread: ReceivingThread, file: CourierFile): Couri
         return {
           ...answer,
           save(part) {
-            const { id, fd, size } = file
-            thread.post({ ask, save: { id, fd, at: size(), ...part } })
+            thread.post({ ask, save: { ...file, ...part } })
             return progressIn(inbox)
           },
         }

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Descriptor, isIndex, isManifest } from '@gantry/model/descriptor'
 import { Fault, isFault } from '@gantry/model/fault'
-import type { Answer, Piece } from './answer.ts'
+import type { Answer, Piece, SavedPart } from './answer.ts'
 import { steady } from './body.ts'
 import type { Courier } from './courier.ts'
 import { type Endpoint, endpointOf, urlOf } from './endpoint.ts'
+import { type Ahead, fetchInParts, type Range } from './parts.ts'
 import { refusal, type Sender } from './sender.ts'
 import { errandFor, type Site, withEarlier } from './site.ts'
 import { causeOf } from './transport.ts'
@@ -12,12 +13,6 @@ import { causeOf } from './transport.ts'
 const MAX_FAILURES = 3 // in a row without a byte between them
 const NOWHERE = 'https://foreign.invalid' // nobody's credentials are for such a host
 const MAX_URLS = 4 // of a descriptor
-
-/** Bytes of a blob: from `from` on, up to but not including `to`. */
-export interface Range {
-  readonly from: bigint
-  readonly to: bigint
-}
 
 /** Hears of what comes. */
 export interface FetchWatch {
@@ -38,7 +33,13 @@ type Place = { readonly url: URL; readonly site: Site }
 /** What becomes of the bytes: they are handed over, or a courier takes them and tells how many. */
 export interface Taking<P extends Piece> {
   readonly courier?: Courier
-  take(answer: Answer, part: { readonly skip: number; readonly limit: number }): AsyncIterable<P>
+  take(answer: Answer, part: SavedPart): AsyncIterable<P>
+  /** Fetches a range in another way than from its start to its end. */
+  spread?(
+    range: Range,
+    fetch: (range: Range, stop: AbortSignal) => AsyncIterable<P>,
+    stop: AbortSignal,
+  ): AsyncIterable<P>
   /** A piece without its first bytes. */
   rest(piece: P, skipped: number): P
 }
@@ -48,9 +49,10 @@ export const HAND_OVER: Taking<Uint8Array> = {
   rest: (piece, skipped) => piece.subarray(skipped),
 }
 
-export function takenBy(courier: Courier): Taking<Piece> {
+export function takenBy(courier: Courier, ahead: Ahead | undefined): Taking<Piece> {
   return {
     courier,
+    ...(ahead && { spread: (range, fetch, stop) => fetchInParts(range, { fetch, ahead }, stop) }),
     take: ({ save, body }, part) => save?.(part) ?? body,
     rest: ({ length }, skipped) => ({ length: length - skipped }),
   }
@@ -67,7 +69,11 @@ export async function* fetchFrom<P extends Piece>(
   let { from } = range
   for (const [at, place] of places.entries()) {
     try {
-      for await (const chunk of fetchPersistently(parts, { ...place, descriptor, range: { ...range, from } }, signal)) {
+      const fetch = (part: Range, stop: AbortSignal) =>
+        fetchPersistently(parts, { ...place, descriptor, range: part }, stop)
+      const { spread } = parts.taking
+      const rest = { ...range, from }
+      for await (const chunk of spread ? spread(rest, fetch, signal) : fetch(rest, signal)) {
         from += BigInt(chunk.length)
         parts.watch?.received(chunk.length)
         yield chunk
@@ -162,7 +168,7 @@ async function* fetchOnce<P extends Piece>(
     throw new Fault('unimplemented', `Cannot ${what}: ${answer.url.host} does not send parts`)
   let skip = checkAnswer(answer, { what, range, size: descriptor.size })
   let left = to - from
-  const body = taking.take(answer, { skip: Number(skip), limit: Number(left) })
+  const body = taking.take(answer, { at: Number(from), skip: Number(skip), limit: Number(left) })
   for await (const chunk of steady(body, { stallMs, what: `${descriptor.digest} from ${answer.url.host}` })) {
     const skipped = skip < BigInt(chunk.length) ? Number(skip) : chunk.length
     skip -= BigInt(skipped)
@@ -186,7 +192,8 @@ function checkAnswer(
   if (encoding !== '' && encoding !== 'identity')
     throw nonsense(`answers in the encoding ${JSON.stringify(encoding.slice(0, 32))}`)
   const partial = answer.status === 206
-  if (partial && !answer.header('content-range').startsWith(`bytes ${at}-`))
+  const sent = `bytes ${at}-${to - 1n}/`
+  if (partial && ![`${sent}${size}`, `${sent}*`].includes(answer.header('content-range')))
     throw nonsense('answers with another range')
   const length = answer.header('content-length')
   const expected = partial ? to - at : size

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
+import type { SavedPart } from './answer.ts'
 import type { OpenSink } from './ask.ts'
-import { createSaver, type Destination, type Saver } from './saver.ts'
+import { createSaver, type Saver } from './saver.ts'
 import { createTransport, type Network, type Question } from './transport.ts'
 
 const MAX_TEXT = 16 * 1024 // bytes of an answer that is no body of a blob
@@ -8,7 +9,7 @@ const MAX_TEXT = 16 * 1024 // bytes of an answer that is no body of a blob
 /** What a receiving thread is asked; `ask` names the exchange. */
 export type ReceiveOrder =
   | { readonly ask: number; readonly question: RemoteQuestion }
-  | { readonly ask: number; readonly save: Omit<Destination, 'write'> & { readonly id: number; readonly fd: number } }
+  | { readonly ask: number; readonly save: SavedPart & { readonly id: number; readonly fd: number } }
   | { readonly ask: number; readonly drop: true }
 
 /** A question that can be sent to a thread: it has no body. */

@@ -6,8 +6,9 @@ import type { Courier } from './courier.ts'
 import { describe, describeBody, MANIFEST_TYPES } from './describe.ts'
 import { urlOf } from './endpoint.ts'
 import { type Explained, explain } from './explain.ts'
-import { type FetchWatch, fetchFrom, HAND_OVER, type Range, takenBy } from './fetch.ts'
+import { type FetchWatch, fetchFrom, HAND_OVER, takenBy } from './fetch.ts'
 import { createHosts, type Hosts } from './hosts.ts'
+import type { Ahead, Range } from './parts.ts'
 import { createPusher, type Pusher } from './push.ts'
 import { fetchReferrers } from './referrers.ts'
 import { createSender, refusal, type Sender } from './sender.ts'
@@ -35,11 +36,11 @@ export interface Registry {
    * @throws {Fault} as `resolve`; `unimplemented` when a part is wanted and the registry does not send parts
    */
   fetch(source: Source, descriptor: Descriptor, range: bigint | Range, signal: AbortSignal): AsyncIterable<Uint8Array>
-  /** The same, but a courier takes the bytes: how many of them have come. @throws {Fault} as `fetch` */
+  /** The same, but a courier takes the bytes: how many have come without a gap. @throws {Fault} as `fetch` */
   save(
     source: Source,
     descriptor: Descriptor,
-    to: { readonly from: bigint; readonly courier: Courier },
+    to: { readonly from: bigint; readonly courier: Courier; readonly ahead: Ahead | undefined },
     signal: AbortSignal,
   ): AsyncIterable<Piece>
   /**
@@ -88,10 +89,10 @@ export function createRegistry(given: RegistryParts): Registry {
       const wanted = typeof range === 'bigint' ? { from: range, to: descriptor.size } : range
       yield* fetchFrom({ ...parts, taking: HAND_OVER }, { sites, descriptor, range: wanted }, signal)
     },
-    async *save(source, descriptor, { from, courier }, signal) {
+    async *save(source, descriptor, { from, courier, ahead }, signal) {
       const sites = await sitesOf(parts, source, ['pull'])
       const range = { from, to: descriptor.size }
-      yield* fetchFrom({ ...parts, taking: takenBy(courier) }, { sites, descriptor, range }, signal)
+      yield* fetchFrom({ ...parts, taking: takenBy(courier, ahead) }, { sites, descriptor, range }, signal)
     },
     async referrers(source, of, signal) {
       const sites = await sitesOf(parts, source, ['referrers'])

@@ -1,16 +1,11 @@
+import type { SavedPart } from './answer.ts'
 import type { Sink } from './ask.ts'
 
 const STEP = 4 * 1024 * 1024 // bytes that are told of together: each time wakes another thread
 const LATE_MS = 50 // what is here is told of after so long, also when it is less
 
 /** Where a body goes: `write` is told the position in the file. */
-export interface Destination {
-  /** Position in the file of the first byte that is wanted. */
-  readonly at: number
-  /** Bytes of the body before that one. */
-  readonly skip: number
-  /** Bytes that are wanted; what comes behind them is counted, not written. */
-  readonly limit: number
+export interface Destination extends SavedPart {
   readonly write: (data: Uint8Array, at: number) => void
 }
 

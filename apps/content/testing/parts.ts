@@ -17,7 +17,7 @@ import type { Leases } from '../leases.ts'
 /** A registry may be silent for this long, in ms. */
 export const STALL_MS = 300
 
-export async function openTestParts(options: { mayShare?: boolean } = {}) {
+export async function openTestParts(options: { mayShare?: boolean; stallMs?: number } = {}) {
   const root = await mkdtemp(join(tmpdir(), 'gantry-content-'))
   const store = openStore(join(root, 'records'))
   const events: { namespace: string; topic: string; event: unknown }[] = []
@@ -25,7 +25,8 @@ export async function openTestParts(options: { mayShare?: boolean } = {}) {
     events.push({ namespace, topic, event: create(schema, init) })
   }
   const leases = createTestLeases()
-  const hashers = createHashers(1, { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: STALL_MS })
+  const { stallMs = STALL_MS } = options
+  const hashers = createHashers(1, { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs })
   const parts: Parts = {
     rows: openRows(store),
     folder: openFolder(join(root, 'content')),

@@ -14,35 +14,42 @@ import { openTestParts, STALL_MS } from './parts.ts'
 import { startRegistry } from './registry.ts'
 import { noUnpacker } from './unpacker.ts'
 
-export async function openPuller() {
+interface PullOptions {
+  readonly object: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+}
+
+export async function openPuller({ stallMs = STALL_MS, downloads = 4 } = {}) {
   const stack = new AsyncDisposableStack()
-  const parts = stack.use(await openTestParts())
+  const parts = stack.use(await openTestParts({ stallMs }))
   const registry = stack.use(await startRegistry())
-  const transport = stack.use(
-    createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: STALL_MS }),
-  )
+  const transport = stack.use(createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs }))
   const records = new Map<string, ImageRecord>()
   const namespace = parseNamespace('default')
   const run = createPull({
     ...parts,
-    registry: createRegistry({ transport, now: Date.now, stallMs: STALL_MS, backoffMs: 1 }),
+    registry: createRegistry({ transport, now: Date.now, stallMs, backoffMs: 1 }),
     images: {
       put: async (_, image) => void records.set(image.name, image),
       target: () => Promise.reject(new Error('not asked for')),
     },
     unpacker: noUnpacker,
     verify: async () => undefined,
-    downloads: 4,
+    downloads,
+    connections: 3,
   })
   return {
     ...{ parts, registry, namespace },
     /** Pulls `app:1`, or what else the registry calls the image, as `my-image`. */
-    async pull({ object = ':1', headers = {} as Record<string, string>, timeoutMs = 10_000 } = {}): Promise<void> {
+    async pull(options: Partial<PullOptions> = {}): Promise<void> {
+      const { object = ':1', headers = {}, timeoutMs = 10_000, signal = AbortSignal.timeout(timeoutMs) } = options
       await using progress = createProgress(undefined)
       const reference = parseReference(`${registry.host}/app${object}`)
       const source = { reference, defaultScheme: '', headers }
       const request = { source, store: create(ImageStoreSchema, { name: 'my-image' }), platforms: [] }
-      await run(request, { namespace, lease: undefined }, { progress, signal: AbortSignal.timeout(timeoutMs) })
+      await run(request, { namespace, lease: undefined }, { progress, signal })
     },
     /** What is left of a pull besides whole blobs: when it failed nothing may be. */
     left: async () => ({

@@ -91,13 +91,18 @@ function serve(request: IncomingMessage, response: ServerResponse, stored: Store
     response.end('{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}')
     return
   }
-  const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
   const { body, mediaType } = stored
-  response.writeHead(from > 0 ? 206 : 200, {
-    'content-type': mediaType,
-    'content-length': body.length - from,
-    'docker-content-digest': sha256Of(body),
-    ...(from > 0 ? { 'content-range': `bytes ${from}-${body.length - 1}/${body.length}` } : {}),
-  })
-  response.end(request.method === 'HEAD' ? undefined : body.subarray(from))
+  const { status, headers, part } = partOf(request, body)
+  response.writeHead(status, { 'content-type': mediaType, 'docker-content-digest': sha256Of(body), ...headers })
+  response.end(request.method === 'HEAD' ? undefined : part)
+}
+
+/** What a request wants of a body, and how an honest answer says so. */
+export function partOf({ headers: { range = '' } }: IncomingMessage, body: Buffer) {
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? []
+  if (first === undefined) return { status: 200, headers: { 'content-length': body.length }, part: body }
+  const part = body.subarray(Number(first), last ? Number(last) + 1 : undefined)
+  const end = Number(first) + part.length - 1
+  const headers = { 'content-length': part.length, 'content-range': `bytes ${first}-${end}/${body.length}` }
+  return { status: 206, headers, part }
 }
