@@ -1,6 +1,6 @@
 import { dirname } from 'node:path'
 import { parseNamespace } from '@gantry/model/namespace'
-import { connect } from '@gantry/rpc/client'
+import { connect, connectLocal } from '@gantry/rpc/client'
 import { deferred } from '@gantry/rpc/deferred'
 import type { TlsKeys } from '@gantry/rpc/tls'
 import type { Containers } from './containers.ts'
@@ -48,7 +48,8 @@ export interface GantryClient extends AsyncDisposable {
  */
 export function createClient(options: ClientOptions): GantryClient {
   const namespace = parseNamespace(options.namespace)
-  const channel = connect(options.address, options.tls)
+  const { address, tls } = options
+  const channel = address.startsWith('/') ? connectLocal(address) : connect(address, tls)
   const wire: Wire = {
     services: servicesOf(channel),
     namespace,

@@ -9,18 +9,13 @@ import {
   type MessageShape,
 } from '@bufbuild/protobuf'
 import { Fault, isFault } from '@gantry/model/fault'
-import {
-  connectivityState,
-  credentials,
-  Client as GrpcClient,
-  type CallOptions as GrpcOptions,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js'
+import type * as GrpcLibrary from '@grpc/grpc-js'
+import type { Client as GrpcClient, CallOptions as GrpcOptions, Metadata, ServiceError } from '@grpc/grpc-js'
 import { parseTcp, type TcpAddress } from './address.ts'
 import { LEASE_HEADER, NAMESPACE_HEADER } from './context.ts'
 import type { Hop } from './hop-client.ts'
 import { leap } from './leap.ts'
+import { createLocal, type Local } from './local.ts'
 import { bytes, encode, encodeAll, MAX_MESSAGE_BYTES } from './message.ts'
 import { currentScope, headersOf } from './scope.ts'
 import { pathOf } from './service.ts'
@@ -65,12 +60,21 @@ export type Client<S extends DescService> = { readonly [K in keyof S['method']]:
 /** A connection to one process, shared by the clients of all its services. It reconnects by itself for ever. */
 export interface Channel extends AsyncDisposable {
   /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs` */
-  ready(waitMs: number): Promise<void>
-  readonly raw: GrpcClient
+  ready(waitMs: number): Promise<Grpc>
+  /** What was opened so far. */
+  current(): Grpc | undefined
   /** The way of calls that are passed through as bytes. */
   readonly stream: Upstream
   /** The hop that calls with one message each way take, when there is one and it stands. */
   hop?(): Hop | undefined
+  /** The way that calls with one message each way take in a program that must start fast. */
+  readonly local?: Local
+}
+
+/** The library, which is read when it is first needed, and its client of one address. */
+interface Grpc {
+  readonly library: typeof GrpcLibrary
+  readonly raw: GrpcClient
 }
 
 /**
@@ -86,26 +90,37 @@ export function connect(address: string, keys?: TlsKeys): Channel {
       'invalid-argument',
       `Cannot reach "${address}" without a client certificate: TCP is only served with TLS`,
     )
-  const raw = new GrpcClient(
-    tcp ? `dns:${address.slice('tcp://'.length)}` : `unix:${address}`,
-    tcp && keys ? credentials.createSsl(keys.ca, keys.key, keys.cert) : credentials.createInsecure(),
-    CHANNEL,
-  )
+  let grpc: Grpc | undefined
+  async function open(): Promise<Grpc> {
+    const library = await import('@grpc/grpc-js')
+    const { credentials } = library
+    grpc ??= {
+      library,
+      raw: new library.Client(
+        tcp ? `dns:${address.slice('tcp://'.length)}` : `unix:${address}`,
+        tcp && keys ? credentials.createSsl(keys.ca, keys.key, keys.cert) : credentials.createInsecure(),
+        CHANNEL,
+      ),
+    }
+    return grpc
+  }
   const stream = createUpstream(address)
   return {
-    raw,
     stream,
+    current: () => grpc,
     async ready(waitMs) {
-      if (raw.getChannel().getConnectivityState(true) === connectivityState.READY) return
+      const { library, raw } = grpc ?? (await open())
+      if (raw.getChannel().getConnectivityState(true) === library.connectivityState.READY) return { library, raw }
       if (tcp && keys) await reachable(tcp, keys, waitMs)
       await new Promise<void>((resolve, reject) =>
         raw.waitForReady(Date.now() + waitMs, (error) =>
           error ? reject(new Fault('unavailable', `Cannot reach "${address}": is the service running?`)) : resolve(),
         ),
       )
+      return { library, raw }
     },
     async [Symbol.asyncDispose]() {
-      raw.close()
+      grpc?.raw.close()
       await stream[Symbol.asyncDispose]()
     },
   }
@@ -117,10 +132,26 @@ export function connectOwner(address: string): Channel {
   return { ...channel, hop: channel.stream.current }
 }
 
+/** The same for a program that must start fast, to a socket on this host. */
+export function connectLocal(address: string): Channel {
+  const channel = connect(address)
+  const local = createLocal(address)
+  return {
+    ...channel,
+    local,
+    async [Symbol.asyncDispose]() {
+      local[Symbol.dispose]()
+      await channel[Symbol.asyncDispose]()
+    },
+  }
+}
+
 /** Resolves when the connection of a channel that was ready is lost, disposed, or closed after half an hour without calls. */
-export function untilLost({ raw }: Channel): Promise<void> {
-  const channel = raw.getChannel()
-  const { READY } = connectivityState
+export function untilLost({ current }: Channel): Promise<void> {
+  const grpc = current()
+  if (!grpc) return Promise.resolve()
+  const channel = grpc.raw.getChannel()
+  const { READY } = grpc.library.connectivityState
   return new Promise((resolve) => {
     if (channel.getConnectivityState(false) !== READY) resolve()
     else channel.watchConnectivityState(READY, Number.POSITIVE_INFINITY, () => resolve())
@@ -180,14 +211,18 @@ async function callUnary(
     const headers = [[':path', pathOf(method)] as const, ...headersOfCall(options)]
     return fromBinary(method.output, await leap(hop, headers, message, signal))
   }
-  await opened(channel, options)
+  if (isPlain && channel.local) {
+    const headers = { ':path': pathOf(method), ...Object.fromEntries(headersOfCall(options)) }
+    return fromBinary(method.output, await channel.local.call(headers, message, signal, options.waitMs ?? WAIT_MS))
+  }
+  const { raw, metadata } = await opened(channel, options)
   return new Promise((resolve, reject) => {
-    const call = channel.raw.makeUnaryRequest(
+    const call = raw.makeUnaryRequest(
       pathOf(method),
       bytes,
       bytes,
       message,
-      metadataOf(options),
+      metadata,
       grpcOptions(options),
       (error, reply) => {
         options.signal.removeEventListener('abort', cancel)
@@ -206,13 +241,13 @@ async function callClientStream(
   requests: AsyncIterable<unknown>,
   options: CallOptions,
 ): Promise<unknown> {
-  await opened(channel, options)
+  const { raw, metadata } = await opened(channel, options)
   const reply = Promise.withResolvers<Buffer>()
-  const call = channel.raw.makeClientStreamRequest(
+  const call = raw.makeClientStreamRequest(
     pathOf(method),
     bytes,
     bytes,
-    metadataOf(options),
+    metadata,
     grpcOptions(options),
     (error, message) => (error ? reply.reject(toFault(error)) : reply.resolve(message ?? Buffer.alloc(0))),
   )
@@ -228,13 +263,13 @@ async function* callServerStream(
   request: unknown,
   options: CallOptions,
 ): AsyncIterable<unknown> {
-  await opened(channel, options)
-  const call = channel.raw.makeServerStreamRequest(
+  const { raw, metadata } = await opened(channel, options)
+  const call = raw.makeServerStreamRequest(
     pathOf(method),
     bytes,
     bytes,
     encode(method.input, request),
-    metadataOf(options),
+    metadata,
     grpcOptions(options),
   )
   using _ = cancelWith(options.signal, call)
@@ -247,14 +282,8 @@ async function* callBidi(
   requests: AsyncIterable<unknown>,
   options: CallOptions,
 ): AsyncIterable<unknown> {
-  await opened(channel, options)
-  const call = channel.raw.makeBidiStreamRequest(
-    pathOf(method),
-    bytes,
-    bytes,
-    metadataOf(options),
-    grpcOptions(options),
-  )
+  const { raw, metadata } = await opened(channel, options)
+  const call = raw.makeBidiStreamRequest(pathOf(method), bytes, bytes, metadata, grpcOptions(options))
   using _ = cancelWith(options.signal, call)
   const failed = Promise.withResolvers<never>()
   send(call, method, requests).catch((error) => {
@@ -294,14 +323,18 @@ async function* receive(call: Source, method: DescMethod): AsyncIterable<unknown
 }
 
 /** Waits for the peer; a call whose signal is aborted already, or while it waits, is never sent. */
-async function opened(channel: Channel, { signal, waitMs = WAIT_MS }: CallOptions): Promise<void> {
+async function opened(channel: Channel, options: CallOptions): Promise<{ raw: GrpcClient; metadata: Metadata }> {
+  const { signal, waitMs = WAIT_MS } = options
   if (!signal.aborted) {
     const waiting = new AbortController()
-    const aborted = once(signal, 'abort', { signal: waiting.signal }).catch(() => undefined)
-    await Promise.race([channel.ready(waitMs), aborted]).finally(() => waiting.abort())
+    const aborted = once(signal, 'abort', { signal: waiting.signal }).then(
+      () => undefined,
+      () => undefined,
+    )
+    const grpc = await Promise.race([channel.ready(waitMs), aborted]).finally(() => waiting.abort())
+    if (grpc && !signal.aborted) return { raw: grpc.raw, metadata: metadataOf(grpc.library, options) }
   }
-  if (signal.aborted)
-    throw new Fault('cancelled', 'The call was cancelled before it was sent', { cause: signal.reason })
+  throw new Fault('cancelled', 'The call was cancelled before it was sent', { cause: signal.reason })
 }
 
 /** Cancels the call when the signal says so, or when the consumer of its stream stops early. */
@@ -316,7 +349,7 @@ function cancelWith(signal: AbortSignal, call: { cancel(): void }): Disposable {
   }
 }
 
-function metadataOf(options: CallOptions): Metadata {
+function metadataOf({ Metadata }: typeof GrpcLibrary, options: CallOptions): Metadata {
   const metadata = new Metadata()
   for (const [name, value] of headersOfCall(options)) metadata.set(name, value)
   return metadata

@@ -1,4 +1,5 @@
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer as createHttp } from 'node:http2'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +8,7 @@ import { Content, WriteAction } from '@gantry/api/containerd/services/content/v1
 import { Health, HealthCheckResponse_ServingStatus } from '@gantry/api/grpc/health/v1/health_pb'
 import { Fault } from '@gantry/model/fault'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { clientOf, connect, connectOwner } from './client.ts'
+import { clientOf, connect, connectLocal, connectOwner } from './client.ts'
 import { route } from './proxy.ts'
 import { listen } from './server.ts'
 import { bind, type Implementation, unimplemented } from './service.ts'
@@ -61,7 +62,8 @@ const content: Implementation<typeof Content> = {
 }
 
 const OWN = 'from another owner, by the hop'
-const WAYS = ['direct', 'through a gateway', OWN] as const
+const LOCAL = 'direct, without grpc-js'
+const WAYS = ['direct', LOCAL, 'through a gateway', OWN] as const
 
 /** The service itself, or the same service behind a gateway: every rule below holds for both. */
 async function serve(way: (typeof WAYS)[number]) {
@@ -73,12 +75,12 @@ async function serve(way: (typeof WAYS)[number]) {
     while (!channel.hop?.()) await new Promise((resolve) => setImmediate(resolve))
     return { client: clientOf(Content, channel), channel, [Symbol.asyncDispose]: () => stack.disposeAsync() }
   }
-  if (way !== 'direct') {
+  if (way === 'through a gateway') {
     const owner = stack.use(connect(address))
     address = join(folder, 'gateway.sock')
     stack.use(await listen({ address, bindings: [], routes: [route(Content, owner)], log }))
   }
-  const channel = stack.use(connect(address))
+  const channel = stack.use(way === LOCAL ? connectLocal(address) : connect(address))
   return { client: clientOf(Content, channel), channel, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
@@ -203,14 +205,45 @@ test('a service nobody has registered answers UNIMPLEMENTED', async () => {
   await expect(call).rejects.toMatchObject({ code: 'unimplemented' })
 })
 
-test('a call waits for a peer that starts later', async () => {
-  await using channel = connect(join(folder, 'owner.sock'))
-  const call = clientOf(Content, channel).info({ digest: 'd' }, { signal, namespace: 'default' })
-  await new Promise((resolve) => setTimeout(resolve, 300))
+describe.each([
+  ['connect', connect],
+  ['connectLocal', connectLocal],
+])('%s', (_name, open) => {
+  test('a call waits for a peer that starts later, and for one that starts again', async () => {
+    const address = join(folder, 'owner.sock')
+    const start = () => listen({ address, bindings: [bind(Content, content)], log })
+    await using channel = open(address)
+    const call = () => clientOf(Content, channel).info({ digest: 'd' }, { signal, namespace: 'default' })
+    const early = call()
+    await new Promise((resolve) => setTimeout(resolve, 100))
 
-  await using _ = await listen({ address: join(folder, 'owner.sock'), bindings: [bind(Content, content)], log })
+    const first = await start()
+    expect((await early).info?.digest).toBe('d')
+    await first[Symbol.asyncDispose]()
+    const between = call()
+    await using _ = await start()
+    expect((await between).info?.digest).toBe('d')
+  })
 
-  expect((await call).info?.digest).toBe('d')
+  test('a peer that never comes is UNAVAILABLE after the wait', async () => {
+    await using channel = open(join(folder, 'nobody.sock'))
+
+    const call = clientOf(Content, channel).info({ digest: 'd' }, { signal, waitMs: 200 })
+
+    await expect(call).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('nobody.sock') })
+  })
+
+  test('a peer that speaks something else is a failure, and one that leaves is UNAVAILABLE', async () => {
+    const address = join(folder, 'odd.sock')
+    const web = createHttp((_request, response) => void response.writeHead(404).end()).listen(address)
+    await using channel = open(address)
+    const call = () => clientOf(Content, channel).info({ digest: 'd' }, { signal })
+
+    await expect(call()).rejects.toBeInstanceOf(Fault)
+    web.removeAllListeners('request').on('stream', (stream) => stream.session?.destroy())
+    await expect(call()).rejects.toMatchObject({ code: 'unavailable' })
+    await new Promise((resolve) => web.close(resolve))
+  })
 })
 
 test('a call through a gateway survives the restart of the owner before it', async () => {
@@ -247,14 +280,6 @@ test('an owner that was restarted is called as before, by the hop', async () => 
   expect((await call()).info?.digest).toBe('d')
   await vi.waitFor(() => expect(channel.hop?.()).toBeDefined(), 10_000)
   expect((await call()).info?.digest).toBe('d')
-})
-
-test('a peer that never comes is UNAVAILABLE after the wait', async () => {
-  await using channel = connect(join(folder, 'nobody.sock'))
-
-  const call = clientOf(Content, channel).info({ digest: 'd' }, { signal, waitMs: 200 })
-
-  await expect(call).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('nobody.sock') })
 })
 
 test('a socket that somebody serves is not taken over, a stale one is', async () => {
