@@ -16,6 +16,9 @@ const top = join(here, '..', '..')
 /** The first loads a binary that lies beside it; the second, half a megabyte, is what a client of gRPC never asks for. */
 const EXTERNAL = ['koffi', '@grpc/proto-loader']
 
+/** Modules of Node that take a while to read and that few commands need: each is read where it is first used. */
+const LATE = ['child_process', 'crypto', 'tls']
+
 /** Makes `dist` unless it is fresh. It is there as a whole or not at all. */
 export async function build(dist) {
   if (isFresh(dist)) return
@@ -33,8 +36,7 @@ export async function build(dist) {
 /** Returns what it was made of, each source as it was before it was read; the lock file stands for all that others wrote. */
 async function bundleInto(folder) {
   const { rolldown } = await import('rolldown')
-  const lock = join(top, 'package-lock.json')
-  const inputs = [[lock, stampOf(lock)]]
+  const inputs = [join(top, 'package-lock.json'), fileURLToPath(import.meta.url)].map((path) => [path, stampOf(path)])
   const noting = {
     name: 'note-sources',
     load(id) {
@@ -45,16 +47,28 @@ async function bundleInto(folder) {
     input: join(here, 'main.ts'),
     platform: 'node',
     external: EXTERNAL,
-    plugins: [noting],
+    plugins: [noting, { name: 'late', renderChunk: (code) => requireLate(code) }],
   })
   await bundle.write({
     dir: folder,
     format: 'cjs',
     entryFileNames: '[name].cjs',
     chunkFileNames: '[name].cjs',
+    dynamicImportInCjs: false, // to import a module of Node makes all that it exports
   })
   await bundle.close()
   return inputs
+}
+
+/** What the bundler requires at the top of a chunk is required at each use instead. */
+function requireLate(code) {
+  return LATE.reduce((text, name) => {
+    const local = `node_${name}`
+    return text
+      .replace(`let ${local} = require("node:${name}");\n`, '')
+      .replace(`${local} = require_rolldown_runtime.__toESM(${local}, 1);\n`, '')
+      .replace(new RegExp(`(?<![\\w$.])${local}(\\.default)?(?![\\w$])`, 'g'), `require("node:${name}")`)
+  }, code)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))

@@ -72,14 +72,17 @@ export async function createProgram(argv: readonly string[], context: Context): 
       outputError: (text, write) => write(text.replace(/^error: /, 'gantry: ')),
     })
   const chosen = chosenIn(argv)
-  for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
-    const command =
-      name === chosen
-        ? inherit((await load()).createCommand(context), program)
-        : new Command(name).copyInheritedSettings(program) // without options: making them all takes longer than most commands
-    program.addCommand(command.summary(summary))
-  }
+  const entry = chosen === undefined ? undefined : COMMANDS[chosen]
+  if (entry) program.addCommand(inherit((await entry.load()).createCommand(context), program).summary(entry.summary))
+  if (entry && !wantsAll(argv, chosen)) return program // to make the others takes longer than some commands
+  for (const [name, { summary }] of Object.entries(COMMANDS))
+    if (name !== chosen) program.addCommand(new Command(name).copyInheritedSettings(program).summary(summary))
   return program
+}
+
+/** Help of ours that is asked for before a command lists all. */
+function wantsAll(argv: readonly string[], chosen: string | undefined): boolean {
+  return argv.slice(0, argv.indexOf(chosen ?? '')).some((word) => word === '-h' || word === '--help')
 }
 
 /** The name of the command: the first word that is neither an option of ours nor its value; behind `help`, the next. */
