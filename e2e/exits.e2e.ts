@@ -2,7 +2,7 @@
  * Exits while the processes of a node are killed at random: each is told exactly once, with its code and its time. The short version
  * tells of about 40; `GANTRY_E2E_EXITS=1000 npx vitest run exits.e2e.ts` takes some minutes.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -56,7 +56,8 @@ onGantry((target) => {
     await target().sweep()
 
     expect(killed).toBeGreaterThan(2)
-    const wrong = [...byProcess(heard)].filter(([name, told]) => !isRight(name, told, out))
+    const all = byProcess(heard)
+    const wrong = [...all].filter(([name, told]) => !isRight(name, told, out) && !isCutOff(name, all, out))
     rmSync(out, { recursive: true })
     expect(wrong).toEqual([])
   })
@@ -154,4 +155,12 @@ function isRight(name: string, { starts, exits: [exit, ...more] }: Told, out: st
   const bootMs = Date.now() - Number.parseFloat(readFileSync('/proc/uptime', 'utf8')) * 1000
   const endedMs = bootMs + Number.parseFloat(readFileSync(join(out, name), 'utf8')) * 1000
   return exit.atMs > endedMs - 100 && exit.atMs < endedMs + LATE_MS
+}
+
+/** On a busy host a container may end before the process beside it has, which is then killed with it. */
+function isCutOff(name: string, all: ReadonlyMap<string, Told>, out: string): boolean {
+  const [exit, ...more] = all.get(name)?.exits ?? []
+  const [end] = all.get(name.replace(/x$/, ''))?.exits ?? []
+  if (!name.endsWith('x') || exit?.status !== 137 || more.length > 0 || end === undefined) return false
+  return !existsSync(join(out, name)) && Math.abs(exit.atMs - end.atMs) < LATE_MS
 }
