@@ -1,4 +1,4 @@
-/** What runs goes on without us, and is attached to again. */
+/** What runs goes on without us, is attached to again, and is changed meanwhile. */
 import { readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, expect, inject, test } from 'vitest'
@@ -82,5 +82,29 @@ onGantry((target) => {
     expect(await gantry('attach', 'plain')).toMatchObject({ code: 1, stderr: expect.stringContaining('goes nowhere') })
     expect(fifos()).toEqual([])
     await gantry('rm', '-f', 'plain')
+  })
+
+  test('limits and the restart policy change while it runs, and count for later starts', async () => {
+    const flags = ['--ulimit', 'core=-1', '-m', '64m', '--memory-swap', '64m']
+    await gantry('run', '-d', '--name', 'box', ...flags, image, 'sleep', '1000')
+    const either = (first: string, second: string) => `cat /sys/fs/cgroup/${first} 2>&- || cat /sys/fs/cgroup/${second}`
+    const script = `ulimit -c; ${either('memory/memory.limit_in_bytes', 'memory.max')}
+      ${either('pids/pids.max', 'pids.max')}`
+    const limits = async () => (await gantry('exec', 'box', 'sh', '-c', script)).stdout
+
+    const changes = ['-m', '32m', '--memory-swap', '32m', '--pids-limit', '50', '--restart', 'on-failure:3']
+    expect(await gantry('update', ...changes, 'box', 'nobody')).toMatchObject({ code: 1, stdout: 'box\n' })
+    expect(await limits()).toBe('unlimited\n33554432\n50\n')
+    await gantry('kill', 'box')
+    await until('it has ended', async () => /Exited/.test((await gantry('ps', '-a')).stdout))
+    expect((await gantry('update', '--pids-limit', '40', 'box')).code).toBe(0)
+    expect((await gantry('start', 'box')).code).toBe(0)
+    expect(await limits()).toBe('unlimited\n33554432\n40\n')
+    expect(JSON.parse((await gantry('ps', '--json')).stdout)[0].labels).toMatchObject({
+      'containerd.io/restart.policy': 'on-failure:3',
+      'containerd.io/restart.status': 'running',
+    })
+    expect((await gantry('update', 'box')).stderr).toContain('say what is to change')
+    await gantry('rm', '-f', 'box')
   })
 })

@@ -27,6 +27,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   run: { summary: 'run a container', load: () => import('./commands/run.ts') },
   create: { summary: 'make a container, to be started later', load: () => import('./commands/create.ts') },
   start: { summary: 'run containers that were made, or have ended', load: () => import('./commands/start.ts') },
+  update: {
+    summary: 'change limits of containers, or their restart policy',
+    load: () => import('./commands/update.ts'),
+  },
   attach: { summary: 'join the input and output of a container', load: () => import('./commands/attach.ts') },
   exec: { summary: 'run a further process in a container', load: () => import('./commands/exec.ts') },
   logs: { summary: 'show what a detached container wrote', load: () => import('./commands/logs.ts') },

@@ -11,6 +11,7 @@ import { StreamInitSchema, Streaming } from '@gantry/api/containerd/services/str
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
+import { Status } from '@gantry/api/containerd/types/task/task_pb'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
 import {
@@ -22,11 +23,11 @@ import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
-import { RESTART_STATUS } from '@gantry/model/restart'
+import { EXPLICITLY_STOPPED, RESTART_POLICY, RESTART_STATUS } from '@gantry/model/restart'
 import { listen } from '@gantry/rpc/server'
 import { type Binding, bind, type Implementation, unimplemented } from '@gantry/rpc/service'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type Packed, pack } from './any.ts'
+import { type Packed, pack, packJson } from './any.ts'
 import { createClient } from './client.ts'
 
 const REFERENCE = 'localhost/box:1'
@@ -236,6 +237,51 @@ test('a container that runs is deleted when that is forced, and is not started a
     ...['want stopped', 'kill 9 true', 'wait', 'delete task', 'delete container', 'remove native box'],
   ])
 })
+
+test.each([
+  [Status.RUNNING, { [RESTART_STATUS]: 'running', [EXPLICITLY_STOPPED]: 'false' }],
+  [Status.STOPPED, {}],
+])(
+  'limits are changed in the record, whose other parts stay, and in what runs (task status %i)',
+  async (status, wanted) => {
+    const seen: unknown[] = []
+    const resources = { cpu: { shares: 512, quota: 1 }, pids: { limit: 7 }, devices: [] }
+    const before = { linux: { resources, other: true }, process: { rlimits: [{ hard: 2n ** 64n - 1n }] } }
+    await using node = await served(
+      some(Tasks, {
+        get: async () => ({ process: { id: 'box', status } }),
+        update: async ({ resources }) => {
+          seen.push(textOf(resources))
+          return {}
+        },
+      }),
+      some(Containers, {
+        get: async () => ({ container: { id: 'box', spec: packJson('Spec', before) } }),
+        update: async ({ container, updateMask }) => {
+          seen.push(textOf(container?.spec), container?.labels, updateMask?.paths)
+          return {}
+        },
+      }),
+    )
+
+    await node.client.containers.update('box', { limits: { cpuShares: 64, memory: 5n }, restart: 'always' }, signal)
+
+    const cpu = { shares: 64, quota: 1 }
+    const linux = { resources: { cpu, pids: { limit: 7 }, devices: [], memory: { limit: 5 } }, other: true }
+    const labels = { [RESTART_POLICY]: 'always', ...wanted }
+    expect(seen).toEqual([
+      ...(status === Status.RUNNING ? ['{"cpu":{"shares":64},"memory":{"limit":5}}'] : []),
+      `{"linux":${JSON.stringify(linux)},"process":{"rlimits":[{"hard":18446744073709551615}]}}`,
+      labels,
+      [...Object.keys(labels).map((name) => `labels.${name}`), 'spec'],
+    ])
+    await expect(node.client.containers.update('box', { restart: 'never' }, signal)).rejects.toThrow('give no, always')
+  },
+)
+
+function textOf(packed: Packed | undefined): string {
+  return Buffer.from(packed?.value ?? []).toString()
+}
 
 test('a subscription goes on where it broke, with nothing lost or doubled', async () => {
   const asked: (string | undefined)[] = []

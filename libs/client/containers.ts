@@ -16,6 +16,7 @@ import type { SnapshotMount } from './rootfs.ts'
 import type { Spec } from './spec.ts'
 import type { IdRange, SpecOptions } from './spec-options.ts'
 import { parseSpec } from './spec-parse.ts'
+import type { UpdateContainer } from './update.ts'
 import { isNumeric, type ResolvedUser, resolveUser, type UserFiles } from './user.ts'
 import { toDate, type Wire } from './wire.ts'
 
@@ -77,6 +78,8 @@ export interface Containers {
    * not start or stop it by itself.
    */
   want(id: string, what: 'running' | 'stopped', signal: AbortSignal): Promise<void>
+  /** Changes limits, also of what runs, or the restart policy. @throws {Fault} `invalid-argument` */
+  update(id: string, changes: UpdateContainer, signal: AbortSignal): Promise<void>
   /**
    * Deletes the record and its snapshot (kept with `keepSnapshot`). With `force` its task is killed and deleted before.
    *
@@ -101,6 +104,7 @@ export function createContainers(wire: Wire, images: Images): Containers {
   return {
     get,
     want,
+    update: async (id, changes, signal) => (await import('./update.ts')).updateContainer(wire, id, changes, signal),
     create: (options, signal) => create(wire, images, options, signal),
     async list(filters, signal) {
       const reply = await containers.list({ filters: [...filters] }, wire.call(signal))

@@ -110,6 +110,11 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
   }
 }
 
+/** Is there a process? */
+export function isLive(status: TaskStatus): boolean {
+  return status === 'created' || status === 'running' || status === 'paused' || status === 'pausing'
+}
+
 /** The exit is kept until delete, so asking a second time misses nothing. */
 async function wait(wire: Wire, id: { containerId: string; execId: string }, signal: AbortSignal): Promise<Exit> {
   for (;;) {

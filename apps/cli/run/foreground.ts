@@ -17,17 +17,22 @@ const NO_READER = 141 // what a shell says of a program that SIGPIPE ended
  * @throws {Left} when the user leaves it: by keys, by the third SIGINT or SIGTERM that did not end it, with the terminal
  */
 export function runInForeground(target: Process, streams: Streams, onStarted: () => void): Promise<Exit> {
-  return stayWith(target, streams, async () => {
-    await target.start(streams.left.signal)
+  return stayWith(target, streams, async (_resize, abandoned) => {
+    await target.start(abandoned)
     onStarted()
   })
 }
 
-/** The same for a process that runs already. @param begin is called when signals and keys reach it */
+/**
+ * The same for a process that runs already.
+ *
+ * @param begin is called when signals and keys reach it; only the third request abandons what it does: who leaves by keys may
+ *   have seen the process run before we were told
+ */
 export async function stayWith(
   target: Process,
   streams: Streams,
-  begin: (resize: (more: number) => Promise<void>) => Promise<void>,
+  begin: (resize: (more: number) => Promise<void>, abandoned: AbortSignal) => Promise<void>,
 ): Promise<Exit> {
   const { left } = streams
   using _raw = openRawMode(streams)
@@ -35,9 +40,10 @@ export async function stayWith(
   const exited = target.wait(left.signal)
   exited.catch(() => undefined) // counts once the process runs
   await size.now()
-  using _signals = forwardSignals(target, streams)
+  const abandoned = new AbortController()
+  using _signals = forwardSignals(target, streams, abandoned)
   using _reader = watchReader(target, streams)
-  await begin(size.now)
+  await begin(size.now, abandoned.signal)
   await size.now()
   try {
     return await exited
@@ -48,7 +54,7 @@ export async function stayWith(
   }
 }
 
-function forwardSignals(target: Process, { left, stays, proxies }: Streams): Disposable {
+function forwardSignals(target: Process, { left, stays, proxies }: Streams, abandoned: AbortController): Disposable {
   let requests = 0
   let last = Number.NEGATIVE_INFINITY
   const forward = (name: NodeJS.Signals): void => {
@@ -57,9 +63,10 @@ function forwardSignals(target: Process, { left, stays, proxies }: Streams): Dis
     last = now
     if (!proxies || (stays && name === 'SIGHUP'))
       left.abort(new Left('Stopped waiting: it goes on', 128 + constants.signals[name]))
-    else if (requests >= PATIENCE)
+    else if (requests >= PATIENCE) {
       left.abort(new Left('Stopped waiting: the process goes on', 128 + constants.signals.SIGINT))
-    else send(target, name)
+      abandoned.abort()
+    } else send(target, name)
   }
   for (const name of FORWARDED) process.on(name, forward)
   return {

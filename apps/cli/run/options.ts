@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseMount, parseTmpfs } from '@gantry/client/mount-option'
 import type { SpecMount } from '@gantry/client/spec'
-import type { DeviceOption, IdRange, NamespacePath, Rlimit, SpecOptions } from '@gantry/client/spec-options'
+import type { DeviceOption, IdRange, NamespacePath, Resources, Rlimit, SpecOptions } from '@gantry/client/spec-options'
 import { Fault } from '@gantry/model/fault'
 import { parseRestartPolicy } from '@gantry/model/restart'
 import type { Command } from 'commander'
@@ -108,19 +108,20 @@ export function addCreateOptions(command: Command): Command {
   return addSurroundings(command)
 }
 
-function addLimits(command: Command): void {
-  command
+/** Limits that can be changed while it runs. */
+export function addLimits(command: Command): Command {
+  return command
     .option('--cpus <number>', 'limit, such as 1.5', parsing(parseNumber))
     .option('-c, --cpu-shares <weight>', "relative weight (1024 is everybody's)", parsing(parseInteger))
     .option('--cpuset-cpus <cpus>', 'which CPUs, such as 0-2,5')
     .option('-m, --memory <bytes>', 'limit, such as 64m or 1g', parsing(parseSize))
     .option('--memory-swap <bytes>', 'limit of memory and swap together, or -1', parsing(parseSwap))
     .option('--pids-limit <number>', 'limit of processes and threads, or -1', parsing(parseInteger))
-    .option('--ulimit <limit>', 'name=soft[:hard], such as nofile=1024:2048 (repeatable)', collecting(parseUlimit), [])
 }
 
 function addRights(command: Command): void {
   command
+    .option('--ulimit <limit>', 'name=soft[:hard], such as nofile=1024:2048 (repeatable)', collecting(parseUlimit), [])
     .option('--cap-add <capability>', 'such as NET_ADMIN, or ALL (repeatable)', collect, [])
     .option('--cap-drop <capability>', 'such as MKNOD, or ALL (repeatable)', collect, [])
     .option(
@@ -174,12 +175,22 @@ export function specOf(
     ...(user !== undefined && { user }),
     ...(entrypoint !== undefined && { entrypoint: entrypoint === '' ? [] : [entrypoint] }),
     ...limitsOf(options),
+    ...(options.ulimit.length > 0 && { rlimits: options.ulimit }),
     ...rightsOf(options),
     ...surroundingsOf(options, container.id),
   }
 }
 
-function limitsOf({ cpus, cpuShares, cpusetCpus, memory, memorySwap, pidsLimit, ulimit }: RunOptions): SpecOptions {
+export type LimitOptions = Pick<RunOptions, 'cpus' | 'cpuShares' | 'cpusetCpus' | 'memory' | 'memorySwap' | 'pidsLimit'>
+
+export function limitsOf({
+  cpus,
+  cpuShares,
+  cpusetCpus,
+  memory,
+  memorySwap,
+  pidsLimit,
+}: LimitOptions): Omit<Resources, 'rlimits'> {
   return {
     ...(cpus !== undefined && { cpus }),
     ...(cpuShares !== undefined && { cpuShares }),
@@ -187,7 +198,6 @@ function limitsOf({ cpus, cpuShares, cpusetCpus, memory, memorySwap, pidsLimit, 
     ...(memory !== undefined && { memory }),
     ...(memorySwap !== undefined && { memorySwap }),
     ...(pidsLimit !== undefined && { pidsLimit: pidsLimit === 0 ? -1 : pidsLimit }), // Docker's 0 is no limit
-    ...(ulimit.length > 0 && { rlimits: ulimit }),
   }
 }
 
