@@ -6,7 +6,7 @@ import { createClient } from '@gantry/client/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { until } from './harness/daemon.ts'
 import type { Blob, Image } from './harness/image.ts'
-import { processOf, signal } from './harness/kill.ts'
+import { processOf, signal, untilReplaced } from './harness/kill.ts'
 import { giantImage, largeImage } from './harness/large-image.ts'
 import { type Registry, startRegistry } from './harness/registry.ts'
 import { startSlowPath } from './harness/slow-path.ts'
@@ -88,7 +88,7 @@ async function killedInPull(target: Target, round: number): Promise<void> {
   const here = sum([...bytesHere(target, 'blobs').filter(isOfImage), ...bytesHere(target, 'ingest')])
   await registry.settled()
   const asked = registry.requests().length
-  await until('content is back', () => processOf(target, 'content') !== undefined)
+  await untilReplaced(target, 'content', before)
 
   expect((await pull(target, reference)).target.digest).toBe(image.manifest.digest)
 

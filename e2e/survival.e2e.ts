@@ -5,7 +5,7 @@ import { createClient, type GantryClient } from '@gantry/client/client'
 import type { Envelope } from '@gantry/client/events'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { until } from './harness/daemon.ts'
-import { processOf, signal } from './harness/kill.ts'
+import { signal, untilReplaced } from './harness/kill.ts'
 import { largeImage } from './harness/large-image.ts'
 import { openRegistry } from './harness/registry.ts'
 import { onGantry, type Target } from './harness/target.ts'
@@ -65,9 +65,7 @@ onGantry((target) => {
     const pid = await pidOf(target(), id)
 
     const before = await signal(target(), name, 'SIGKILL')
-    await until(`${name} is back`, () => ![undefined, before].includes(processOf(target(), name)), {
-      context: () => target().daemon.log().slice(-3000),
-    })
+    await untilReplaced(target(), name, before)
 
     await until(
       'the task is still reported as running, with the same process',
@@ -147,7 +145,7 @@ onGantry((target) => {
       await sleep(250)
       const before = await signal(target(), name, 'SIGKILL')
       await first
-      await until(`${name} is back`, () => ![undefined, before].includes(processOf(target(), name)))
+      await untilReplaced(target(), name, before)
 
       expect((await pull()).code).toBe(0)
       expect((await target().ctr(['images', 'check', `name==${reference}`])).stdout).toContain('complete (4/4)')

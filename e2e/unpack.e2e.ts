@@ -6,9 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@gantry/client/client'
 import { expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
-import { until } from './harness/daemon.ts'
 import type { Image } from './harness/image.ts'
-import { processOf, signal } from './harness/kill.ts'
+import { signal, untilReplaced } from './harness/kill.ts'
 import { largeImage } from './harness/large-image.ts'
 import { hold } from './harness/lease.ts'
 import { openRegistry } from './harness/registry.ts'
@@ -35,10 +34,7 @@ onGantry((target) => {
         await sleep(Math.random() * LAST_KILL_MS)
         const before = await signal(target(), 'snapshots', 'SIGKILL')
         await first
-        await until('another snapshots answers', async () => {
-          const isBack = ![undefined, before].includes(processOf(target(), 'snapshots'))
-          return isBack && (await target().ctr(['snapshots', 'ls'])).code === 0
-        })
+        await untilReplaced(target(), 'snapshots', before)
 
         expect((await pull(reference)).target.digest).toBe(image.manifest.digest)
 
