@@ -302,6 +302,19 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     out.socket.destroy()
   })
 
+  test('input ends also when the client says so while the process is being started', async () => {
+    const input = join(folder, 'in')
+    mkfifo(input, 0o700)
+    await run('box', ['sleep', '60'])
+    await exec('box', 'reader', ['cat'], { stdin: input })
+
+    const started = node.tasks.start(NS, 'box', 'reader')
+    await node.tasks.closeInput(NS, 'box', 'reader')
+
+    await started
+    expect(await exitOf('box', 'reader')).toBe(0)
+  })
+
   test.each([
     ['binary', 'exec 5>&-'],
     ['binary-v2', 'printf x >&5; exec 5>&-'],

@@ -105,6 +105,7 @@ export function createTasks(parts: TasksParts) {
 
     closeInput: async (namespace: string, id: string, execId: string): Promise<void> => {
       const process = registry.findProcess(namespace, id, execId)
+      await process.exclusive(async () => undefined) // what it wrote is seen before its start is stored
       if (isAliveLife(process.life)) await parts.runtime.closeInput(process, process.life.live)
     },
 
@@ -245,7 +246,7 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
     await Promise.all(all.map((each) => isStopped(each.life) && runtime.release(each, each.life.live)))
     await runtime.delete(task)
     await parts.networks.detach(task.namespace, task.id)
-    unmountRootfs(task.bundle)
+    await unmountRootfs(task.bundle)
     await parts.rootfs.deactivate(task)
     await write((emit) => {
       removeTask(rows, task.namespace, task.id)
