@@ -269,6 +269,29 @@ onGantry((target) => {
     expect(await gantry('top', 'frozen')).toMatchObject({ code: 1, stdout: '' })
   })
 
+  test('a container is looked at, waited for and restarted as in docker', async () => {
+    await gantry('run', '-d', '--name', 'first', '-l', 'tier=web', image, 'sh', '-c', 'sleep 1000 & wait; exit 3')
+    await gantry('create', '--name', 'second', image, 'true')
+    const listed = async (...args: string[]) => (await gantry('ps', '-q', ...args)).stdout
+
+    expect(await listed('-a', '-f', 'label=tier=web')).toBe('first\n')
+    expect(await listed('-f', 'status=created')).toBe('second\n')
+    const found = await gantry('inspect', 'first', image, 'nothing')
+    expect(found).toMatchObject({ code: 1, stderr: expect.stringContaining('"nothing"') })
+    const [container, picture] = JSON.parse(found.stdout)
+    expect(container).toMatchObject({ id: 'first', status: 'running', spec: { process: { cwd: '/' } } })
+    expect(picture).toMatchObject({ name: image, platform: { os: 'linux' }, size: expect.any(Number) })
+
+    expect((await gantry('restart', '-t', '0', 'first')).stdout).toBe('first\n')
+    const waiting = gantry('wait', 'first')
+    expect(JSON.parse((await gantry('inspect', 'first')).stdout)[0].pid).not.toBe(container.pid)
+    await gantry('kill', 'first')
+    expect(await waiting).toEqual({ code: 0, stdout: '137\n', stderr: '' })
+    expect((await gantry('wait', 'second')).stderr).toContain('never started')
+    expect((await gantry('port', 'first')).stdout).toBe('')
+    await gantry('rm', 'first', 'second')
+  })
+
   test('kill ends a container at once, rm -f does both', async () => {
     await gantry('run', '-d', '--name', 'one', image, 'sleep', '1000')
     await gantry('run', '-d', '--name', 'two', image, 'sleep', '1000')

@@ -137,6 +137,7 @@ test('the containers of a sandbox have its network, which goes with it', async (
 
 test('a port that is taken is refused, and nothing is left of the attempt', async () => {
   await gantry('run', '-d', '--name', 'first', '--net', 'bridge', '-p', '8081:80', image, 'sleep', '1000')
+  expect((await gantry('port', 'first')).stdout).toBe('80/tcp -> 0.0.0.0:8081\n')
   await using listener = startDaemon(['nsenter', `--net=${netns}`, 'busybox', 'nc', '-l', '-p', '8082'])
   await until('it listens', async () => (await there('ss', '-ltn')).stdout.includes(':8082'))
   const attempt = (port: string) => gantry('run', '--rm', '--net', 'bridge', '-p', port, image, 'true')

@@ -67,7 +67,7 @@ function requireLate(code) {
     return text
       .replace(`let ${local} = require("node:${name}");\n`, '')
       .replace(`${local} = require_rolldown_runtime.__toESM(${local}, 1);\n`, '')
-      .replace(new RegExp(`(?<![\\w$.])${local}(\\.default)?(?![\\w$])`, 'g'), `require("node:${name}")`)
+      .replace(new RegExp(`(?<![\\w$.])${local}(\\.default)?(?![\\w$])`, 'g'), `(require("node:${name}"))`) // also behind `new`
   }, code)
 }
 

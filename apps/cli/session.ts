@@ -64,5 +64,9 @@ function readTls(tls: Globals['tls']): TlsKeys {
 
 /** Writes one document for machines. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: unknown): void {
-  stdout.write(`${JSON.stringify(value, (_key, part) => (typeof part === 'bigint' ? Number(part) : part))}\n`)
+  stdout.write(`${toJsonText(value)}\n`)
+}
+
+export function toJsonText(value: unknown, indent = 0): string {
+  return JSON.stringify(value, (_key, part) => (typeof part === 'bigint' ? Number(part) : part), indent)
 }

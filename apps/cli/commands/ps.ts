@@ -6,6 +6,8 @@ import { shortId } from '../find-container.ts'
 import { formatAge } from '../format/age.ts'
 import { familiarName } from '../format/image-name.ts'
 import { table } from '../format/table.ts'
+import { passes } from '../ps-filter.ts'
+import { collect } from '../run/collecting.ts'
 import { rememberedExit } from '../run/exit-labels.ts'
 import { openSession, printJson } from '../session.ts'
 
@@ -17,7 +19,11 @@ export function createCommand(context: Context): Command {
     .description('Lists containers that run.')
     .option('-a, --all', 'also those that do not run')
     .option('-q, --quiet', 'ids only')
-    .action(async ({ all, quiet }: { all?: boolean; quiet?: boolean }, command: Command) => {
+    .option('-f, --filter <filter>', 'name=, id=, status=, label=, ancestor= (repeatable)', collect, [])
+    .option('--no-trunc', 'ids and commands in full')
+    .action(async ({ all, quiet, filter, trunc }: Options, command: Command) => {
+      const passing = passes(filter)
+      const shown = trunc ? shortId : (id: string) => id
       await using session = openSession(command, context)
       const { client, signal, stdout } = session
       const [containers, tasks] = await Promise.all([client.containers.list([], signal), client.tasks.list(signal)])
@@ -25,18 +31,26 @@ export function createCommand(context: Context): Command {
       const now = new Date()
       const rows = containers
         .map((container) => ({ container, task: byId.get(container.id) }))
-        .filter(({ task }) => all || isLive(task))
+        .filter(({ task }) => all || isLive(task) || filter.some((text) => text.startsWith('status=')))
+        .filter(({ container, task }) => passing(container, stateOf({ container, task })))
         .toSorted((a, b) => b.container.createdAt.getTime() - a.container.createdAt.getTime())
       if (session.json) return printJson(session, rows.map(toJson))
-      if (quiet) return void stdout.write(rows.map(({ container }) => `${shortId(container.id)}\n`).join(''))
+      if (quiet) return void stdout.write(rows.map(({ container }) => `${shown(container.id)}\n`).join(''))
       const heading = ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'PID']
       stdout.write(
         table(
           heading,
-          rows.map((row) => toRow(row, now)),
+          rows.map((row) => toRow(row, { now, trunc })),
         ),
       )
     })
+}
+
+interface Options {
+  readonly all?: boolean
+  readonly quiet?: boolean
+  readonly filter: readonly string[]
+  readonly trunc: boolean
 }
 
 interface Row {
@@ -48,16 +62,22 @@ function isLive(task: TaskInfo | undefined): boolean {
   return task !== undefined && task.status !== 'stopped' && task.status !== 'unknown'
 }
 
-function toRow({ container, task }: Row, now: Date): string[] {
+function toRow({ container, task }: Row, { now, trunc }: { now: Date; trunc: boolean }): string[] {
   const { id, image, createdAt } = container
   return [
-    shortId(id),
+    trunc ? shortId(id) : id,
     imageOf(image),
-    commandOf(container),
+    commandOf(container, trunc ? MAX_COMMAND : Number.POSITIVE_INFINITY),
     formatAge(createdAt, now),
     statusOf({ container, task }, now),
     task && isLive(task) ? String(task.pid) : '',
   ]
+}
+
+/** What filters call it. */
+function stateOf({ container, task }: Row): string {
+  if (task?.status === 'stopped' || (!task && rememberedExit(container))) return 'exited'
+  return task === undefined ? 'created' : task.status
 }
 
 /** In Docker's words. */
@@ -80,12 +100,13 @@ function imageOf(image: string): string {
   return tag === '<none>' ? repository : `${repository}:${tag}`
 }
 
-function commandOf({ spec }: Container): string {
+function commandOf({ spec }: Container, max: number): string {
   const text = spec?.process.args.join(' ') ?? ''
-  return `"${text.length > MAX_COMMAND ? `${text.slice(0, MAX_COMMAND - 1)}…` : text}"`
+  return `"${text.length > max ? `${text.slice(0, max - 1)}…` : text}"`
 }
 
-function toJson({ container, task }: Row): unknown {
+/** For machines. */
+export function toJson({ container, task }: Row): object {
   const { id, image, labels, createdAt, runtime, snapshotter, spec } = container
   const exit = task?.status === 'stopped' ? { status: task.exitStatus, at: task.exitedAt } : rememberedExit(container)
   return {
