@@ -3,12 +3,12 @@ import { Fault } from '@gantry/model/fault'
 import { normalizeReference } from '@gantry/model/reference'
 
 /** Does a container pass? @param status in Docker's words */
-export type Filter = (container: Container, status: string) => boolean
+type Filter = (container: Container, status: string) => boolean
 
 const STATUSES = ['created', 'running', 'paused', 'exited']
 
 /** `name=`, `id=`, `status=`, `label=key[=value]`, `ancestor=`, as `docker ps`. @throws {Fault} `invalid-argument` */
-export function parseFilter(text: string): Filter {
+function parseFilter(text: string): Filter {
   const at = text.indexOf('=')
   const [key, value] = at < 1 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)]
   switch (value === '' ? '' : key) {
