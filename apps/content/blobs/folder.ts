@@ -6,7 +6,7 @@
  *   content/ingest/<id>/front         how far data is without a gap (blobs/front.ts)
  */
 import { constants, mkdirSync } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Digest, digestParts, isDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
@@ -86,7 +86,8 @@ export function openFolder(root: string): Folder {
       })
     },
     async dropIngest(id) {
-      await rm(join(ingests, id), { recursive: true, force: true })
+      const path = join(ingests, id)
+      await rmdir(path).catch(() => rm(path, { recursive: true, force: true })) // after a commit it is empty
       opened.delete(id)
     },
     asidePath: (digest) => join(ingests, `${ASIDE}${digest.replace(':', '-')}`),

@@ -99,8 +99,7 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
   async function discard(): Promise<void> {
     await recorded.catch(() => undefined) // there is none
     if (isMine()) await changes.write(() => isMine() && rows.ingests.remove(key))
-    await Promise.all([leases.remove(opening, { ingest: ref }), dispose()])
-    await folder.dropIngest(ingest.id)
+    await Promise.all([leases.remove(opening, { ingest: ref }), dispose(), folder.dropIngest(ingest.id)])
   }
 
   const { path, digest, courier, flush } = bytes

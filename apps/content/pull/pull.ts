@@ -138,11 +138,10 @@ function createWalk({ namespace, blobs, source, store, platforms, jobs, unpackin
     const below = [refKey(descriptor)]
     hold([...wanted, ...others.filter(isManifest)])
     await together([
-      stored,
+      stored.then(() => relabel(descriptor, childLabels(manifests))),
       ...wanted.map((child) => walk(child, below, depth + 1)),
       ...others.filter(isManifest).map((child) => image(child, below, 'no layers')),
     ])
-    await relabel(descriptor, childLabels(manifests))
   }
 
   async function image(descriptor: Descriptor, parents: readonly string[], extent: 'with layers' | 'no layers') {
@@ -153,10 +152,11 @@ function createWalk({ namespace, blobs, source, store, platforms, jobs, unpackin
     const bring = (child: Descriptor): Promise<void> => fetch(child, [refKey(descriptor)])
     const here = bring(config)
     const unpacked = (): Promise<void> => here.then(() => unpacking.add(manifest, descriptor.digest)).catch(jobs.fail)
-    await together([stored, here, ...wanted.map(bring), ...(extent === 'no layers' ? [] : [unpacked()])])
-    await relabel(descriptor, childLabels([config, ...layers]))
+    const labelled = stored.then(() => relabel(descriptor, childLabels([config, ...layers])))
+    await together([labelled, here, ...wanted.map(bring), ...(extent === 'no layers' ? [] : [unpacked()])])
   }
 
+  /** While what it leads to is on its way: until all of it is here, the lease keeps it. */
   async function relabel({ digest }: Descriptor, labels: Labels): Promise<void> {
     const now = blobs.info(namespace, digest).labels
     if (Object.entries(labels).some(([key, value]) => now[key] !== value))
