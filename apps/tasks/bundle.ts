@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { type Mount, mount, mountsUnder, unmountAll } from '@gantry/linux/mount'
+import { type Mount, mount, mountsUnder, unmountAll, unmountWaiting } from '@gantry/linux/mount'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
@@ -110,8 +110,8 @@ export function makeExecFolder(dir: string, process: string): string {
 }
 
 /** Takes the rootfs mounts off; safe to repeat. Whoever still uses them keeps them until they let go. */
-export function unmountRootfs(bundle: Bundle): void {
-  for (const point of mountsUnder(bundle.rootfs)) unmountAll(point, { detach: true })
+export async function unmountRootfs(bundle: Bundle): Promise<void> {
+  for (const point of mountsUnder(bundle.rootfs)) await unmountWaiting(point)
 }
 
 /**

@@ -15,7 +15,16 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { commonFolder, mount, mountsUnder, parseMountPoints, parseOptions, unmount, unmountAll } from './mount.ts'
+import {
+  commonFolder,
+  mount,
+  mountsUnder,
+  parseMountPoints,
+  parseOptions,
+  unmount,
+  unmountAll,
+  unmountWaiting,
+} from './mount.ts'
 
 describe('options', () => {
   test.each([
@@ -157,16 +166,19 @@ describe.skipIf(process.getuid?.() !== 0)('mounting (skipped without root: mount
     expect(mountsUnder(root)).toEqual([])
   })
 
-  test('stacked mounts go together, and taking away nothing is well', () => {
-    const tmpfs = { type: 'tmpfs', source: 'tmpfs', target: join(root, 'b'), options: ['size=64k'] }
-    mount(tmpfs)
-    mount(tmpfs)
+  test.each([unmountAll, unmountWaiting])(
+    'stacked mounts go together, and taking away nothing is well',
+    async (takeOff) => {
+      const tmpfs = { type: 'tmpfs', source: 'tmpfs', target: join(root, 'b'), options: ['size=64k'] }
+      mount(tmpfs)
+      mount(tmpfs)
 
-    unmountAll(join(root, 'b'))
-    unmountAll(join(root, 'absent'))
+      await takeOff(join(root, 'b'))
+      await takeOff(join(root, 'absent'))
 
-    expect(mountsUnder(root)).toEqual([])
-  })
+      expect(mountsUnder(root)).toEqual([])
+    },
+  )
 
   test('an overlay of 128 layers with long names mounts although its options exceed a page', () => {
     const lowers = Array.from({ length: 128 }, (_, index) => join(root, 'x'.repeat(60), String(index), 'fs'))

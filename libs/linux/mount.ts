@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { Fault } from '@gantry/model/fault'
 import { openLoop } from './loop.ts'
 import { openMountTree } from './mount-tree.ts'
-import { declare, isSystemError } from './system.ts'
+import { declare, declareBlocking, isSystemError } from './system.ts'
 import { openUserNamespace, parseIdRanges } from './user-namespace.ts'
 
 /** What to mount where, in the form containerd's API gives it: `options` are flags (`ro`, `rbind`) and data (`a=b`). */
@@ -78,6 +78,7 @@ const sysMount = declare(
   'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
 )
 const sysUmount = declare('int umount2(const char *target, int flags)')
+const sysUmountBlocking = declareBlocking('int umount2(const char *target, int flags)')
 
 /**
  * Mounts `what`. Options that the kernel does not know are done here, as containerd's own mounting does: `loop` makes a block
@@ -190,6 +191,16 @@ function takeOwn(options: readonly string[]): OwnOptions {
  */
 export function unmount(target: string, options: { readonly detach?: boolean } = {}): void {
   sysUmount(target, target, UMOUNT_NOFOLLOW | (options.detach ? MNT_DETACH : 0))
+}
+
+/**
+ * Takes all mounts off `target` that are stacked on it; they go when their last users do. To take an overlay down, the kernel
+ * writes all of the file system below it to the disk first: that wait is a pool thread's. Nothing mounted, or no such path, is
+ * well.
+ */
+export async function unmountWaiting(target: string): Promise<void> {
+  await sysUmountBlocking(target, UMOUNT_NOFOLLOW | MNT_DETACH) // whether it could, the next line says
+  unmountAll(target, { detach: true })
 }
 
 /** Takes all mounts off `target` that are stacked on it. Nothing mounted, or no such path, is well. */

@@ -14,7 +14,13 @@ test('a program gets its arguments, environment, folder and descriptors, and is 
   const script = `echo "$1 $NAME $(pwd)"; cut -d" " -f6 /proc/$$/stat; echo $$; ${signals}; ls /proc/$$/fd`
 
   const fds = [openSync('/dev/null', 'r'), output, output]
-  const pid = spawnDetached({ program: 'sh', args: ['-c', script, 'sh', 'a b'], env: { NAME: 'value' }, cwd: dir, fds })
+  const { pid } = await spawnDetached({
+    program: 'sh',
+    args: ['-c', script, 'sh', 'a b'],
+    env: { NAME: 'value' },
+    cwd: dir,
+    fds,
+  })
   while (startTimeOf(pid) !== undefined) await sleep(5)
 
   const [first, session, own, blocked, ignored, ...open] = readFileSync(join(dir, 'out'), 'utf8').trim().split('\n')
@@ -27,11 +33,12 @@ test('a program gets its arguments, environment, folder and descriptors, and is 
   rmSync(dir, { recursive: true })
 })
 
-test('a program that is not there is told', () => {
+test('a program that is not there is told', async () => {
   const fd = openSync('/dev/null', 'r+')
 
-  expect(() => spawnDetached({ program: '/nope', args: [], env: {}, cwd: '/', fds: [fd] })).toThrow('ENOENT')
-  expect(() => spawnDetached({ program: 'true', args: [], env: {}, cwd: '/', fds: [fd, 0] })).toThrow('overwritten')
+  const what = { args: [], env: {}, cwd: '/' }
+  await expect(spawnDetached({ ...what, program: '/nope', fds: [fd] })).rejects.toThrow('ENOENT')
+  await expect(spawnDetached({ ...what, program: 'true', fds: [fd, 0] })).rejects.toThrow('overwritten')
 
   closeSync(fd)
 })

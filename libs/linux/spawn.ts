@@ -1,4 +1,5 @@
-import { declare, SystemError, type SystemFunction } from './system.ts'
+import { identify, type ProcessId } from './process.ts'
+import { declare, declareBlocking, SystemError, type SystemFunction } from './system.ts'
 
 const SETSIGDEF = 0x04
 const SETSIGMASK = 0x08
@@ -20,12 +21,12 @@ export interface Detached {
 }
 
 /**
- * Starts a program in a session of its own and answers its pid. `node:child_process` copies the page tables of this process for
- * it and waits, for some milliseconds in which nothing else runs; this shares them (posix_spawn(3)) and takes a tenth of the time.
- * A child that has ended is reaped; nobody is told.
+ * Starts a program in a session of its own. `node:child_process` copies the page tables of this process for it and waits, for
+ * some milliseconds in which nothing else runs; this shares them (posix_spawn(3)), and only a thread of the pool waits until the
+ * program runs. The descriptors have to stay open until then. A child that has ended is reaped; nobody is told.
  * @throws {SystemError} `ENOENT` and what else execve(2) says
  */
-export function spawnDetached({ program, args, env, cwd, fds }: Detached): number {
+export async function spawnDetached({ program, args, env, cwd, fds }: Detached): Promise<ProcessId> {
   if (fds.some((fd) => fd < fds.length)) throw new Error('A descriptor would be overwritten by another')
   using actions = structure(actionsInit, actionsDestroy)
   using attributes = structure(attributesInit, attributesDestroy)
@@ -38,9 +39,12 @@ export function spawnDetached({ program, args, env, cwd, fds }: Detached): numbe
   const pid = Buffer.alloc(4)
   if (!process.listeners('SIGCHLD').includes(reap)) process.on('SIGCHLD', reap)
   const argv = [program, ...args, null]
-  check(posixSpawn(program, pid, program, actions.bytes, attributes.bytes, argv, [...variables, null]), program)
-  children.add(pid.readInt32LE())
-  return pid.readInt32LE()
+  check(await posixSpawn(pid, program, actions.bytes, attributes.bytes, argv, [...variables, null]), program)
+  const child = identify(pid.readInt32LE())
+  if (child === undefined) throw new Error('A child that nobody has reaped is gone')
+  children.add(child.pid)
+  reap() // its end may have come before its pid
+  return child
 }
 
 const children = new Set<number>()
@@ -68,7 +72,7 @@ function check(errno: number, where: string): void {
   if (errno !== 0) throw new SystemError(errno, 'posix_spawn', where)
 }
 
-const posixSpawn = declare(
+const posixSpawn = declareBlocking(
   'int posix_spawnp(void *pid, const char *file, void *actions, void *attributes, const char **argv, const char **env)',
 )
 const actionsInit = declare('int posix_spawn_file_actions_init(void *actions)')

@@ -1,4 +1,4 @@
-import { getSystemErrorName } from 'node:util'
+import { getSystemErrorName, promisify } from 'node:util'
 import koffi from 'koffi'
 
 /**
@@ -53,6 +53,15 @@ export function declare(prototype: string): SystemFunction {
     if (result === -1) throw new SystemError(koffi.errno(), name, toText(where))
     return result
   }
+}
+
+/**
+ * Declares a function of libc that blocks, to be called on a thread of the pool while this one goes on. errno is that
+ * thread's and cannot be asked for. Memory that it is given has to stay until it is over.
+ */
+export function declareBlocking(prototype: string): (...args: Argument[]) => Promise<number> {
+  const call = libc.func(prototype)
+  return async (...args) => Number(await promisify(call.async)(...args))
 }
 
 /** The bytes of a path with the NUL that C wants. */

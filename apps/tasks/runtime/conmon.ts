@@ -37,21 +37,20 @@ export type Report =
  * own, so it outlives us; we are its parent only as long as we live.
  */
 export async function startMonitor(what: Monitored): Promise<Report> {
-  const [pid, report] = spawnMonitor(what)
-  const monitor = identify(pid)
+  const [monitor, report] = await spawnMonitor(what)
   const text = await firstLine(report)
   const processPid = parsePid(text)
-  if (processPid === undefined || monitor === undefined) return { ok: false, error: failureOf(what, text) }
+  if (processPid === undefined) return { ok: false, error: failureOf(what, text) }
   return { ok: true, monitor, process: identify(processPid) ?? { pid: processPid, startTime: '0' } }
 }
 
-/** @returns its pid, and where its report comes from */
-function spawnMonitor(what: Monitored): readonly [pid: number, report: number] {
+/** @returns the process, and where its report comes from */
+async function spawnMonitor(what: Monitored): Promise<readonly [monitor: ProcessId, report: number]> {
   const { read, write } = openPipe()
   try {
     const env = { ...what.env, _OCI_SYNCPIPE: String(SYNC_FD) }
     const fds = [...what.stdio, write]
-    return [spawnDetached({ program: what.conmon, args: monitorArgs(what), env, cwd: what.folder, fds }), read]
+    return [await spawnDetached({ program: what.conmon, args: monitorArgs(what), env, cwd: what.folder, fds }), read]
   } catch (error) {
     closeSync(read)
     throw error

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { identify, type ProcessId } from '@gantry/linux/process'
+import type { ProcessId } from '@gantry/linux/process'
 import { type FdSocket, listenForFd } from '@gantry/linux/socket'
 import { spawnDetached } from '@gantry/linux/spawn'
 
@@ -29,17 +29,17 @@ export function openConsoleSocket(state: string): FdSocket {
  * Takes the terminal that came through the socket and starts a copier for each direction. The runtime has sent it by the
  * time `create` or `exec` returns. The copier of the output ends when the last process lets go of the terminal.
  */
-export function startCopiers(
+export async function startCopiers(
   socket: FdSocket,
   files: { readonly input: number | undefined; readonly output: number },
   place: Place,
-): Omit<Helpers, 'logger'> {
+): Promise<Omit<Helpers, 'logger'>> {
   const master = socket.receive()
   if (master === undefined) throw new Error('The OCI runtime sent no terminal')
   try {
     return {
-      output: startHelper('cat', [], [master, files.output], place),
-      input: files.input === undefined ? null : startHelper('cat', [], [files.input, master], place),
+      output: await startHelper('cat', [], [master, files.output], place),
+      input: files.input === undefined ? null : await startHelper('cat', [], [files.input, master], place),
     }
   } finally {
     closeSync(master)
@@ -47,23 +47,21 @@ export function startCopiers(
 }
 
 /** Holds the write side of an input FIFO open until it is killed. */
-export function startHolder(inputHold: number, place: Place): ProcessId {
+export function startHolder(inputHold: number, place: Place): Promise<ProcessId> {
   return startHelper('sleep', ['infinity'], ['ignore', inputHold], place)
 }
 
 /** Starts a process that lives on without us and has only the two descriptors it is given. */
-function startHelper(
+async function startHelper(
   program: string,
   args: readonly string[],
   stdio: readonly ['ignore' | number, number],
   { folder, env }: Place,
-): ProcessId {
+): Promise<ProcessId> {
   const nothing = openSync('/dev/null', 'r+')
   try {
     const fds = [stdio[0] === 'ignore' ? nothing : stdio[0], stdio[1], nothing]
-    const helper = identify(spawnDetached({ program, args, env, cwd: folder, fds }))
-    if (helper === undefined) throw new Error(`Cannot run "${program}"`)
-    return helper
+    return await spawnDetached({ program, args, env, cwd: folder, fds })
   } finally {
     closeSync(nothing)
   }

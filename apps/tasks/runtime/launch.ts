@@ -55,10 +55,9 @@ async function launchPlain(parts: LaunchParts, process: RuntimeProcess, processF
     consoleSocket: undefined,
     stdio: [opened.input, opened.output, opened.error],
   })
-  const holding = async () =>
-    opened.inputHold === undefined ? null : startHolder(opened.inputHold, { folder, env: parts.env })
-  const [report, input] = await Promise.all([starting, holding()])
-  return [report, { input, output: null, logger: logger?.process ?? null }]
+  const holding = opened.inputHold === undefined ? null : startHolder(opened.inputHold, { folder, env: parts.env })
+  await Promise.allSettled([starting, holding]) // until then the descriptors are needed
+  return [await starting, { input: await holding, output: null, logger: logger?.process ?? null }]
 }
 
 async function launchOnTerminal(parts: LaunchParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
@@ -74,7 +73,7 @@ async function launchOnTerminal(parts: LaunchParts, process: RuntimeProcess, pro
   })
   if (!report.ok) return [report, { input: null, output: null, logger: null }]
   using files = openTerminalStdio(process.stdio, logger)
-  const copiers = startCopiers(socket, files, { folder, env: parts.env })
+  const copiers = await startCopiers(socket, files, { folder, env: parts.env })
   return [report, { ...copiers, logger: logger?.process ?? null }]
 }
 
