@@ -1,19 +1,29 @@
 /**
  * How fast containers start and processes are executed in them, by `ctr` on both sides; `gantry exec` beside `ctr tasks exec`. And
- * how long the service itself takes from the creation of a task to its deletion: that is asked by our client, on both sides.
+ * how long it takes from the creation of a task to its deletion: asked by our client, on both sides, and then of the service
+ * itself, without client and gateway.
  */
+import { join } from 'node:path'
+import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { createClient } from '@gantry/client/client'
 import { run } from '@gantry/e2e/harness/command'
 import { GANTRY, gantryEnv } from '@gantry/e2e/harness/gantry'
+import { clientOf, connect, connectOwner } from '@gantry/rpc/client'
 import { ctr, inTurns, print, type Row, type Side, timed, withSides } from './sides.ts'
 
 const RUNS = 20
 const ROUNDS_OF_TEN = 6
+const CONNECT_MS = 5000
 
 await withSides(async (sides, image) => {
   print([
     ...(await benchRuns(sides, image)),
     ['create to delete of a task', 'ms', ...(await inTurns(sides, RUNS, (side, round) => lifeOf(side, image, round)))],
+    [
+      'the same inside the service',
+      'ms',
+      ...(await inTurns(sides, RUNS, (side, round) => bareLifeOf(side, image, round))),
+    ],
     ...(await benchExecs(sides, image)),
   ])
 })
@@ -45,6 +55,31 @@ async function lifeOf({ node, namespace }: Side, image: string, round: number): 
     await task.delete(signal)
   })
   await client.containers.delete(id, {}, signal)
+  return ms
+}
+
+/** The same calls, without stdio, asked of the owner of tasks as the gateway asks it; containerd has one socket for all. */
+async function bareLifeOf({ name, node, dir, namespace }: Side, image: string, round: number): Promise<number> {
+  const call = { namespace, signal: new AbortController().signal }
+  await using client = createClient({ address: node.address, namespace })
+  await using channel = name === 'gantry' ? connectOwner(join(dir, 's', 'tasks.sock')) : connect(node.address)
+  if (name === 'gantry') await channel.stream.hop(CONNECT_MS)
+  const tasks = clientOf(Tasks, channel)
+  const containerId = `bare${round}`
+  const { rootfs } = await client.containers.create({ id: containerId, image, spec: { args: ['true'] } }, call.signal)
+  if (rootfs === undefined) throw new Error('The new container has no mounts')
+  await tasks.list({}, call) // connected
+  const ms = await timed(async () => {
+    await tasks.create(
+      { containerId, rootfs: rootfs.map((mount) => ({ ...mount, options: [...mount.options] })) },
+      call,
+    )
+    const ended = tasks.wait({ containerId }, call)
+    await tasks.start({ containerId }, call)
+    await ended
+    await tasks.delete({ containerId }, call)
+  })
+  await client.containers.delete(containerId, {}, call.signal)
   return ms
 }
 
