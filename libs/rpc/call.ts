@@ -40,7 +40,8 @@ export class ServedCall extends Life implements Call {
   /** @param live holds it while it runs, so that somebody can end it */
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, live: Live) {
     super(headers['grpc-timeout'])
-    this.header = (name) => headerOf(headers, name)
+    const header = (name: string): string | undefined => headerOf(headers, name) // see life.ts
+    this.header = header
     this.session = stream.session
     this.#stream = stream
     const number = ++calls
@@ -56,7 +57,8 @@ export class ServedCall extends Life implements Call {
 
   message(): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      this.#broken = () => reject(this.reason ?? HANGUP)
+      const broken = (): void => reject(this.reason ?? HANGUP)
+      this.#broken = broken
       onlyMessage(this.#stream, resolve, reject)
     })
   }

@@ -123,7 +123,8 @@ class HopCall extends Life implements Call {
 
   constructor(id: number, { headers, message }: Opening, wire: Wire) {
     super(headers.get('grpc-timeout'))
-    this.header = (name) => headers.get(name) || undefined
+    const header = (name: string): string | undefined => headers.get(name) || undefined
+    this.header = header
     this.#id = id
     this.#wire = wire
     this.#message = message

@@ -7,7 +7,9 @@ const CANCELLED = 1
 
 /**
  * The life of a call that is served: it is over once, and whoever works for it hears when nobody waits any more. There is
- * one for each call, so that it is a class: its functions cost no memory.
+ * one for each call, so that it is a class: its functions cost no memory. A function that is written where it is assigned to a field
+ * (`this.heard = () => ...`) is taken by V8 for one that lasts: it lies among the old from the start, and keeps the call with it
+ * until V8 searches all of its memory. Give it a name first, then assign that.
  */
 export abstract class Life {
   isOver = false

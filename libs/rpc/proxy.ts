@@ -62,7 +62,8 @@ function passOne({ headers, call, scope, fail, reach }: Passed): void {
         message,
         new Answer(call, { unseen: () => passOn(message) }),
       )
-      call.onStop = () => onward.cancel()
+      const cancel = (): void => onward.cancel()
+      call.onStop = cancel
     })
   call.message().then(passOn, fail)
 }
@@ -73,7 +74,8 @@ function passAll({ stream, headers, call, scope, reach }: Passed): void {
     if (call.isOver) return
     const answer = new Answer(call, { room: () => void stream.resume() })
     const onward = hop.open(onwardHeaders(headers, scope), NOTHING, answer)
-    call.onStop = () => onward.cancel()
+    const cancel = (): void => onward.cancel()
+    call.onStop = cancel
     stream.on('data', (chunk: Buffer) => {
       if (!onward.write(chunk)) stream.pause()
     })
