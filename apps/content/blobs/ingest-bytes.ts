@@ -18,8 +18,8 @@ export interface IngestBytes extends AsyncDisposable {
   append(...data: readonly Uint8Array[]): Promise<void>
   /** Receives what is missing; undefined for a shared blob, of which nothing is. */
   courier(): Courier | undefined
-  /** From now on the courier may leave a gap before what it brings. */
-  ahead(): void
+  /** From then on the courier may leave a gap before what it brings. */
+  ahead(): Promise<void>
   /** So many bytes more came by the courier, without a gap. */
   saved(bytes: number): void
   /** Starts to bring what is there to disk. */
@@ -72,7 +72,7 @@ export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, .
       const courier = file?.courier()
       return courier && { exchange: (...what) => takenAfter(recorded, courier.exchange(...what)) }
     },
-    ahead: () => file?.ahead(),
+    ahead: async () => await file?.ahead(),
     saved: (bytes) => file?.saved(bytes),
     flush: () => file?.flush(),
     truncate: async () => await (await own(undefined)).truncate(),

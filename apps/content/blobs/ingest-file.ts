@@ -30,8 +30,8 @@ export interface IngestFile extends AsyncDisposable {
    * is told by `saved`, and nothing is appended.
    */
   courier(): Courier
-  /** From now on the courier may also write behind the end, and leave a gap. */
-  ahead(): void
+  /** From then on the courier may also write behind the end, and leave a gap. @throws {Fault} as `append` */
+  ahead(): Promise<void>
   /** So many bytes more came by the courier, without a gap. */
   saved(bytes: number): void
   truncate(): Promise<void>
@@ -118,9 +118,10 @@ function createIngestFile({ folder, hashers, id, handle, ...opened }: Opened): I
         },
       }
     },
-    ahead() {
-      front ??= openFront(folder.frontPath(id), size)
-    },
+    ahead: () =>
+      onDisk(folder.root, async () => {
+        front ??= openFront(folder.frontPath(id), size)
+      }),
     saved(bytes) {
       size += bytes
       front?.at(size)

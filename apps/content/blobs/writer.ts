@@ -44,7 +44,7 @@ export interface Writer extends AsyncDisposable {
   append(...data: readonly Uint8Array[]): Promise<void>
   /** Receives what is missing straight into the file; undefined for a shared blob, of which nothing is. */
   courier(): Courier | undefined
-  /** From now on the courier may leave a gap before what it brings: only what is before the first one counts. */
+  /** From then on the courier may leave a gap before what it brings: only what is before the first one counts. */
   ahead(): Promise<void>
   /** So many bytes more came by the courier, without a gap. */
   saved(bytes: number): Promise<void>

@@ -18,7 +18,7 @@ export interface Ahead {
   readonly connections: number
   /** One connection more may be used until this is disposed; undefined while others need all that there are. */
   spare(): Disposable | undefined
-  /** Called before bytes come that lie behind a gap. */
+  /** Called when parts come, before any that lies behind a gap is asked for. */
   begin(): Promise<void>
 }
 
@@ -26,8 +26,8 @@ type Fetch = (range: Range, signal: AbortSignal) => AsyncIterable<Piece>
 
 /**
  * Fetches a large range as parts side by side, and tells how much of it is here without a gap. The first part is asked for
- * alone, others when it comes, and not as fast as it could be used: a registry that sends no parts, others than were asked for, or not so many at once is asked
- * for the rest in one piece, as it is when there is no connection to spare.
+ * alone, others when it comes, and not as fast as it could be used. A registry that sends no parts, others than were asked
+ * for, or not so many at once is asked for the rest in one piece, as it is when there is no connection to spare.
  *
  * @throws what `fetch` throws
  */
@@ -103,10 +103,9 @@ async function* sideBySide(
       part.at += BigInt(length)
       news.resolve()
       measure(length)
-      if (!isSlow || came === 0) continue
       begun ??= ahead.begin()
       await begun
-      while (next < range.to && streams.size < ahead.connections && help());
+      while (came > 0 && isSlow && next < range.to && streams.size < ahead.connections && help());
     }
   }
 
