@@ -62,7 +62,8 @@ onEveryTarget((target, name) => {
   })
 
   test('docker run -it has a terminal', async () => {
-    const { code, stdout } = await dockerd.dockerOnTerminal([...RUN, '-it', 'box', '/bin/tty'])
+    const script = 'until [ "$(stty size 2>&1)" = "33 101" ]; do sleep 0.1; done; tty' // docker resizes after the start
+    const { code, stdout } = await dockerd.dockerOnTerminal([...RUN, '-it', 'box', 'sh', '-c', script])
 
     expect({ code, stdout: stdout.trim() }).toEqual({ code: 0, stdout: '/dev/pts/0' })
   })
