@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { Stdio } from './stdio.ts'
 
 /** Paths or URIs, '' for none. */
@@ -17,8 +17,10 @@ export function leftStdio(fifoDir: string, paths: StdioPaths): Stdio {
     drained: async () => undefined,
     leave: () => undefined,
     [Symbol.dispose]() {
-      const folder = dirname(paths.stdout.startsWith('/') ? paths.stdout : paths.stdin)
-      if (fifoDir !== '' && dirname(folder) === fifoDir) rmSync(folder, { recursive: true, force: true })
+      const fifo = [paths.stdout, paths.stdin].find((path) => path.startsWith('/'))
+      if (fifo === undefined || fifoDir === '') return
+      const folder = resolve(fifo, '..') // whoever made the process may have put dots into its paths
+      if (dirname(folder) === resolve(fifoDir)) rmSync(folder, { recursive: true, force: true })
     },
   }
 }

@@ -2,6 +2,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -167,3 +168,16 @@ test('only FIFOs are joined', () => {
   for (const stdout of ['file:///tmp/log', '/etc/passwd', join(dir, 'none')])
     expect(() => attachStdio(dir, { ...none, stdout }, { stdout: sink().stream })).toThrow('no FIFO')
 })
+
+test.each(['/../x', '/./x', '/a/../x', '//x', '/a/../../x', '/x'])(
+  'a stranger whose FIFO is %s below the folder of all cannot have that removed, nor what is around it',
+  (path) => {
+    const all = join(dir, 'fifo')
+    mkdirSync(join(all, 'a'), { recursive: true })
+
+    leftStdio(all, { stdin: '', stdout: `${all}${path}`, stderr: '' })[Symbol.dispose]()
+
+    expect(readdirSync(dir)).toEqual(['fifo'])
+    expect(readdirSync(all)).toEqual(['a'])
+  },
+)
