@@ -16,9 +16,6 @@ const top = join(here, '..', '..')
 /** The first loads a binary that lies beside it; the second, half a megabyte, is what a client of gRPC never asks for. */
 const EXTERNAL = ['koffi', '@grpc/proto-loader']
 
-/** Modules of Node that take a while to read and that few commands need: each is read where it is first used. */
-const LATE = ['child_process', 'crypto', 'tls']
-
 /** Makes `dist` unless it is fresh. It is there as a whole or not at all. */
 export async function build(dist) {
   if (isFresh(dist)) return
@@ -47,7 +44,7 @@ async function bundleInto(folder) {
     input: join(here, 'main.ts'),
     platform: 'node',
     external: EXTERNAL,
-    plugins: [noting, { name: 'late', renderChunk: (code) => requireLate(code) }],
+    plugins: [noting],
   })
   await bundle.write({
     dir: folder,
@@ -58,17 +55,6 @@ async function bundleInto(folder) {
   })
   await bundle.close()
   return inputs
-}
-
-/** What the bundler requires at the top of a chunk is required at each use instead. */
-function requireLate(code) {
-  return LATE.reduce((text, name) => {
-    const local = `node_${name}`
-    return text
-      .replace(`let ${local} = require("node:${name}");\n`, '')
-      .replace(`${local} = require_rolldown_runtime.__toESM(${local}, 1);\n`, '')
-      .replace(new RegExp(`(?<![\\w$.])${local}(\\.default)?(?![\\w$])`, 'g'), `(require("node:${name}"))`) // also behind `new`
-  }, code)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
