@@ -85,9 +85,13 @@ async function runTests(step: Step): Promise<Outcome> {
   if (again.length === 0 || again.length > MOST_AGAIN || again.includes('')) return { ...sum(first), unsteady: [] }
   console.log(`\n=== ${step.name}: once more, what failed`)
   const second = await count({ ...step, files: again })
-  const failed = Object.values(second).flatMap((counts) => counts.failed)
-  const unsteady = again.flatMap((file) => first[file]?.failed ?? []).filter((name) => !failed.includes(name))
+  const unsteady = again.flatMap((file) => first[file]?.failed.filter((name) => !failedIn(second[file], name)) ?? [])
   return { ...sum({ ...first, ...second }), unsteady }
+}
+
+/** What did not run again is no better than before. */
+function failedIn(counts: Counts | undefined, name: string): boolean {
+  return counts === undefined || counts.failed.includes(name)
 }
 
 function sum(counts: CountsByFile): Counts {
