@@ -67,7 +67,7 @@ export function createRegistry(): Registry {
     findProcess(namespace, id, execId) {
       const task = find(namespace, id)
       const process = execId === '' ? task.init : task.execs.get(execId)
-      if (process === undefined) throw new Fault('not-found', `process does not exist ${execId}: not found`)
+      if (process === undefined) throw notFound(id, execId)
       return process
     },
     list: (namespace) => [...tasks.values()].filter((task) => task.namespace === namespace),
@@ -112,9 +112,12 @@ export function createProcess(
   return { task, execId, ...what, ended, exclusive: createLock(), watch: undefined }
 }
 
-/** The words by which clients know that there is no task. */
-export function notFound(id: string): Fault {
-  return new Fault('not-found', `task ${id} not found: not found`)
+/** The words by which clients know that there is no task, or no such exec in it. */
+export function notFound(id: string, execId = ''): Fault {
+  return new Fault(
+    'not-found',
+    execId === '' ? `task ${id} not found: not found` : `process does not exist ${execId}: not found`,
+  )
 }
 
 /** Stores the state of a process inside a write; `life` is what it becomes. */

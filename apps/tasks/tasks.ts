@@ -14,7 +14,7 @@ import type { RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
 import type { Entrance } from './sandbox/entrance.ts'
 import { fitProcess, type HostLimits } from './spec.ts'
-import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf, type Stopped } from './task.ts'
+import { checkExec, checkInit, isAliveLife, isStopped, type Live, move, pidOf, type Stopped } from './task.ts'
 
 const SIGKILL = 9
 
@@ -65,7 +65,7 @@ export function createTasks(parts: TasksParts) {
     /** Starts init, or an exec when there is an id. */
     start: (namespace: string, id: string, execId: string): Promise<number> => {
       const process = registry.findProcess(namespace, id, execId)
-      return process.exclusive(() => (execId === '' ? startInit(parts, process) : startExec(parts, process)))
+      return inTurn(parts, process, () => (execId === '' ? startInit(parts, process) : startExec(parts, process)))
     },
 
     /** Registers an exec; nothing runs until it is started. */
@@ -130,26 +130,49 @@ async function startInit({ runtime, rows, write }: TasksParts, init: Process): P
   return pidOf(running)
 }
 
+/** A change of a process that is still there when the changes before it are done. @throws {Fault} `not-found` */
+function inTurn<T>({ registry }: TasksParts, process: Process, change: () => Promise<T>): Promise<T> {
+  const { task, execId } = process
+  return process.exclusive(async () => {
+    if (registry.findProcess(task.namespace, task.id, execId) !== process) throw notFound(task.id, execId)
+    return change()
+  })
+}
+
 /** An exec that cannot be started stays, as clients expect, to be deleted; who waits for it goes on at once. */
-async function startExec({ runtime, rows, write, endings }: TasksParts, exec: Process): Promise<number> {
-  const { task, execId, stdio, spec } = exec
+async function startExec(parts: TasksParts, exec: Process): Promise<number> {
+  const { runtime, rows, write, endings } = parts
+  const { task, execId, spec } = exec
   checkExec('start', exec.life.status)
   if (task.ending) throw new Fault('failed-precondition', `Cannot start exec "${execId}": the task has stopped`)
   checkInit('exec', task.init.life.status)
-  const live = await runtime.exec({ task, execId, stdio }, spec ?? '').catch(async (error) => {
-    await write(() => putProcess(rows, exec, { status: 'failed' }))
-    exec.life = { status: 'failed' }
-    exec.ended.resolve()
+  let live: Live | undefined
+  try {
+    live = await runtime.exec(exec, spec ?? '')
+    const running = { status: 'running', live } as const
+    await write((emit) => {
+      putProcess(rows, exec, running)
+      events.started(exec, emit, pidOf(running))
+    })
+    exec.life = running
+  } catch (error) {
+    await failExec(parts, exec, live)
     throw error
-  })
-  const running = { status: 'running', live } as const
-  await write((emit) => {
-    putProcess(rows, exec, running)
-    events.started(exec, emit, pidOf(running))
-  })
-  exec.life = running
+  }
   endings.follow(exec)
-  return pidOf(running)
+  return pidOf(exec.life)
+}
+
+/** @param live what runs all the same, and could not be recorded: nobody would ever hear of it */
+async function failExec({ runtime, rows, write }: TasksParts, exec: Process, live: Live | undefined): Promise<void> {
+  const { task, execId } = exec
+  if (live) {
+    await runtime.kill(exec, live, SIGKILL).catch(() => undefined)
+    runtime.discard(task.bundle.processDir(execId))
+  }
+  exec.life = { status: 'failed' }
+  exec.ended.resolve()
+  await write(() => putProcess(rows, exec, exec.life)).catch(() => undefined) // why it failed is the better answer
 }
 
 async function addExec(
@@ -238,9 +261,8 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
     await runtime.kill(init, init.life.live, SIGKILL)
     await init.ended.promise
   }
-  return init.exclusive(async () => {
+  return inTurn(parts, init, async () => {
     const { life } = init
-    if (registry.find(task.namespace, task.id) !== task) throw notFound(task.id) // somebody else was first
     if (!isStopped(life)) throw new Error('A task that may be deleted has not stopped')
     const all = [init, ...task.execs.values()]
     await Promise.all(all.map((each) => isStopped(each.life) && runtime.release(each, each.life.live)))
@@ -259,9 +281,10 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
   })
 }
 
-function deleteExec({ runtime, rows, write }: TasksParts, exec: Process): Promise<Process> {
+function deleteExec(parts: TasksParts, exec: Process): Promise<Process> {
+  const { runtime, rows, write } = parts
   const { task, execId } = exec
-  return exec.exclusive(async () => {
+  return inTurn(parts, exec, async () => {
     checkExec('delete', exec.life.status)
     if (isStopped(exec.life)) await runtime.release(exec, exec.life.live)
     await write(() => rows.processes.remove(processKey(task.namespace, task.id, execId)))
