@@ -4,6 +4,12 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { HTTPDebug, OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
+import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
+import { pack } from '@gantry/client/any'
+import { createClient } from '@gantry/client/client'
+import { messagesOf, openStream } from '@gantry/client/stream'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { GANTRY, gantryEnv } from './harness/gantry.ts'
@@ -104,6 +110,29 @@ onGantry((target) => {
     expect(await ctr(...plain, '-u', `alice:${SECRET}`, name())).toMatchObject({ code: 0 })
     const { code, stderr } = await ctr(...plain, '-u', 'alice:wrong', name())
     expect([code, stderr.includes('wrong')]).toEqual([1, false])
+  })
+
+  test('a client is told what is asked of the registry and what it answers, and no secret', async () => {
+    const { namespace, address } = target()
+    const signal = AbortSignal.timeout(60_000)
+    await using client = createClient({ address, namespace })
+    await using stream = await openStream(client, 'http-debug-logs', signal)
+    stream.send(pack(WindowUpdateSchema, { update: 1024 * 1024 }))
+    const headers = { authorization: `Basic ${Buffer.from(`alice:${SECRET}`).toString('base64')}` }
+    const resolver = { headers, httpDebug: HTTPDebug.DEBUG, logsStream: stream.id }
+    const source = pack(OCIRegistrySchema, { reference: name(), resolver })
+    const destination = pack(ImageStoreSchema, { name: name() })
+
+    const pulled = client.services.transfer.transfer({ source, destination }, client.call(signal))
+    const said = (await Array.fromAsync(messagesOf(stream, DataSchema))).map(({ data }) => Buffer.from(data)).join('')
+    await pulled
+
+    const asked = `HEAD http://${registry.host}/v2/team/app/manifests/1`
+    expect(said.split('\n')).toEqual(
+      expect.arrayContaining([`> ${asked}`, '> authorization: ***', `< docker-content-digest: ${DIGEST}`]),
+    )
+    expect(said).toContain(`\n< 200 ${asked} (`)
+    expect(said).not.toContain(headers.authorization.slice(-16))
   })
 
   test('explain says what the registry answers and whose credentials it got', async () => {

@@ -120,7 +120,7 @@ await using _server = await listen({
   telemetry: telemetry.calls,
   bindings: [
     bind(Content, contentService({ blobs, ingests, leases })),
-    bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet })),
+    bind(Transfer, transferService({ pull, push, importArchive, exportArchive, images, streams, wallet, log })),
     bind(Streaming, streamingService(streams)),
     bind(Blobs, blobsService(blobs, growing, scrub)),
     bind(Registries, registriesService({ registry, wallet })),

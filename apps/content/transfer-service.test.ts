@@ -4,7 +4,7 @@ import { TransferRequestSchema } from '@gantry/api/containerd/services/transfer/
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
 import { ProgressSchema } from '@gantry/api/containerd/types/transfer/progress_pb'
-import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
+import { HTTPDebug, OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
@@ -34,6 +34,7 @@ function setUp() {
   const pulls: PullRequest[] = []
   const pushes: PushRequest[] = []
   const imported: number[] = []
+  const logged: object[] = []
   const images: Images = {
     target: async (_, name) => {
       if (name !== 'known') throw new Fault('not-found', `image "${name}": not found`)
@@ -47,6 +48,7 @@ function setUp() {
     images,
     streams,
     wallet: createServiceWallet(async () => undefined, Date.now),
+    log: { debug: (fields) => void logged.push(fields) },
     importArchive: async ({ bytes, store: into }, _, { progress }) => {
       for await (const chunk of bytes) imported.push(...chunk)
       progress.say('saved', into.name)
@@ -59,6 +61,7 @@ function setUp() {
     push: async (request) => void pushes.push(request),
     pull: async (request, _, { progress }) => {
       pulls.push(request)
+      request.source.log?.('> GET something\n')
       progress.say('Pulling from somewhere')
     },
   })
@@ -68,6 +71,7 @@ function setUp() {
     pulls,
     pushes,
     imported,
+    logged,
     streams,
     transfer: (source: Any, destination: Any, progressStream = '') =>
       service.transfer(create(TransferRequestSchema, { source, destination, options: { progressStream } }), context),
@@ -140,7 +144,7 @@ function openPipe(streams: ReturnType<typeof createStreams>, id: string, bytes: 
   const got: number[] = []
   const run = async () => {
     let [at, window] = [0, 0]
-    if (bytes.length === 0) await writer.write(any(WindowUpdateSchema, { update: 65_536 }))
+    if (bytes.length === 0) void writer.write(any(WindowUpdateSchema, { update: 65_536 }))
     for await (const message of stream.outgoing()) {
       if (message.typeUrl === WindowUpdateSchema.typeName) {
         window += fromBinary(WindowUpdateSchema, message.value).update
@@ -161,6 +165,24 @@ function openPipe(streams: ReturnType<typeof createStreams>, id: string, bytes: 
   }
   return { done: run(), [Symbol.dispose]: () => stream[Symbol.dispose]() }
 }
+
+test.each([
+  ['the stream that the client names', HTTPDebug.DEBUG, 'logs', '> GET something\n', []],
+  ['our own log without one', HTTPDebug.BOTH, '', '', [{ http: '> GET something\n' }]],
+  ['nowhere unless it was asked for', HTTPDebug.DISABLED, 'logs', '', []],
+])('requests to a registry are told to %s', async (_, httpDebug, logsStream, text, own) => {
+  const { transfer, streams, logged } = setUp()
+  using pipe = openPipe(streams, 'logs')
+
+  await transfer(
+    any(OCIRegistrySchema, { reference: 'ghcr.io/team/app:1', resolver: { httpDebug, logsStream } }),
+    store({ name: 'app' }),
+  )
+
+  if (logsStream === '') streams.get('default', 'logs').close() // else it ends with the transfer
+  expect(Buffer.from(await pipe.done).toString()).toBe(text)
+  expect(logged).toEqual(own)
+})
 
 test('the image store into a registry is a push', async () => {
   const { transfer, pushes } = setUp()

@@ -3,10 +3,16 @@ import type { Any } from '@bufbuild/protobuf/wkt'
 import type { Transfer } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { type ImageStore, ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
-import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
+import {
+  HTTPDebug,
+  type OCIRegistry,
+  OCIRegistrySchema,
+  type RegistryResolver,
+} from '@gantry/api/containerd/types/transfer/registry_pb'
 import { Fault } from '@gantry/model/fault'
 import { normalizePlatform } from '@gantry/model/platform'
 import { ISOLATED_HEADER } from '@gantry/rpc/context'
+import type { Log } from '@gantry/rpc/log'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Export } from './archive/export.ts'
 import type { Import } from './archive/import.ts'
@@ -16,9 +22,11 @@ import { recordsFor } from './pull/image-names.ts'
 import { createProgress, type Progress } from './pull/progress.ts'
 import type { Pull } from './pull/pull.ts'
 import type { Push } from './push/push.ts'
+import type { HttpLog } from './registry/http-log.ts'
 import { sourceOf } from './registry/sources.ts'
 import type { Wallet } from './registry/wallet.ts'
 import { receiveBytes, sendBytes } from './streaming/bytes.ts'
+import { openLogStream } from './streaming/log-stream.ts'
 import { typeNameOf } from './streaming/streaming-service.ts'
 import type { Stream, Streams } from './streaming/streams.ts'
 
@@ -31,6 +39,7 @@ export interface TransferParts {
   readonly streams: Streams
   /** The credentials of the service, for clients that send none. */
   readonly wallet: Wallet
+  readonly log: Pick<Log, 'debug'>
 }
 
 /**
@@ -77,15 +86,13 @@ async function move(parts: TransferParts, [source, destination]: readonly (Any |
   const { holder, open, signal } = call
   const from = endOf(source)
   const to = endOf(destination)
+  await using http = openHttpLog((from.registry ?? to.registry)?.resolver, parts.log, call)
+  const sourceAt = (registry: OCIRegistry) => ({ ...sourceOf(registry, open, parts.wallet), log: http.say })
   if (from.registry && to.store)
-    return await parts.pull({ source: sourceOf(from.registry, open, parts.wallet), ...storeOf(to.store) }, holder, call)
+    return await parts.pull({ source: sourceAt(from.registry), ...storeOf(to.store) }, holder, call)
   if (from.store && to.registry) {
     const { name } = from.store
-    return await parts.push(
-      { name, to: sourceOf(to.registry, open, parts.wallet), ...storeOf(from.store) },
-      holder,
-      call,
-    )
+    return await parts.push({ name, to: sourceAt(to.registry), ...storeOf(from.store) }, holder, call)
   }
   if (from.archive && to.store) {
     const { stream, mediaType, forceCompress: compress } = from.archive
@@ -112,6 +119,20 @@ function endOf(any: Any | undefined) {
     archive: unpackAny(ImageImportStreamSchema, any),
     output: unpackAny(ImageExportStreamSchema, any),
   }
+}
+
+/** Where the exchanges with a registry are told when the client asks for it: on its stream, or else in our log. */
+function openHttpLog(
+  resolver: RegistryResolver | undefined,
+  log: Pick<Log, 'debug'>,
+  { open, signal }: Call,
+): AsyncDisposable & { readonly say: HttpLog | undefined } {
+  const { httpDebug = HTTPDebug.DISABLED, logsStream: id = '' } = resolver ?? {}
+  const client = id === '' ? undefined : open(id) // it ends with the transfer, used or not
+  const wanted = httpDebug !== HTTPDebug.DISABLED
+  const stream = wanted && client ? openLogStream(client, signal) : undefined
+  const say = stream?.write ?? ((text: string) => log.debug({ http: text }, 'An exchange with a registry'))
+  return { say: wanted ? say : undefined, [Symbol.asyncDispose]: async () => await stream?.[Symbol.asyncDispose]() }
 }
 
 async function tag(images: Images, from: string, store: ImageStore, { holder, signal }: Call): Promise<void> {

@@ -25,7 +25,11 @@ export interface Stream extends AsyncDisposable {
  *
  * @param prefix tells in logs what the stream is for
  */
-export async function openStream(wire: Wire, prefix: string, signal: AbortSignal): Promise<Stream> {
+export async function openStream(
+  wire: Pick<Wire, 'services' | 'call'>,
+  prefix: string,
+  signal: AbortSignal,
+): Promise<Stream> {
   const id = `${prefix}-${process.hrtime.bigint()}-${randomBytes(3).toString('base64url')}`
   const closed = new AbortController()
   const outgoing = openOutgoing(pack(StreamInitSchema, { id }), closed.signal)

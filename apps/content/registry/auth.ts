@@ -3,6 +3,7 @@ import { Fault } from '@gantry/model/fault'
 import type { Answer } from './answer.ts'
 import { type Challenge, parseChallenges } from './challenge.ts'
 import type { Dial } from './dial.ts'
+import { type HttpLog, logged } from './http-log.ts'
 import { fetchToken } from './token.ts'
 import type { Transport } from './transport.ts'
 import { identityOf, type Wallet } from './wallet.ts'
@@ -23,6 +24,7 @@ export interface Access {
   readonly dial: Dial
   /** Of the request: its token server gets them too, when it is the same host. */
   readonly headers: Readonly<Record<string, string>>
+  readonly log?: HttpLog | undefined
 }
 
 /** How to be let in. */
@@ -112,9 +114,12 @@ async function obtain(parts: Obtaining, signal: AbortSignal): Promise<Token> {
   const { transport, access, challenge, found, answer, now } = parts
   if (challenge.scheme === 'basic')
     return { header: basicHeader(found, answer.url.host), expiresAtMs: now() + BASIC_S * 1000 }
-  const { scopes, dial, headers } = access
+  const { scopes, dial, headers, log } = access
   const request = { registry: answer.url, parameters: challenge.parameters, scopes, credentials: found, dial, headers }
-  const { token, expiresInS } = await fetchToken(transport, request, signal)
+  const asking: Pick<Transport, 'exchange'> = {
+    exchange: (question, stop) => logged(log, question, () => transport.exchange(question, stop)),
+  }
+  const { token, expiresInS } = await fetchToken(asking, request, signal)
   return { header: `Bearer ${token}`, expiresAtMs: now() + Math.max(expiresInS * 1000 - MARGIN_MS, 1000) }
 }
 

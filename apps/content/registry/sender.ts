@@ -6,6 +6,7 @@ import { errorText } from './body.ts'
 import type { Courier } from './courier.ts'
 import { PLAIN_DIAL } from './dial.ts'
 import type { Endpoint } from './endpoint.ts'
+import { type HttpLog, logged } from './http-log.ts'
 import { causeOf, type Question, type Transport } from './transport.ts'
 import type { Wallet } from './wallet.ts'
 
@@ -29,6 +30,8 @@ export interface Errand extends Omit<Question, 'dial'> {
   readonly attempts?: number
   /** Asks in place of the transport. */
   readonly courier?: Courier | undefined
+  /** Told of every exchange, those for a token included. */
+  readonly log?: HttpLog | undefined
 }
 
 /** Sends requests to registries: gets let in, follows redirects, tries again where that may help. */
@@ -76,11 +79,13 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
       const all = { ...errand.headers, ...(authorization !== undefined && { authorization }) }
       const headers = own ? all : withoutSecrets(errand.headers)
       const dial = own ? endpoint.dial : PLAIN_DIAL
-      const { courier } = errand
+      const { courier, log } = errand
       const question = { method, url, headers, dial }
-      const answer = courier
-        ? await courier.exchange(question, signal)
-        : await transport.exchange({ ...question, ...(body && { body }) }, signal)
+      const answer = await logged(log, question, () =>
+        courier
+          ? courier.exchange(question, signal)
+          : transport.exchange({ ...question, ...(body && { body }) }, signal),
+      )
       if (!REDIRECTS.includes(answer.status)) return answer
       await using _ = answer
       if (method !== 'GET' && method !== 'HEAD')
@@ -105,9 +110,9 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
   }
 }
 
-function accessOf({ endpoint, scopes, wallet, headers }: Errand): Access {
+function accessOf({ endpoint, scopes, wallet, headers, log }: Errand): Access {
   const { origin, own, dial } = endpoint
-  return { origin, own, scopes, wallet, dial, headers }
+  return { origin, own, scopes, wallet, dial, headers, log }
 }
 
 type Outcome =

@@ -3,6 +3,7 @@ import type { Reference } from '@gantry/model/reference'
 import type { Endpoint } from './endpoint.ts'
 import type { Hosts } from './hosts.ts'
 import type { Capability } from './hosts-file.ts'
+import type { HttpLog } from './http-log.ts'
 import type { Errand } from './sender.ts'
 import type { Wallet } from './wallet.ts'
 
@@ -23,6 +24,8 @@ export interface Source {
   readonly hostDir?: string
   /** Whose credentials are used; those of the service unless told. */
   readonly wallet?: Wallet
+  /** Told of every request for it. */
+  readonly log?: HttpLog | undefined
 }
 
 /** One endpoint for one source: where a request goes. */
@@ -73,7 +76,7 @@ export function errandFor(
   return {
     scopes: [`repository:${source.reference.path}:pull`],
     ...request,
-    ...{ endpoint, wallet },
+    ...{ endpoint, wallet, log: source.log },
     ...(last ? {} : { attempts: ATTEMPTS_BEFORE_NEXT }),
     headers: {
       'user-agent': USER_AGENT,

@@ -38,7 +38,7 @@ export interface TokenRequest {
  * @see behaviour facts, 17.6
  */
 export async function fetchToken(
-  transport: Transport,
+  transport: Pick<Transport, 'exchange'>,
   request: TokenRequest,
   signal: AbortSignal,
 ): Promise<{ token: string; expiresInS: number }> {
@@ -132,7 +132,7 @@ function oauthForm(url: URL, request: TokenRequest, { username, secret }: Creden
   }
 }
 
-async function ask(transport: Transport, question: Question, signal: AbortSignal): Promise<Answer> {
+async function ask(transport: Pick<Transport, 'exchange'>, question: Question, signal: AbortSignal): Promise<Answer> {
   try {
     return await transport.exchange(question, signal)
   } catch (error) {
