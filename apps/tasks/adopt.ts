@@ -10,12 +10,14 @@ import type { TasksParts } from './tasks.ts'
 /**
  * Takes over what an earlier run of this process left, before any call is answered: containers that run go on, ends that came
  * meanwhile become events (once, for they are recorded with them), half-made things go. Records of an earlier boot name
- * processes that no longer exist.
+ * processes that no longer exist; a task without its first process is none.
  */
 export async function adopt(parts: TasksParts): Promise<void> {
   const { rows, write, registry, endings, boot, bundles, log } = parts
   const stored = [...rows.tasks.list()]
-  const stale = stored.filter(({ value }) => value.boot !== boot)
+  const stale = stored.filter(({ key: [namespace = '', id = ''], value }) => {
+    return value.boot !== boot || !rows.processes.get(processKey(namespace, id, ''))
+  })
   if (stale.length > 0)
     await write(() => {
       for (const {
@@ -23,7 +25,7 @@ export async function adopt(parts: TasksParts): Promise<void> {
       } of stale)
         removeTask(rows, namespace, id)
     })
-  for (const { key, value } of stored) if (value.boot === boot) load(parts, key, value)
+  for (const { key, value } of rows.tasks.list()) load(parts, key, value)
   for (const { namespace, id } of listBundles(bundles))
     if (!registry.has(namespace, id)) await clean(parts, namespace, id)
 
@@ -45,7 +47,7 @@ export async function adopt(parts: TasksParts): Promise<void> {
 function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly string[], row: TaskRow): void {
   const [namespace = '', id = ''] = key
   const init = rows.processes.get(processKey(namespace, id, ''))
-  if (init === undefined) throw new Error(`The records of task ${namespace}/${id} lack its first process`)
+  if (init === undefined) return
   const task = buildTask({ namespace, id, bundle: bundleOf(bundles, namespace, id) }, row, init)
   for (const {
     key: [, , , execId],

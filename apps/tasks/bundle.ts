@@ -133,12 +133,21 @@ export function removeBundle(bundles: string, namespace: string, id: string): vo
 
 /** Every bundle there is, in use or not; what was being removed when a crash came is removed now. */
 export function listBundles(bundles: string): { namespace: string; id: string }[] {
-  if (!existsSync(bundles)) return []
-  return readdirSync(bundles).flatMap((namespace) =>
-    readdirSync(join(bundles, namespace)).flatMap((id) => {
+  return foldersIn(bundles).flatMap((namespace) =>
+    foldersIn(join(bundles, namespace)).flatMap((id) => {
       if (!id.startsWith('.')) return { namespace, id }
       rmSync(join(bundles, namespace, id), { recursive: true, force: true })
       return []
     }),
   )
+}
+
+/** The names of the folders in one that may not be there; a file of a stranger is none. */
+export function foldersIn(path: string): string[] {
+  try {
+    return readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return []
+    throw error
+  }
 }

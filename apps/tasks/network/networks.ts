@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ensureBridge } from '@gantry/linux/bridge'
@@ -7,6 +7,7 @@ import { unmountAll } from '@gantry/linux/mount'
 import { Fault } from '@gantry/model/fault'
 import type { NetworkRequest } from '@gantry/model/network'
 import type { Process as Service } from '@gantry/service/process'
+import { foldersIn } from '../bundle.ts'
 import { findNetwork, type NetworkConfig, parseDefinition } from './definition.ts'
 import { hostsFile, resolvConf } from './names.ts'
 import { type Attachment, addNetwork, type NetworkResult, type PluginHost, removeNetwork } from './plugins.ts'
@@ -170,9 +171,8 @@ function readResult(folder: string): NetworkResult | undefined {
 }
 
 function listPlans(root: string): { key: string; namespace: string; id: string; plan: Plan | undefined }[] {
-  if (!existsSync(root)) return []
-  return readdirSync(root).flatMap((namespace) =>
-    readdirSync(join(root, namespace)).map((id) => {
+  return foldersIn(root).flatMap((namespace) =>
+    foldersIn(join(root, namespace)).map((id) => {
       const plan = readPlan(join(root, namespace, id))
       return { key: `${namespace}/${id}`, namespace, id, plan }
     }),

@@ -1,6 +1,7 @@
-import { readdirSync, rmdirSync } from 'node:fs'
+import { rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
+import { foldersIn } from '../bundle.ts'
 import { CGROUPS, isUnified } from '../cgroup.ts'
 
 /** Removes a cgroup with all below it from every hierarchy; one that somebody is in stays. Safe to repeat. */
@@ -15,14 +16,5 @@ function removeTree(folder: string): void {
     rmdirSync(folder)
   } catch (error) {
     if (!isSystemError(error, 'ENOENT', 'EBUSY')) throw error
-  }
-}
-
-function foldersIn(folder: string): string[] {
-  try {
-    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
-  } catch (error) {
-    if (isSystemError(error, 'ENOENT')) return []
-    throw error
   }
 }
