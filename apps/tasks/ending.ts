@@ -70,6 +70,7 @@ async function record({ rows, write, runtime, onEnd }: EndingParts, process: Pro
     events.exited(process, emit, exit)
   })
   process.life = stopped
+  process.watch?.[Symbol.dispose]() // an exec that was given up may go on
   process.watch = undefined
   process.ended.resolve()
   runtime.endInput(life.live)

@@ -1,9 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mount, unmountAll } from '@gantry/linux/mount'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { bundlesIn } from './bundle.ts'
+import { adopt } from './adopt.ts'
+import { bundleOf, bundlesIn } from './bundle.ts'
 import { createEndings } from './ending.ts'
 import { createRegistry } from './registry.ts'
 import { plainRootfs } from './rootfs.ts'
@@ -31,6 +33,7 @@ function open() {
     start: vi.fn(),
     exec: vi.fn(async () => LIVE),
     kill: async () => true,
+    killAll: async () => undefined,
     release: vi.fn(async () => undefined),
     delete: vi.fn(async () => undefined),
     endInput: () => undefined,
@@ -68,9 +71,22 @@ function open() {
   }
 }
 
+const RUNTIME = {
+  ...{
+    binary: '',
+    root: '',
+    systemdCgroup: false,
+    noPivot: false,
+    noNewKeyring: false,
+    ioUid: 0,
+    ioGid: 0,
+    shim: null,
+  },
+}
+const ROW = { boot: 'this', runtime: RUNTIME, cgroup: null, sharesPids: false, oomSeen: false }
+
 async function runBox(): Promise<void> {
-  const runtime = { ...{ binary: '', root: '', systemdCgroup: false, noPivot: false, noNewKeyring: false }, ioUid: 0 }
-  const options = { spec: Buffer.from('{}'), rootfs: [], stdio: QUIET, runtime: { ...runtime, ioGid: 0, shim: null } }
+  const options = { spec: Buffer.from('{}'), rootfs: [], stdio: QUIET, runtime: RUNTIME }
   await node.tasks.create(NS, 'box', options)
   await node.tasks.start(NS, 'box', '')
 }
@@ -130,4 +146,57 @@ test('an exec whose start cannot be recorded is ended: nobody would ever hear of
   expect((await waiting).life.status).toBe('failed')
   node.failWrites(undefined)
   await node.tasks.deleteExec(NS, 'box', 'one')
+})
+
+test.skipIf(process.getuid?.() !== 0)(
+  'a task whose records are gone is gone, told of once, although its folder cannot be removed yet',
+  async () => {
+    await runBox()
+    node.watchers.get('')?.onExit({ status: 0, atMs: 1 })
+    await node.tasks.wait(NS, 'box', '', never)
+    const { dir } = bundleOf(bundlesIn(folder), NS, 'box')
+    mkdirSync(`${dir}/../.box`, { recursive: true })
+    mount({ type: 'tmpfs', source: 'tmpfs', target: `${dir}/../.box`, options: [] })
+
+    try {
+      await node.tasks.deleteTask(NS, 'box')
+
+      expect(existsSync(dir)).toBe(true)
+      expect(node.parts.registry.all()).toEqual([])
+      expect(node.told.filter((topic) => topic === '/tasks/delete')).toHaveLength(1)
+    } finally {
+      unmountAll(`${dir}/../.box`)
+    }
+  },
+)
+
+test('a start gets over records without a first process, and over files of strangers', async () => {
+  const { rows, write, bundles } = node.parts
+  await write(() => rows.tasks.put([NS, 'box'], ROW))
+  mkdirSync(bundles)
+  writeFileSync(join(bundles, 'stray'), '')
+
+  await adopt(node.parts)
+
+  expect(node.parts.registry.all()).toEqual([])
+  expect([...rows.tasks.list()]).toEqual([])
+  await runBox()
+})
+
+test('an exec that was given up is watched no more', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  try {
+    await runBox()
+    await exec('one')
+    await node.tasks.start(NS, 'box', 'one')
+
+    node.watchers.get('')?.onExit({ status: 0, atMs: 1 })
+    await vi.waitFor(() => expect(vi.getTimerCount()).toBeGreaterThan(0))
+    vi.advanceTimersByTime(60_000)
+    await node.tasks.wait(NS, 'box', '', never)
+
+    expect([...node.watchers.keys()]).not.toContain('one')
+  } finally {
+    vi.useRealTimers()
+  }
 })

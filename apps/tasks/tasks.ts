@@ -254,7 +254,7 @@ function updateTask({ runtime }: TasksParts, task: Task, resources: string): Pro
  * last the bundle. Until the records are gone it may be repeated.
  */
 async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
-  const { runtime, rows, write, registry, bundles } = parts
+  const { runtime, rows, write, registry, bundles, log } = parts
   const { init } = task
   checkInit('delete', init.life.status)
   if (init.life.status === 'created') {
@@ -274,9 +274,13 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
       removeTask(rows, task.namespace, task.id)
       events.deleted(task, emit, life.exit)
     })
-    removeBundle(bundles, task.namespace, task.id)
     registry.remove(task)
     for (const exec of task.execs.values()) exec.ended.resolve()
+    try {
+      removeBundle(bundles, task.namespace, task.id)
+    } catch (err) {
+      log.warn({ err, task: task.id }, 'Cannot remove a bundle yet')
+    }
     return life
   })
 }
