@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
-import { startTimeOf } from '@gantry/linux/process'
+import { identify, isAlive, type ProcessId, startTimeOf } from '@gantry/linux/process'
 import { isSystemError } from '@gantry/linux/system'
 import { CGROUPS, isUnified } from '../cgroup.ts'
 import { isCrun, isRunc } from './reach.ts'
@@ -22,14 +22,16 @@ import type { RuntimeTask } from './runtime.ts'
 // and the runtime is asked. Both keep a container's state in <root>/<id>/, and there the FIFO exec.fifo while its init waits for
 // the start: runc's writes to it, crun's reads from it.
 
-const OPEN_MS = 1000 // how long init may take to open the FIFO that it is waiting at
+const LOOK_MS = 100 // how soon it is seen that init is gone, instead of going on
 
 /** Lets a created container's init go on. @returns whether it did */
 export async function startDirectly(task: RuntimeTask): Promise<boolean> {
   const fifo = join(stateFolder(task), 'exec.fifo')
-  if (readState(task) === undefined || !lstatSync(fifo, { throwIfNoEntry: false })?.isFIFO()) return false
+  const state = readState(task)
+  if (state === undefined || !lstatSync(fifo, { throwIfNoEntry: false })?.isFIFO()) return false
   if (isCrun(task.runtime.binary)) return writeByte(fifo)
-  if (!(await readByte(fifo))) return false
+  const init = identify(state.pid)
+  if (init === undefined || !(await readByte(fifo, init))) return false
   rmSync(fifo, { force: true })
   return true
 }
@@ -121,17 +123,22 @@ function writeByte(path: string): boolean {
   }
 }
 
-/** Opens a FIFO for reading and waits for a byte; false when none comes in time. */
-function readByte(path: string): Promise<boolean> {
+/**
+ * Opens a FIFO for reading and waits for the byte of init; false when that is gone without one. Nothing else ends the wait: to
+ * stop reading may lose the byte, and runc would wait for it for ever.
+ */
+function readByte(path: string, init: ProcessId): Promise<boolean> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK) // does not wait for the writer
   const socket = new Socket({ fd, readable: true, writable: false })
   return new Promise((resolve) => {
     const done = (result: boolean): void => {
-      clearTimeout(timer)
+      clearInterval(timer)
       socket.destroy()
       resolve(result)
     }
-    const timer = setTimeout(() => done(false), OPEN_MS)
+    const timer = setInterval(() => {
+      if (!isAlive(init)) setImmediate(done, false) // after what it wrote
+    }, LOOK_MS)
     socket.once('data', () => done(true))
     socket.once('end', () => done(false))
     socket.once('error', () => done(false))
