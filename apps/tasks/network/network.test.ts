@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parsePorts } from '@gantry/model/network'
@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import { findNetwork } from './definition.ts'
 import { hostnameOf, joinNetwork } from './join.ts'
 import { hostsFile, resolvConf } from './names.ts'
+import { createNetworks, type NetworksParts } from './networks.ts'
 import { checkClaims } from './ports.ts'
 
 const config = { plugins: '', definitions: '/nowhere', bridge: 'gantry0', subnet: '10.0.0.0/24', leases: '/leases' }
@@ -86,4 +87,28 @@ test.each([
 
   if (collide) expect(check).toThrow('container default/box has it')
   else expect(check).not.toThrow()
+})
+
+test.skipIf(process.getuid?.() !== 0)('plugins know no two containers by the same name', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gantry-cni-'))
+  for (const name of ['loopback', 'own'])
+    writeFileSync(join(folder, name), `#!/bin/sh\necho "$CNI_CONTAINERID" >>${folder}/said; echo {}`, { mode: 0o755 })
+  writeFileSync(join(folder, 'own.conflist'), JSON.stringify({ name: 'own', plugins: [{ type: 'own' }] }))
+  const networks = createNetworks({
+    ...{ state: folder, plugins: folder, env: { PATH: process.env.PATH ?? '' } },
+    config: { ...config, definitions: folder, plugins: folder, leases: join(folder, 'leases') },
+    log: { error: console.error } as unknown as NetworksParts['log'],
+  })
+  const request = { name: 'own', ports: [], dns: [], search: [], hosts: [] }
+  const containers = [
+    ['a-b', 'c'],
+    ['a', 'b-c'],
+  ] as const
+
+  for (const [namespace, id] of containers) await networks.attach(namespace, id, request, '')
+  for (const [namespace, id] of containers) await networks.detach(namespace, id)
+
+  const names = readFileSync(join(folder, 'said'), 'utf8').trim().split('\n')
+  expect(new Set(names).size).toBe(2)
+  rmSync(folder, { recursive: true })
 })

@@ -69,7 +69,7 @@ export function createNetworks(parts: NetworksParts): Networks {
     const plan: Plan = {
       folder,
       definition,
-      containerId: `${namespace}-${id}`,
+      containerId: `${namespace}--${id}`, // neither holds two of them, so no two containers share one
       netns: join(folder, 'netns'),
       ports: request.ports,
     }
