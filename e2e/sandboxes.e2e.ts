@@ -137,6 +137,12 @@ onGantry((target) => {
 
     expect(await gantry('run', '--rm', ...flags, image, 'sh', '-c', script)).toEqual({ code: 0, stdout, stderr: '' })
     expect((await gantry('run', '--rm', ...flags, image, 'ps')).stdout).toContain('sleep 1000')
+    await gantry('run', '-d', '--name', 'second', '--net', 'container:first', image, 'sleep', '1000')
+    await output('restart', '-t', '0', 'first', 'second')
+    const nets = await Promise.all(
+      ['first', 'second'].map((name) => output('exec', name, 'readlink', '/proc/self/ns/net')),
+    )
+    expect(nets[1]).toBe(nets[0])
     await gantry('kill', 'first')
     expect(await gantry('run', '--rm', ...flags, image, 'true')).toMatchObject({
       code: 125,

@@ -246,7 +246,8 @@ test.each([
   async (status, wanted) => {
     const seen: unknown[] = []
     const resources = { cpu: { shares: 512, quota: 1 }, pids: { limit: 7 }, devices: [] }
-    const before = { linux: { resources, other: true }, process: { rlimits: [{ hard: 2n ** 64n - 1n }] } }
+    const namespaces = [{ type: 'pid' }, { type: 'network', path: '/old' }]
+    const before = { linux: { resources, namespaces }, process: { rlimits: [{ hard: 2n ** 64n - 1n }] } }
     await using node = await served(
       some(Tasks, {
         get: async () => ({ process: { id: 'box', status } }),
@@ -264,10 +265,15 @@ test.each([
       }),
     )
 
-    await node.client.containers.update('box', { limits: { cpuShares: 64, memory: 5n }, restart: 'always' }, signal)
+    const joins = { network: '/new' }
+    const changes = { limits: { cpuShares: 64, memory: 5n }, restart: 'always', joins }
+    await node.client.containers.update('box', changes, signal)
 
     const cpu = { shares: 64, quota: 1 }
-    const linux = { resources: { cpu, pids: { limit: 7 }, devices: [], memory: { limit: 5 } }, other: true }
+    const linux = {
+      resources: { cpu, pids: { limit: 7 }, devices: [], memory: { limit: 5 } },
+      namespaces: [{ type: 'pid' }, { type: 'network', path: '/new' }],
+    }
     const labels = { [RESTART_POLICY]: 'always', ...wanted }
     expect(seen).toEqual([
       ...(status === Status.RUNNING ? ['{"cpu":{"shares":64},"memory":{"limit":5}}'] : []),

@@ -13,13 +13,15 @@ export interface UpdateContainer {
   readonly limits?: Omit<Resources, 'rlimits'>
   /** As for a new one, or `no`. Counts from now on when it runs, else from its next start. */
   readonly restart?: string
+  /** Paths of the namespaces that it joins from its next start on, by their type, in the place of others it was to join. */
+  readonly joins?: Readonly<Record<string, string>>
 }
 
 /** First what runs, then the record, which counts at the next start. */
 export async function updateContainer(
   wire: Wire,
   id: string,
-  { limits = {}, restart }: UpdateContainer,
+  { limits = {}, restart, joins = {} }: UpdateContainer,
   signal: AbortSignal,
 ): Promise<void> {
   const { containers, tasks } = wire.services
@@ -29,9 +31,10 @@ export async function updateContainer(
   const resources = resourcesOf(limits, cpus().length)
   const labels = restart === undefined ? {} : labelsOf(restart, lives)
   const paths = Object.keys(labels).map((name) => `labels.${name}`)
-  const changes = Object.keys(resources).length > 0
-  const spec = changes ? withResources(id, container?.spec, resources) : undefined
-  if (changes && lives)
+  const isLimited = Object.keys(resources).length > 0
+  const changes = isLimited || Object.keys(joins).length > 0
+  const spec = changes ? withChanges(id, container?.spec, { resources, joins }) : undefined
+  if (isLimited && lives)
     await tasks.update({ containerId: id, resources: packJson('LinuxResources', resources) }, wire.call(signal))
   const updateMask = { paths: spec ? [...paths, 'spec'] : paths }
   if (updateMask.paths.length === 0) return
@@ -47,7 +50,11 @@ function labelsOf(restart: string, lives: boolean): Record<string, string> {
   }
 }
 
-function withResources(id: string, packed: { value: Uint8Array } | undefined, resources: Record<string, object>) {
+function withChanges(
+  id: string,
+  packed: { value: Uint8Array } | undefined,
+  { resources, joins }: { resources: Record<string, object>; joins: Readonly<Record<string, string>> },
+) {
   const spec = packed && readJson(packed.value)
   if (!isObject(spec)) throw new Fault('failed-precondition', `Cannot update "${id}": its spec cannot be read`)
   const linux = isObject(spec.linux) ? spec.linux : {}
@@ -57,7 +64,13 @@ function withResources(id: string, packed: { value: Uint8Array } | undefined, re
     return [name, { ...(isObject(old) && old), ...values }]
   })
   const merged = { ...before, ...Object.fromEntries(after) }
-  return packJson('Spec', { ...spec, linux: { ...linux, resources: merged } })
+  const namespaces =
+    Array.isArray(linux.namespaces) &&
+    linux.namespaces.filter(isObject).map((one) => {
+      const path = joins[String(one.type)]
+      return path === undefined ? one : { ...one, path }
+    })
+  return packJson('Spec', { ...spec, linux: { ...linux, ...(namespaces && { namespaces }), resources: merged } })
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -8,6 +8,7 @@ import { detachKeysOption } from '../run/detach-keys.ts'
 import { rememberExit } from '../run/exit-labels.ts'
 import { runInForeground } from '../run/foreground.ts'
 import { letEnd } from '../run/let-end.ts'
+import { joinAnew } from '../run/sharing.ts'
 import { isRunning, startDetached, takeBack } from '../run/start-detached.ts'
 import { Left, streamsOf } from '../run/terminal.ts'
 import { openSession, type Session } from '../session.ts'
@@ -54,6 +55,7 @@ async function startAttached(
   const container = await findContainer(client, name, signal)
   if (await isRunning(session, container))
     throw new Fault('failed-precondition', `Cannot attach to "${name}": it runs already; use "gantry attach"`)
+  await joinAnew(client, container, signal)
   await letEnd(client, container, signal) // its end is ours to see, not the node's to undo
   const tty = container.spec?.process.terminal ?? false
   const streams = streamsOf({ tty, interactive, detachKeys, stays: tty && interactive }, session)

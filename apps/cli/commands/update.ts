@@ -6,6 +6,7 @@ import { each } from '../each.ts'
 import { findContainer } from '../find-container.ts'
 import { parsing } from '../run/collecting.ts'
 import { addLimits, type LimitOptions, limitsOf } from '../run/options.ts'
+import { sharesNamespaces } from '../run/sharing.ts'
 import { openSession } from '../session.ts'
 
 type Options = LimitOptions & { readonly restart?: string }
@@ -24,8 +25,10 @@ export function createCommand(context: Context): Command {
       await using session = openSession(command, context)
       const { client, signal, stdout } = session
       await each(names, session, async (name) => {
-        const { id } = await findContainer(client, name, signal)
-        await client.containers.update(id, { limits, ...(restart !== undefined && { restart }) }, signal)
+        const container = await findContainer(client, name, signal)
+        if (restart !== undefined && restart !== 'no' && sharesNamespaces(container))
+          throw new Fault('invalid-argument', `Cannot restart "${name}": it has namespaces of another container`)
+        await client.containers.update(container.id, { limits, ...(restart !== undefined && { restart }) }, signal)
         stdout.write(`${name}\n`)
       })
     })

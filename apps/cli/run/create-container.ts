@@ -8,7 +8,7 @@ import type { Session } from '../session.ts'
 import { ATTACHABLE } from './detached-log.ts'
 import { networkOf } from './network-options.ts'
 import { type RunOptions, specOf } from './options.ts'
-import { sharedNamespaces } from './sharing.ts'
+import { sharedNamespaces, sharesLabel } from './sharing.ts'
 
 const CREATE_MS = 60_000
 
@@ -34,6 +34,7 @@ export async function createContainer(session: Session, { image, args, options }
   const labels = {
     ...Object.fromEntries(options.label.map(parseLabel)),
     ...(options.detach && options.interactive && { [ATTACHABLE]: 'true' }),
+    ...sharesLabel(options),
   }
   const { platform, restart, logUri, sandbox, init } = options
   if (!(await ignoring('not-found', client.images.get(image, signal)))) await pullMissing(session, image, options)

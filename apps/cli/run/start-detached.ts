@@ -6,6 +6,7 @@ import { RESTART_POLICY } from '@gantry/model/restart'
 import type { Session } from '../session.ts'
 import { detachedStdio } from './detached-log.ts'
 import { endTask, taskOf } from './end-task.ts'
+import { joinAnew } from './sharing.ts'
 
 const START_MS = 60_000
 const CLEANUP_MS = 30_000
@@ -14,6 +15,7 @@ const CLEANUP_MS = 30_000
 export async function startDetached(session: Session, container: Container): Promise<void> {
   const { client, signal } = session
   if (await isRunning(session, container)) return
+  await joinAnew(client, container, signal)
   const stdio = detachedStdio(container)
   const task = await client.tasks.create(container, { stdio }, AbortSignal.timeout(START_MS))
   try {
