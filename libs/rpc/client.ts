@@ -59,7 +59,7 @@ export type Client<S extends DescService> = { readonly [K in keyof S['method']]:
 
 /** A connection to one process, shared by the clients of all its services. It reconnects by itself for ever. */
 export interface Channel extends AsyncDisposable {
-  /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs` */
+  /** Resolves when the peer is reachable. @throws {Fault} `unavailable` when it is not within `waitMs`, or the channel is disposed */
   ready(waitMs: number): Promise<Grpc>
   /** What was opened so far. */
   current(): Grpc | undefined
@@ -91,6 +91,7 @@ export function connect(address: string, keys?: TlsKeys): Channel {
       `Cannot reach "${address}" without a client certificate: TCP is only served with TLS`,
     )
   let grpc: Grpc | undefined
+  let closed = false
   async function open(): Promise<Grpc> {
     const library = await import('@grpc/grpc-js')
     const { credentials } = library
@@ -109,17 +110,21 @@ export function connect(address: string, keys?: TlsKeys): Channel {
     stream,
     current: () => grpc,
     async ready(waitMs) {
-      const { library, raw } = grpc ?? (await open())
-      if (raw.getChannel().getConnectivityState(true) === library.connectivityState.READY) return { library, raw }
+      const found = grpc ?? (await open())
+      const channel = found.raw.getChannel()
+      const { READY } = found.library.connectivityState
+      if (!closed && channel.getConnectivityState(true) === READY) return found
       if (tcp && keys) await reachable(tcp, keys, waitMs)
-      await new Promise<void>((resolve, reject) =>
-        raw.waitForReady(Date.now() + waitMs, (error) =>
-          error ? reject(new Fault('unavailable', `Cannot reach "${address}": is the service running?`)) : resolve(),
-        ),
-      )
-      return { library, raw }
+      // not `waitForReady`: it wakes a channel that is closed meanwhile, and its timer keeps the process
+      for (const end = Date.now() + waitMs; !closed && Date.now() < end; ) {
+        const state = channel.getConnectivityState(true)
+        if (state === READY) return found
+        await new Promise<void>((resolve) => channel.watchConnectivityState(state, end, () => resolve()))
+      }
+      throw new Fault('unavailable', `Cannot reach "${address}": is the service running?`)
     },
     async [Symbol.asyncDispose]() {
+      closed = true
       grpc?.raw.close()
       await stream[Symbol.asyncDispose]()
     },

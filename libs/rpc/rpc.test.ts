@@ -246,6 +246,16 @@ describe.each([
   })
 })
 
+test('whoever waits for a peer waits no longer than there is a channel', async () => {
+  const channel = connect(join(folder, 'nobody.sock'))
+  const waiting = channel.ready(600_000).catch((error: unknown) => error)
+  await vi.waitUntil(() => channel.current()?.raw.getChannel().getConnectivityState(false)) // 0 before it is asked for
+
+  await channel[Symbol.asyncDispose]()
+
+  expect(await waiting).toMatchObject({ code: 'unavailable' })
+})
+
 test('a call through a gateway survives the restart of the owner before it', async () => {
   const address = join(folder, 'owner.sock')
   await using owner = connect(address)

@@ -6,6 +6,7 @@ import { createMarking, type Marking } from './mark.ts'
 
 const HOLD_MS = 4000 // how long owners keep names still when nobody tells them to go on
 const DELETE_MS = 600_000 // how long the end waits for bytes to be deleted
+const LAST_WORDS_MS = 500 // how long owners are told to go on when we stop: the others may be gone already, and stay so
 const SWEEP = 500 // things that go in the first pause: writers wait for it, so how many the next one takes is up to this one
 const LONG_MS = 60 // a pause that lasted longer makes the next one smaller, one of less than half of it larger
 const MIN_SWEEP = 50
@@ -59,14 +60,14 @@ export async function collect(parties: Parties, nowMs: number, signal: AbortSign
       removed += gone
       left += things.length - gone + part.filter(({ thing }) => marking.isTouched(thing)).length
       at += count
-      if (at < dead.length) await goOn(parties, token, true)
+      if (at < dead.length) await goOn(parties, { token, more: true }, signal)
       const lastedMs = performance.now() - from
       pausedMs = Math.max(pausedMs, lastedMs)
       count = nextCount(count, lastedMs)
     }
     return { marking, removed, left, pausedMs, tookMs: performance.now() - begun }
   } finally {
-    await goOn(parties, token, false)
+    await goOn(parties, { token, more: false }, signal)
   }
 }
 
@@ -81,14 +82,23 @@ export async function survey(parties: Parties, nowMs: number, signal: AbortSigna
   try {
     return await scan(parties, { token, nowMs }, signal)
   } finally {
-    await goOn(parties, token, false)
+    await goOn(parties, { token, more: false }, signal)
   }
 }
 
-/** Lets names come and go again; an owner that cannot be told does so by itself. */
-async function goOn(parties: Parties, token: string, more: boolean): Promise<void> {
-  const signal = AbortSignal.timeout(more ? HOLD_MS : DELETE_MS)
+/** Lets names come and go again; an owner that cannot be told does so by itself, so nobody waits for it when `stop` says so. */
+async function goOn(
+  parties: Parties,
+  { token, more }: { token: string; more: boolean },
+  stop: AbortSignal,
+): Promise<void> {
+  const enough = new AbortController()
+  const soon = (): void => void setTimeout(() => enough.abort(), LAST_WORDS_MS).unref()
+  if (stop.aborted) soon()
+  else stop.addEventListener('abort', soon, { once: true })
+  const signal = AbortSignal.any([enough.signal, AbortSignal.timeout(more ? HOLD_MS : DELETE_MS)])
   await Promise.allSettled(Object.values(parties).map((party) => party.resume(token, more, signal)))
+  stop.removeEventListener('abort', soon)
 }
 
 async function scan(
