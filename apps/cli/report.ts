@@ -36,7 +36,8 @@ export function report(error: unknown, { stderr, env }: Reporting, name?: string
     return INTERRUPTED
   }
   stderr.write(`gantry: ${printable(decapitalize(messageOf(cause)))}${hintOf(cause)}\n`)
-  if (env.GANTRY_DEBUG && cause instanceof Error) stderr.write(`${cause.stack}\n`)
+  if (env.GANTRY_DEBUG && cause instanceof Error)
+    stderr.write(`${(cause.stack ?? '').split('\n').map(printable).join('\n')}\n`)
   return error instanceof Exit ? error.code : FAILED
 }
 

@@ -68,5 +68,6 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: unknown): 
 }
 
 export function toJsonText(value: unknown, indent = 0): string {
-  return JSON.stringify(value, (_key, part) => (typeof part === 'bigint' ? Number(part) : part), indent)
+  const text = JSON.stringify(value, (_key, part) => (typeof part === 'bigint' ? Number(part) : part), indent)
+  return text.replace(/[\u007f-\u009f]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`) // for terminals
 }

@@ -8,6 +8,7 @@ import { familiarName } from '../format/image-name.ts'
 import { formatSize } from '../format/size.ts'
 import { table } from '../format/table.ts'
 import { openSession, printJson } from '../session.ts'
+import { printable } from '../text.ts'
 
 /** `gantry images`: what is there. */
 export function createCommand(context: Context): Command {
@@ -18,7 +19,7 @@ export function createCommand(context: Context): Command {
       await using session = openSession(command, context)
       const { client, signal, stdout } = session
       const images = await client.images.list([], signal)
-      if (quiet) return void stdout.write(images.map(({ name }) => `${name}\n`).join(''))
+      if (quiet) return void stdout.write(images.map(({ name }) => `${printable(name)}\n`).join(''))
       const sizes = await Promise.all(images.map((image) => sizeOf(client, image, signal)))
       const rows = images.map((image, index) => ({ image, size: sizes[index] }))
       if (session.json) return printJson(session, rows.map(toJson))
