@@ -1,29 +1,28 @@
-import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
-import { ReadContentResponseSchema } from '@gantry/api/containerd/services/content/v1/content_pb'
-
-const LARGEST = 256 * 1024 // bytes of data in one message
-const HEAD = 17 // bytes that offset and length take at most
+const HEAD = 64 // bytes that may stand before the data of a message
 const MAX_FREE = 16 // chunks that wait for their next use
-const { offset, data } = ReadContentResponseSchema.field
 
-/** Memory for one message of Read: the data are read into it where the message has them. */
+/** Memory for one message that is sent: its data are put where the message has them. */
 export interface Chunk {
   readonly data: Uint8Array
-  /** The message with the first `size` bytes of the data. @param at the offset it tells */
-  message(at: bigint, size: number): Uint8Array
+  /** The message with the first `size` bytes of the data. @param head what it has before them, 64 bytes at most */
+  message(head: Uint8Array, size: number): Uint8Array
   /** It may be used again. */
   free(): void
 }
 
 /** Chunks that are used again and again: fresh memory for each costs more than to read into it. */
-export function createChunks(): { take(size: number): Chunk; readonly largest: number } {
+export interface Chunks {
+  /** @param size bytes of data it has room for, at least; up to `largest` */
+  take(size: number): Chunk
+}
+
+/** @param largest bytes of data in one message */
+export function createChunks(largest: number): Chunks {
   const free: Chunk[] = []
   return {
-    largest: LARGEST,
-    /** @param size bytes of data it has room for, at least */
     take(size) {
-      if (size < LARGEST / 2) return createChunk(size, () => undefined) // of many reads, or a small blob
-      const chunk: Chunk = free.pop() ?? createChunk(LARGEST, () => void (free.length < MAX_FREE && free.push(chunk)))
+      if (size < largest / 2) return createChunk(size, () => undefined) // of many that are sent at once, or a small one
+      const chunk: Chunk = free.pop() ?? createChunk(largest, () => void (free.length < MAX_FREE && free.push(chunk)))
       return chunk
     },
   }
@@ -33,10 +32,7 @@ function createChunk(size: number, free: () => void): Chunk {
   const bytes = Buffer.allocUnsafeSlow(HEAD + size)
   return {
     data: bytes.subarray(HEAD),
-    message(at, length) {
-      const writer = new BinaryWriter()
-      if (at > 0n) writer.tag(offset.number, WireType.Varint).int64(at)
-      const head = writer.tag(data.number, WireType.LengthDelimited).uint32(length).finish()
+    message(head, length) {
       bytes.set(head, HEAD - head.length)
       return bytes.subarray(HEAD - head.length, HEAD + length)
     },

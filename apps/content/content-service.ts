@@ -1,3 +1,4 @@
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import {
   type Content,
   type Info,
@@ -16,6 +17,7 @@ import type { Leases } from './leases.ts'
 import { writeSession } from './write-session.ts'
 
 const MIN_CHUNK = 16 * 1024 // bytes per message
+const MAX_CHUNK = 256 * 1024
 const READ_AHEAD = 16 * 1024 * 1024 // bytes in the messages of all reads together, roughly: many reads get small messages
 const BATCH = 100 // infos per message
 
@@ -27,7 +29,7 @@ interface ContentParts {
 
 /** containerd.services.content.v1.Content: parse the request, ask `blobs` or `ingests`, shape the reply. */
 export function contentService({ blobs, ingests, leases }: ContentParts): Implementation<typeof Content> {
-  const chunks = createChunks()
+  const chunks = createChunks(MAX_CHUNK)
   let reads = 0
   return {
     async info(request, { namespace }) {
@@ -53,10 +55,10 @@ export function contentService({ blobs, ingests, leases }: ContentParts): Implem
       let sent = 0n
       reads++
       using _ = { [Symbol.dispose]: () => void reads-- }
-      const most = Math.max(MIN_CHUNK, Math.min(chunks.largest, Math.floor(READ_AHEAD / reads)))
+      const most = Math.max(MIN_CHUNK, Math.min(MAX_CHUNK, Math.floor(READ_AHEAD / reads)))
       const into = (wanted: number) => chunks.take(Math.min(wanted, most))
       for await (const [chunk, length] of blobs.read(namespace, parseDigest(digest), { offset, size, into })) {
-        yield encoded(ReadContentResponseSchema, chunk.message(sent, length), chunk.free)
+        yield encoded(ReadContentResponseSchema, chunk.message(headOf(sent, length), length), chunk.free)
         sent += BigInt(length)
       }
     },
@@ -80,6 +82,14 @@ export function contentService({ blobs, ingests, leases }: ContentParts): Implem
       return {}
     },
   }
+}
+
+/** What an answer of Read has before its `length` bytes of data. */
+function headOf(at: bigint, length: number): Uint8Array {
+  const { offset, data } = ReadContentResponseSchema.field
+  const writer = new BinaryWriter()
+  if (at > 0n) writer.tag(offset.number, WireType.Varint).int64(at)
+  return writer.tag(data.number, WireType.LengthDelimited).uint32(length).finish()
 }
 
 function* batched(infos: Iterable<Info>): Generator<Info[]> {

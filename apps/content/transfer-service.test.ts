@@ -1,5 +1,5 @@
 import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
-import type { Any } from '@bufbuild/protobuf/wkt'
+import { type Any, AnySchema } from '@bufbuild/protobuf/wkt'
 import { TransferRequestSchema } from '@gantry/api/containerd/services/transfer/v1/transfer_pb'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { ImageExportStreamSchema, ImageImportStreamSchema } from '@gantry/api/containerd/types/transfer/importexport_pb'
@@ -10,6 +10,7 @@ import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
+import { encode } from '@gantry/rpc/message'
 import { expect, test } from 'vitest'
 import type { ImageRecord, Images } from './images.ts'
 import type { PullRequest } from './pull/pull.ts'
@@ -26,6 +27,7 @@ const any = <S extends DescMessage>(schema: S, init: MessageInitShape<S>, host =
   typeUrl: `${host}${schema.typeName}`,
   value: toBinary(schema, create(schema, init)),
 })
+const sent = (message: unknown): Any => fromBinary(AnySchema, encode(AnySchema, message))
 const registry = (reference: string) => any(OCIRegistrySchema, { reference })
 const store = (init: MessageInitShape<typeof ImageStoreSchema>) => any(ImageStoreSchema, init)
 
@@ -131,7 +133,7 @@ test('progress goes to the stream the client names, which ends with the call', a
 
   await transfer(registry('ghcr.io/team/app:1'), store({ name: 'app' }), 'p')
 
-  const messages = await Array.fromAsync(stream.outgoing())
+  const messages = await Array.fromAsync(stream.outgoing(), sent)
   expect(messages.map(({ value }) => fromBinary(ProgressSchema, value).event)).toEqual(['Pulling from somewhere'])
 })
 
@@ -145,7 +147,8 @@ function openPipe(streams: ReturnType<typeof createStreams>, id: string, bytes: 
   const run = async () => {
     let [at, window] = [0, 0]
     if (bytes.length === 0) void writer.write(any(WindowUpdateSchema, { update: 65_536 }))
-    for await (const message of stream.outgoing()) {
+    for await (const outgoing of stream.outgoing()) {
+      const message = sent(outgoing)
       if (message.typeUrl === WindowUpdateSchema.typeName) {
         window += fromBinary(WindowUpdateSchema, message.value).update
         for (; at < bytes.length && window > 0; at += 20_000) {

@@ -1,3 +1,6 @@
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
@@ -14,6 +17,7 @@ import { readEntries } from './entries.ts'
 import { createExport, type ExportRequest } from './export.ts'
 import { createImport } from './import.ts'
 import { descriptorJson } from './oci-json.ts'
+import { writeTar } from './write-tar.ts'
 
 const NS = parseNamespace('default')
 const HOLDER = { namespace: NS, lease: undefined }
@@ -168,6 +172,18 @@ test('a part that is gone is said to be not found, before a byte is sent', async
   await parts.blobs.remove(HOLDER, layer?.digest as never)
 
   await expect(save({ name: 'x.io/app:v1' })).rejects.toMatchObject({ code: 'not-found' })
+})
+
+test('a file of many chunks comes as it is, and one that is not as long as it should is said so', async () => {
+  const bytes = randomBytes(3_000_000)
+  const path = join(parts.root, 'large')
+  await writeFile(path, bytes)
+  const entry = { name: 'large', kind: 'file' as const, path, size: BigInt(bytes.length) }
+  const tar = Buffer.concat(await Array.fromAsync(writeTar([entry], signal), (chunk) => Buffer.from(chunk)))
+
+  expect((await contents(tar)).get('large')?.equals(bytes)).toBe(true)
+  for (const size of [2_999_999n, 3_000_001n])
+    await expect(Array.fromAsync(writeTar([{ ...entry, size }], signal))).rejects.toMatchObject({ code: 'data-loss' })
 })
 
 test('whoever reads only the beginning leaves nothing open', async () => {

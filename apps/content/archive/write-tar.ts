@@ -1,10 +1,10 @@
 import { once } from 'node:events'
-import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { Fault } from '@gantry/model/fault'
 import { pack } from 'tar-stream'
 
 const CHUNK = 256 * 1024 // bytes read at once
-const LARGE = 64 * 1024 // bytes; what is smaller may share its memory
+const MAX_FREE = 4 // buffers that wait for their next use
 const EPOCH = new Date(0)
 
 /** One entry to write: a folder, a document, or a file that is on disk. */
@@ -21,10 +21,11 @@ export type TarEntry =
  */
 export async function* writeTar(entries: readonly TarEntry[], signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const tar = pack()
+  const buffers = createBuffers()
   const over = new AbortController()
   const stop = AbortSignal.any([signal, over.signal])
   const write = async (): Promise<void> => {
-    for (const entry of [...entries].sort((a, b) => (a.name < b.name ? -1 : 1))) await add(tar, entry, stop)
+    for (const entry of [...entries].sort((a, b) => (a.name < b.name ? -1 : 1))) await add(tar, entry, buffers, stop)
     tar.finalize()
   }
   write().catch((error: unknown) => tar.destroy(error instanceof Error ? error : new Error(String(error))))
@@ -32,7 +33,7 @@ export async function* writeTar(entries: readonly TarEntry[], signal: AbortSigna
     for await (const chunk of tar)
       if (chunk instanceof Uint8Array) {
         yield chunk
-        release(chunk)
+        buffers.release(chunk)
       }
   } finally {
     over.abort()
@@ -40,7 +41,12 @@ export async function* writeTar(entries: readonly TarEntry[], signal: AbortSigna
   }
 }
 
-async function add(tar: ReturnType<typeof pack>, entry: TarEntry, signal: AbortSignal): Promise<void> {
+async function add(
+  tar: ReturnType<typeof pack>,
+  entry: TarEntry,
+  buffers: Buffers,
+  signal: AbortSignal,
+): Promise<void> {
   const common = { name: entry.name, mtime: EPOCH, uid: 0, gid: 0 }
   if (entry.kind === 'folder') {
     tar.entry({ ...common, name: `${entry.name}/`, type: 'directory', mode: 0o755, size: 0 })
@@ -50,7 +56,7 @@ async function add(tar: ReturnType<typeof pack>, entry: TarEntry, signal: AbortS
   const sink = tar.entry({ ...common, type: 'file', mode: 0o444, size })
   sink.on('error', () => undefined) // the reader of the tar sees it
   let written = 0
-  for await (const chunk of entry.kind === 'bytes' ? [entry.bytes] : readFile(entry.path, signal)) {
+  for await (const chunk of entry.kind === 'bytes' ? [entry.bytes] : readFile(entry.path, buffers)) {
     written += chunk.length
     if (written > size) break
     if (!sink.write(chunk)) await once(sink, 'drain', { signal })
@@ -62,11 +68,31 @@ async function add(tar: ReturnType<typeof pack>, entry: TarEntry, signal: AbortS
   await finished
 }
 
-async function* readFile(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK, signal })) yield chunk
+async function* readFile(path: string, { take, release }: Buffers): AsyncGenerator<Uint8Array> {
+  await using file = await open(path)
+  for (;;) {
+    const buffer = take()
+    const { bytesRead } = await file.read(buffer)
+    if (bytesRead === 0) return release(buffer)
+    yield buffer.subarray(0, bytesRead)
+  }
 }
 
-/** Gives the memory of a large chunk back at once: the collector sees late how much lies outside its heap. */
-function release({ buffer, length }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && length >= LARGE && length === buffer.byteLength) buffer.transfer(0)
+type Buffers = ReturnType<typeof createBuffers>
+
+/** Memory to read files into, used again: the collector sees late how much lies outside its heap. */
+function createBuffers() {
+  const free: Buffer[] = []
+  const ours = new WeakSet<ArrayBufferLike>()
+  return {
+    take(): Buffer {
+      const buffer = free.pop() ?? Buffer.allocUnsafeSlow(CHUNK)
+      ours.add(buffer.buffer)
+      return buffer
+    },
+    /** Of a chunk that nobody reads any more, whoever made it. */
+    release({ buffer }: Uint8Array): void {
+      if (ours.has(buffer) && free.length < MAX_FREE) free.push(Buffer.from(buffer))
+    },
+  }
 }

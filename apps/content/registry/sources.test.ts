@@ -27,7 +27,7 @@ function open(answers: readonly AnyInit[]) {
     for (const any of answers) yield { $typeName: 'google.protobuf.Any', ...any }
   }
   const stream: Stream = {
-    send: async ({ value }) => {
+    send: async ({ value }: AnyInit) => {
       const { host, reference } = fromBinary(AuthRequestSchema, value)
       asked.push({ host, reference })
     },

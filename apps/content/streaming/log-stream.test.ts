@@ -1,9 +1,9 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
-import type { Any } from '@bufbuild/protobuf/wkt'
+import { type Any, AnySchema } from '@bufbuild/protobuf/wkt'
 import { DataSchema, WindowUpdateSchema } from '@gantry/api/containerd/types/transfer/streaming_pb'
+import { encode } from '@gantry/rpc/message'
 import { expect, test } from 'vitest'
 import { openLogStream } from './log-stream.ts'
-import type { AnyInit } from './streams.ts'
 
 const forever = new AbortController().signal
 
@@ -14,7 +14,8 @@ function openClient() {
   let text = ''
   const stream = {
     received: updates.readable[Symbol.asyncIterator](),
-    send: async ({ value }: AnyInit) => {
+    send: async (message: unknown) => {
+      const { value } = fromBinary(AnySchema, encode(AnySchema, message))
       text += Buffer.from(fromBinary(DataSchema, value).data).toString()
     },
   }

@@ -1,4 +1,5 @@
-import type { Any } from '@bufbuild/protobuf/wkt'
+import type { MessageInitShape } from '@bufbuild/protobuf'
+import type { Any, AnySchema } from '@bufbuild/protobuf/wkt'
 import { Fault } from '@gantry/model/fault'
 
 const MAX_QUEUED = 16 // messages that wait for a client that is slow to read
@@ -6,7 +7,7 @@ const MAX_QUEUED = 16 // messages that wait for a client that is slow to read
 /** One side of a stream that a client opened, for the call that the client then names it in. */
 export interface Stream {
   /** Waits while the client is slow. What is sent to a client that is gone is dropped. */
-  send(message: AnyInit): Promise<void>
+  send(message: Outgoing): Promise<void>
   /** What the client sends after it named the stream. */
   readonly received: AsyncIterator<Any>
   /** Ends the client's call once it has what was sent. */
@@ -15,10 +16,13 @@ export interface Stream {
 
 export type AnyInit = Pick<Any, 'typeUrl' | 'value'>
 
+/** What is sent; it may be in bytes already. */
+type Outgoing = AnyInit | MessageInitShape<typeof AnySchema>
+
 /** A stream as its own call sees it. */
 export interface OpenStream extends Disposable {
   /** What to send to the client, until this side closes or the client goes. */
-  outgoing(): AsyncIterable<AnyInit>
+  outgoing(): AsyncIterable<Outgoing>
 }
 
 /** Whose stream it is, and the lease it was opened under: it is collected with that (behaviour facts, 15.1). */
@@ -75,7 +79,7 @@ export function createStreams(): Streams {
 
 /** A bounded queue with one reader, who leaves when `signal` is aborted. */
 function createQueue(signal: AbortSignal) {
-  const waiting: AnyInit[] = []
+  const waiting: Outgoing[] = []
   let state: 'open' | 'closed' | 'dropped' = 'open'
   let changed = Promise.withResolvers<void>()
   const change = (): void => {
@@ -88,7 +92,7 @@ function createQueue(signal: AbortSignal) {
   }
   return {
     drop,
-    async put(message: AnyInit): Promise<void> {
+    async put(message: Outgoing): Promise<void> {
       while (state === 'open' && waiting.length >= MAX_QUEUED) await changed.promise
       if (state !== 'open') return
       waiting.push(message)
@@ -98,7 +102,7 @@ function createQueue(signal: AbortSignal) {
       if (state === 'open') state = 'closed'
       change()
     },
-    async *take(): AsyncGenerator<AnyInit> {
+    async *take(): AsyncGenerator<Outgoing> {
       signal.addEventListener('abort', drop, { once: true })
       for (;;) {
         const message = waiting.shift()
