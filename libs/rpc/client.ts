@@ -116,9 +116,10 @@ export function connect(address: string, keys?: TlsKeys): Channel {
       if (!closed && channel.getConnectivityState(true) === READY) return found
       if (tcp && keys) await reachable(tcp, keys, waitMs)
       // not `waitForReady`: it wakes a channel that is closed meanwhile, and its timer keeps the process
-      for (const end = Date.now() + waitMs; !closed && Date.now() < end; ) {
+      for (const end = Date.now() + waitMs; !closed; ) {
         const state = channel.getConnectivityState(true)
         if (state === READY) return found
+        if (Date.now() >= end) break
         await new Promise<void>((resolve) => channel.watchConnectivityState(state, end, () => resolve()))
       }
       throw new Fault('unavailable', `Cannot reach "${address}": is the service running?`)

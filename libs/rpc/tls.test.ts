@@ -43,7 +43,7 @@ async function keysOf(subject: Partial<Subject>, signer = authority): Promise<Tl
 
 async function ask(port: number, keys: TlsKeys, host = '127.0.0.1') {
   await using channel = connect(`tcp://${host}:${port}`, keys)
-  return clientOf(Version, channel).version({}, { signal, waitMs: 2000 })
+  return await clientOf(Version, channel).version({}, { signal, waitMs: 2000 })
 }
 
 test('a client with a certificate of the authority is answered', async () => {

@@ -36,7 +36,7 @@ export function createCommand(context: Context): Command {
       const [name = '', ...others] = names
       if (!attach && !interactive) {
         const { client, signal, stdout } = session
-        return each(names, session, async (name) => {
+        return await each(names, session, async (name) => {
           await startDetached(session, await findContainer(client, name, signal))
           stdout.write(`${name}\n`)
         })
