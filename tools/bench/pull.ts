@@ -1,7 +1,7 @@
 /**
  * Pulls of large images, Gantry beside Debian's containerd: the same registry on loopback, in turns (A B A B), each time a daemon that
- * holds nothing and has pulled a small image before, on a fresh disk. What the registry serves is in the page cache for both, or with
- * `--cold` for neither.
+ * holds nothing and has pulled a small image before, on a fresh disk. What the registry serves and the programs of both sides are in
+ * the page cache, or with `--cold` nothing is.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -117,8 +117,10 @@ async function measure(side: Side, what: What, { registry, image, data }: Subjec
     if (code !== 0)
       throw new Error(`${argv.join(' ')} ended with ${code}: ${stderr}\n${node.daemon.log().slice(-3000)}`)
   }
-  await transfer('small')
-  settlePageCache(data)
+  if (!options.cold) settlePageCache(data)
+  await transfer('small') // the programs of both sides, their clients' too, are in memory then
+  if (options.cold) settlePageCache(data)
+  execFileSync('sync')
   if (side.name === 'gantry') await beginProbe(probe.folder)
   const [start, cpuStart] = [performance.now(), cpuMsOf(node.pids())]
   await transfer(image)
