@@ -284,6 +284,27 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     expect(existsSync(join(bundlesIn(folder), NS, 'box'))).toBe(false)
   })
 
+  test.each([
+    ['a mount that climbs (CVE-2022-23648)', '/../../../made', '/'],
+    ['a mount through a link of the image', '/link/made', '/'],
+    ['a working folder through one (CVE-2026-55686)', '/mnt', '/link/made'],
+  ])('%s makes nothing outside of the container', async (_, destination, cwd) => {
+    const outside = join(folder, 'outside')
+    mkdirSync(outside)
+    symlinkSync(outside, join(folder, 'image', 'link'))
+    const mounts = [
+      { destination: '/proc', type: 'proc', source: 'proc' },
+      { destination, type: 'tmpfs', source: 'tmpfs' },
+    ]
+    const spec = { args: ['true'], cwd, env: ['PATH=/bin'], user: { uid: 0, gid: 0 } }
+
+    await run('box', [], {}, { mounts, process: spec }).catch(() => undefined) // it may be refused
+
+    expect(readdirSync(outside)).toEqual([])
+    expect(existsSync('/made')).toBe(false)
+    expect(mountsUnder(outside)).toEqual([])
+  })
+
   test('input ends when the client has said so', async () => {
     const [out, input] = [fifo('out'), join(folder, 'in')]
     mkfifo(input, 0o700)

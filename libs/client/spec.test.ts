@@ -91,6 +91,12 @@ test('a bare key in the environment of an image takes nothing from the host (CVE
   expect(spec({}, { env: ['SECRET', '*', '=x', 'A=1'] }).process.env).toEqual([expect.stringMatching(/^PATH=/), 'A=1'])
 })
 
+test('an image mounts nothing, and sets no property of systemd (CVE-2022-23648, CVE-2024-3154)', () => {
+  const labels = { 'org.systemd.property.ExecStopPost': "['/bin/sh']" }
+
+  expect(spec({}, { volumes: ['/../../etc', '/proc'], labels })).toEqual(spec())
+})
+
 test('a working folder of an image is absolute', () => {
   expect(spec({}, { workingDir: 'a/../b' }).process.cwd).toBe('/b')
   expect(spec({}, { workingDir: '../../etc' }).process.cwd).toBe('/etc')

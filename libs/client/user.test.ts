@@ -16,7 +16,7 @@ test.each([
   ['42', { uid: 42, gid: 0, additionalGids: [0] }],
   ['42:43', { uid: 42, gid: 43, additionalGids: [43] }],
   ['4294967294', { uid: 4294967294, gid: 0, additionalGids: [0] }],
-])('user %j is found with all its groups (CVE-2023-25173)', async (text, user) => {
+])('user %j is found with all its groups (CVE-2023-25173, CVE-2022-36109)', async (text, user) => {
   expect(await resolveUser(text, files)).toEqual(user)
 })
 
@@ -25,7 +25,7 @@ test('a number is a uid, also when a name looks like it (CVE-2026-30892)', async
 })
 
 test.each(['4294967295', '4294967296', '99999999999999999999', '-1', '+0', '0:4294967296', '0:-5'])(
-  'number %s is out of range and never root (CVE-2024-40635)',
+  'number %s is out of range and never root (CVE-2024-40635, CVE-2026-46680)',
   async (text) => {
     await expect(resolveUser(text, files)).rejects.toMatchObject({ code: 'invalid-argument' })
   },
