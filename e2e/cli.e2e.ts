@@ -91,6 +91,7 @@ onGantry((target) => {
 
     expect((await gantry('run', '-d', ...made)).stdout).toBe('box\n')
     expect(await gantry('logs', '-f', 'box')).toEqual({ code: 0, stdout: 'out\nerr\n', stderr: '' })
+    expect(await gantry('logs', '--tail', '1', 'box')).toEqual({ code: 0, stdout: 'err\n', stderr: '' })
     expect((await gantry('start', 'box')).code).toBe(0)
     expect((await gantry('logs', '-f', 'box')).stdout).toBe('out\nerr\nout\nerr\n')
     rmSync(file)
