@@ -4,6 +4,7 @@ import type { Piece } from './answer.ts'
 
 const PART = 8n * 1024n * 1024n // bytes
 const LARGE_PART = 64n * 1024n * 1024n // where one connection is fast enough
+const SILENT = ['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'] // of the cause of a fault
 const FAST = 256 * 1024 // bytes a ms: a thread takes little more, and putting parts together costs some of that
 
 /** Bytes of a blob: from `from` on, up to but not including `to`. */
@@ -38,14 +39,9 @@ export async function* fetchInParts(
 ): AsyncGenerator<Piece> {
   let { from } = range
   if (range.to - from >= 2n * PART && hasSpare(ahead))
-    try {
-      for await (const piece of sideBySide(range, { fetch, ahead }, signal)) {
-        from += BigInt(piece.length)
-        yield piece
-      }
-    } catch (error) {
-      if (signal.aborted || !(error instanceof Fault)) throw error
-      if (from === range.from && !isAboutParts(error)) throw error // one piece would fare no better
+    for await (const piece of sideBySide(range, { fetch, ahead }, signal)) {
+      from += BigInt(piece.length)
+      yield piece
     }
   if (from < range.to) yield* fetch({ ...range, from }, signal)
 }
@@ -55,8 +51,18 @@ function hasSpare({ connections, spare }: Ahead): boolean {
   return slot !== undefined
 }
 
-function isAboutParts({ code }: Fault): boolean {
-  return code === 'unimplemented' || code === 'failed-precondition'
+/** What ended a connection, and whether bytes of its part had come. */
+interface Failure {
+  readonly error: unknown
+  readonly midway: boolean
+}
+
+/** Not where nothing has come at all, nor where what came has stopped: it was waited for long enough. */
+function onePieceMayHelp({ error, midway }: Failure, hasBegun: boolean): boolean {
+  if (!(error instanceof Fault)) return false
+  const { code, cause } = error
+  const isSilent = cause instanceof Error && 'code' in cause && SILENT.includes(String(cause.code))
+  return code === 'unimplemented' || code === 'failed-precondition' || (hasBegun && !(isSilent && midway))
 }
 
 /** A part that was asked for: up to `at` it is here. */
@@ -65,6 +71,7 @@ interface Part {
   readonly to: bigint
 }
 
+/** Ends early when the rest should come in one piece. */
 async function* sideBySide(
   range: Range,
   { fetch, ahead }: { readonly fetch: Fetch; readonly ahead: Ahead },
@@ -79,14 +86,11 @@ async function* sideBySide(
   let begun: Promise<void> | undefined
   let [since, came, isSlow] = [0, 0, true]
   let news = Promise.withResolvers<void>()
-  let failed: { readonly error: unknown } | undefined
+  let failed: Failure | undefined
 
   function start(stream: Promise<void>): void {
     const running = stream
-      .catch((error: unknown) => {
-        failed ??= { error }
-        stop.abort(error)
-      })
+      .catch((error: unknown) => stop.abort(error))
       .finally(() => {
         streams.delete(running)
         news.resolve()
@@ -99,13 +103,19 @@ async function* sideBySide(
     const part = { at: next, to: end < range.to ? end : range.to }
     next = part.to
     parts.push(part)
-    for await (const { length } of fetch({ from: part.at, to: part.to }, signal)) {
-      part.at += BigInt(length)
-      news.resolve()
-      measure(length)
-      begun ??= ahead.begin()
-      await begun
-      while (came > 0 && isSlow && next < range.to && streams.size < ahead.connections && help());
+    const { at: from } = part
+    try {
+      for await (const { length } of fetch({ from, to: part.to }, signal)) {
+        part.at += BigInt(length)
+        news.resolve()
+        measure(length)
+        begun ??= ahead.begin()
+        await begun
+        while (came > 0 && isSlow && next < range.to && streams.size < ahead.connections && help());
+      }
+    } catch (error) {
+      failed ??= { error, midway: part.at > from }
+      throw error
     }
   }
 
@@ -141,7 +151,7 @@ async function* sideBySide(
       else await news.promise
       told = here
     }
-    if (failed) throw failed.error
+    if (failed && (outer.aborted || !onePieceMayHelp(failed, front() > range.from))) throw failed.error
   } finally {
     stop.abort(new Error('Nobody wants the rest'))
     await Promise.all(streams)
