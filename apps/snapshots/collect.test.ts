@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
@@ -12,7 +13,8 @@ import { parseKey, type Snapshot } from './snapshot.ts'
 
 const SCOPE: Scope = { namespace: parseNamespace('a'), snapshotter: 'overlayfs' }
 
-function openKeeper(mountTable = '') {
+/** @param beforeStored runs when records change and are not stored yet */
+function openKeeper(mountTable = '', beforeStored = () => {}) {
   const folder = mkdtempSync(join(tmpdir(), 'gantry-collect-'))
   const store = openStore(folder)
   const rows = rowsOf(store)
@@ -33,7 +35,14 @@ function openKeeper(mountTable = '') {
   const keeper = createSnapshotsKeeper({
     rows,
     activations,
-    changes: { write: (fn) => store.write(() => fn((_, topic) => void events.push(topic))) },
+    changes: {
+      write: (fn) =>
+        store.write(() => {
+          const result = fn((_, topic) => void events.push(topic))
+          if (result !== undefined) beforeStored()
+          return result
+        }),
+    },
     discard: async (_, { id }) => void discarded.push(id),
     roots: ['/s/overlayfs'],
     mountTable: () => mountTable,
@@ -96,6 +105,21 @@ test('a chain goes from the top, with an event each; one with children stays', a
   expect([...at.rows.list([])]).toEqual([])
   expect(at.events).toEqual(Array(3).fill('/snapshot/remove'))
   expect(at.discarded).toEqual([2, 3, 1])
+})
+
+test('what was to go keeps its folder and its mounts when the disk is too full to write that down', async () => {
+  await using at = openKeeper('', () => {
+    throw new Fault('resource-exhausted', 'the disk is full')
+  })
+  await at.put(snapshot(1, 'base'))
+  await at.activate('active', {})
+
+  const things = [thing('base'), { namespace: 'a', kind: 'mounts', id: 'active' }]
+  await expect(at.keeper.sweep(things)).rejects.toThrow('full')
+  await at.keeper.clean()
+
+  expect(at.keeper.node(thing('base'))).toBeDefined()
+  expect([at.discarded, at.down]).toEqual([[], []])
 })
 
 test('what is mounted is in use', async () => {

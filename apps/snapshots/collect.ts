@@ -103,8 +103,8 @@ export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
 
     inUse: () => mountedNumbers(mountTable(), roots).flatMap((id) => byNumber.get(id) ?? []),
 
-    sweep: (things) =>
-      changes.write((emit) => {
+    async sweep(things) {
+      const [swept, dropped] = await changes.write((emit) => {
         const mounts = things.filter(({ kind }) => kind === MOUNTS)
         const dropped = mounts.flatMap(({ namespace, id }) => activations.drop(namespace, id) ?? [])
         const swept = things.flatMap((thing) => {
@@ -116,10 +116,12 @@ export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
           emit(scope.namespace, '/snapshot/remove', SnapshotRemoveSchema, { key, snapshotter: scope.snapshotter })
           return [found]
         })
-        ended.push(...dropped)
-        gone.push(...swept)
-        return swept.length + dropped.length
-      }, 'stored'),
+        return [swept, dropped] as const
+      }, 'stored')
+      gone.push(...swept) // only now: a write that fails takes no name away
+      ended.push(...dropped)
+      return swept.length + dropped.length
+    },
 
     async clean() {
       const [all, mounts] = [gone, ended]
