@@ -120,3 +120,29 @@ test('whoever stops waiting is let go at once, and nothing is written after the 
   await new Promise((resolve) => setTimeout(resolve, 30)) // a write that comes too late would come now
   expect((await file.stat()).size).toBe(size)
 })
+
+test.each(['all at once', 'never to its end'])(
+  'a full disk ends an exchange, and not the thread: what comes %s',
+  async (how) => {
+    let dropped = Promise.withResolvers<void>()
+    using server = await serve((_, response) => {
+      response.on('close', dropped.resolve)
+      if (how === 'all at once') response.end('bytes')
+      else response.write('bytes')
+    })
+    await using full = await open('/dev/full', 'r+')
+    await using file = await open(join(dir, 'data'), 'w+')
+    const fetch = async (fd: number) => {
+      await using follower = hashers.follow(fd)
+      await using answer = await follower.courier.exchange({ method: 'GET', url: server.url, headers: {} }, none)
+      for await (const { length } of answer.save?.({ at: 0, skip: 0, limit: 5 }) ?? []) if (length > 0) return length
+      return 0
+    }
+
+    await expect(fetch(full.fd)).rejects.toMatchObject({ code: 'ENOSPC' })
+    await dropped.promise
+
+    dropped = Promise.withResolvers()
+    expect(await fetch(file.fd)).toBe(5)
+  },
+)

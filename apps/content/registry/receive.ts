@@ -9,8 +9,13 @@ const MAX_TEXT = 16 * 1024 // bytes of an answer that is no body of a blob
 /** What a receiving thread is asked; `ask` names the exchange. */
 export type ReceiveOrder =
   | { readonly ask: number; readonly question: RemoteQuestion }
-  | { readonly ask: number; readonly save: SavedPart & { readonly id: number; readonly fd: number } }
+  | { readonly ask: number; readonly save: SaveOrder }
   | { readonly ask: number; readonly drop: true }
+
+interface SaveOrder extends SavedPart {
+  readonly id: number
+  readonly fd: number
+}
 
 /** A question that can be sent to a thread: it has no body. */
 export interface RemoteQuestion extends Pick<Question, 'method' | 'headers' | 'dial'> {
@@ -40,6 +45,7 @@ export interface RemoteError {
 
 interface Exchange {
   readonly stop: AbortController
+  readonly ended: (error: unknown) => void
   saver?: Saver
 }
 
@@ -58,11 +64,11 @@ export function createReceiving({ network, post, write }: ReceivingParts): (orde
   async function receive(ask: number, { url, ...question }: RemoteQuestion): Promise<void> {
     const stop = new AbortController()
     setMaxListeners(0, stop.signal)
-    const exchange: Exchange = { stop }
-    exchanges.set(ask, exchange)
     const ended = (error: unknown): void => {
       if (exchanges.delete(ask)) post({ ask, ended: toRemote(error) })
     }
+    const exchange: Exchange = { stop, ended }
+    exchanges.set(ask, exchange)
     const openSink: OpenSink = ({ status }, resume) => {
       if (status !== 200 && status !== 206) return undefined
       const told = (saved: number): void => post({ ask, saved })
@@ -81,11 +87,21 @@ export function createReceiving({ network, post, write }: ReceivingParts): (orde
     }
   }
 
+  /** What came with the head is written now, and the disk may be full: that ends the exchange, not the thread. */
+  function begin({ saver, stop, ended }: Exchange, { id, fd, ...destination }: SaveOrder): void {
+    try {
+      saver?.begin({ ...destination, write: (data, at) => write({ id, fd }, data, at) })
+    } catch (error) {
+      stop.abort(error)
+      ended(error)
+    }
+  }
+
   return (order) => {
     if ('question' in order) void receive(order.ask, order.question)
     else if ('save' in order) {
-      const { id, fd, ...destination } = order.save
-      exchanges.get(order.ask)?.saver?.begin({ ...destination, write: (data, at) => write({ id, fd }, data, at) })
+      const exchange = exchanges.get(order.ask)
+      if (exchange) begin(exchange, order.save)
     } else {
       const dropped = exchanges.get(order.ask)
       exchanges.delete(order.ask)
