@@ -4,6 +4,7 @@ import { sha256Of } from '@gantry/model/digest'
 import { parseNamespace } from '@gantry/model/namespace'
 import { expect, test } from 'vitest'
 import { openTestParts } from '../testing/parts.ts'
+import { createIngests } from './ingests.ts'
 
 const NS = parseNamespace('default')
 const signal = AbortSignal.timeout(10_000)
@@ -43,4 +44,56 @@ test('another upload does not get what nobody may share', async () => {
   expect(writer.status().offset).toBe(0n)
   await using again = await parts.ingests.open({ ...opening, ref: 'again' }, signal)
   expect(again.status().offset).toBe(0n)
+})
+
+test('an upload that stood for a blob one may have does not get another one of that size', async () => {
+  await using parts = await openTestParts({ mayShare: false })
+  const PUBLIC = Buffer.from('public')
+  for (const data of [DATA, PUBLIC]) {
+    const opening = {
+      namespace: parseNamespace('other'),
+      lease: undefined,
+      ref: 'r',
+      expected: sha256Of(data),
+      total: 6n,
+    }
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(data)
+    await writer.commit({ ...opening, labels: {} }, signal)
+  }
+  const ingests = createIngests({ ...parts, mayShare: async (digest) => digest === sha256Of(PUBLIC) })
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: sha256Of(PUBLIC), total: 6n }
+  {
+    await using writer = await ingests.open(opening, signal)
+    expect(writer.status().offset).toBe(6n)
+  }
+
+  await using writer = await ingests.open({ ...opening, expected: DIGEST }, signal)
+  expect(writer.status().offset).toBe(0n)
+})
+
+test('an upload that is aborted while it is taken up again is gone, and its ref is free', async () => {
+  await using parts = await openTestParts()
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: undefined, total: 6n }
+  {
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(Buffer.from('half'))
+  }
+  const { openIngest } = parts.folder
+  const folder = {
+    ...parts.folder,
+    async openIngest(id: string) {
+      const file = await openIngest(id)
+      await parts.ingests.abort(opening, 'r')
+      return file
+    },
+  }
+  const ingests = createIngests({ ...parts, folder })
+
+  await expect(ingests.open(opening, signal)).rejects.toMatchObject({ code: 'unavailable' })
+
+  expect([...parts.ingests.ids()]).toEqual([])
+  expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
+  await using writer = await parts.ingests.open(opening, signal)
+  expect(writer.status().offset).toBe(0n)
 })

@@ -177,13 +177,18 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
     ...(opening.lease === undefined ? { expiresAtMs: now() + UNLEASED_MS } : {}),
   }
   const file = shared === undefined ? await openIngestFile(parts, ingest.id) : undefined
+  let isNamed = found !== undefined // by a record that stays whatever happens here
   const record = async (): Promise<void> => {
     try {
       if (restart) await file?.truncate()
-      await changes.write(() => rows.ingests.put(key, ingest))
+      await changes.write(() => {
+        isNamed &&= rows.ingests.get(key)?.id === ingest.id
+        if (found && !isNamed) throw new Fault('unavailable', `ref ${opening.ref} is locked: it was aborted just now`)
+        rows.ingests.put(key, ingest)
+      })
     } catch (error) {
       await file?.[Symbol.asyncDispose]()
-      if (!found) await folder.dropIngest(ingest.id)
+      if (!isNamed) await folder.dropIngest(ingest.id)
       throw error
     }
   }
@@ -203,7 +208,8 @@ async function sharedSize(
   const size = await parts.folder.blobSize(opening.expected)
   if (size === undefined || (opening.total > 0n && opening.total !== size)) return undefined
   // this very upload was proven and became the blob, and then the process ended before it was recorded
-  if (found && found.total === String(size) && !(await parts.folder.hasIngest(found.id))) return size
+  const isProven = found && !found.shared && found.total === String(size) && !(await parts.folder.hasIngest(found.id))
+  if (isProven) return size
   return (await parts.mayShare(opening.expected, opening.isolated === true, signal)) ? size : undefined
 }
 
