@@ -114,6 +114,28 @@ test('an upload that somebody is at stays; one that nobody goes on with goes wit
   expect(existsSync(path)).toBe(false)
 })
 
+test('an upload whose end could not be recorded keeps its bytes', async () => {
+  await using at = await open()
+  const writer = await at.upload()
+  await writer[Symbol.asyncDispose]()
+  let isFull = true
+  const changes: typeof at.changes = {
+    write: (fn, until) =>
+      at.changes.write((emit) => {
+        const result = fn(emit)
+        if (isFull) throw new Error('the disk is full')
+        return result
+      }, until),
+  }
+  const keeper = openCollection({ ...at, changes }).keeper({ isBusy: at.ingests.isBusy, streams: at.streams })
+
+  await expect(keeper.sweep([{ namespace: A, kind: 'ingests', id: 'r' }])).rejects.toThrow('the disk is full')
+  isFull = false
+  await keeper.clean()
+
+  expect(existsSync(writer.path())).toBe(true)
+})
+
 test('bytes that a crash left without a name go, unless an upload may come back for them', async () => {
   await using before = await openTestParts()
   const stray = Buffer.from('nobody knows these')

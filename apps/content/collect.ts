@@ -126,8 +126,9 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
         doomed.delete(digest) // before: it may lose its last holder again meanwhile
         if ((await bytes.drop(digest)) === 'claimed') doomed.add(digest)
       }
+      const named = new Set(Array.from(rows.ingests.list(), ({ value }) => value.id))
       for (const id of folders) {
-        await folder.dropIngest(id)
+        if (!named.has(id)) await folder.dropIngest(id) // else it could not be recorded that it goes
         gone.delete(id)
       }
     },
