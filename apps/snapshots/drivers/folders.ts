@@ -1,6 +1,8 @@
-import { existsSync, lstatSync, mkdirSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { existsSync, lstatSync, mkdirSync, realpathSync } from 'node:fs'
 import { chmod, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { mountsUnder } from '@gantry/linux/mount'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
 import type { Pool } from '../extract/pool.ts'
@@ -23,7 +25,7 @@ export interface FoldersParts {
  * The folders of a driver that keeps snapshots in folders:
  *
  *   <root>/<id>/fs      the tree
- *   <root>/new-<id>     being made        <root>/rm-<id>     being deleted: neither is ever named by a record
+ *   <root>/new-<id>     being made        <root>/rm-*     being deleted: neither is ever named by a record
  *
  * No call waits for the disk on the main thread: while a large layer is being synced, a folder can take half a second.
  */
@@ -56,7 +58,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
 
   /** What is gone already is well. */
   async function putAside(name: string): Promise<void> {
-    const gone = name.startsWith(GONE) ? name : `${GONE}${name}`
+    const gone = name.startsWith(GONE) ? name : `${GONE}${name}-${randomUUID()}` // one of that number may still be there
     leaving.add(gone) // a rename may be seen before it resolves
     try {
       if (gone !== name) await rename(join(root, name), join(root, gone))
@@ -70,8 +72,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
 
   async function removeNow(path: string): Promise<void> {
     try {
-      await pool.run({ kind: 'empty', root: path }, AbortSignal.timeout(DELETE_MS))
-      await rmdir(path)
+      await deleteTree(path, pool)
     } catch (error) {
       report(error, path)
     }
@@ -117,14 +118,24 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
     async recover(known) {
       const names = await readdir(root)
       for (const name of names) {
-        if (isId(name) && known.has(Number(name))) continue
-        await putAside(name)
+        const isOurs = name.startsWith(GONE) || numberIn(name) !== undefined
+        if (!isOurs || (isId(name) && known.has(Number(name)))) continue
+        await putAside(name).catch((error: unknown) => report(error, join(root, name)))
       }
       return names.filter(isId).reduce((highest, name) => Math.max(highest, Number(name)), 0)
     },
 
     trees: treesIn(root, leaving, putAside),
   }
+}
+
+/** Neither what a link leads to nor what is mounted there is ours. */
+async function deleteTree(path: string, pool: Pool): Promise<void> {
+  if (!lstatSync(path).isDirectory()) return await rm(path)
+  const [point] = mountsUnder(realpathSync(path))
+  if (point !== undefined) throw new Fault('failed-precondition', `Something is mounted at "${point}"`)
+  await pool.run({ kind: 'empty', root: path }, AbortSignal.timeout(DELETE_MS))
+  await rmdir(path)
 }
 
 function treesIn(root: string, leaving: ReadonlySet<string>, putAside: (name: string) => Promise<void>): Trees {
