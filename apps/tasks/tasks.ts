@@ -14,7 +14,8 @@ import type { RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
 import type { Entrance } from './sandbox/entrance.ts'
 import { fitProcess, type HostLimits } from './spec.ts'
-import { checkExec, checkInit, isAliveLife, isStopped, type Live, move, pidOf, type Stopped } from './task.ts'
+import { startExec, startInit } from './start.ts'
+import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf, type Stopped } from './task.ts'
 
 const SIGKILL = 9
 
@@ -81,8 +82,8 @@ export function createTasks(parts: TasksParts) {
 
     kill: (namespace: string, id: string, execId: string, what: { signal: number; all: boolean }) =>
       killOne(parts, registry.findProcess(namespace, id, execId), what),
-    pause: (namespace: string, id: string) => pauseTask(parts, registry.find(namespace, id)),
-    resume: (namespace: string, id: string) => resumeTask(parts, registry.find(namespace, id)),
+    pause: (namespace: string, id: string) => freezeTask(parts, registry.find(namespace, id), 'pause'),
+    resume: (namespace: string, id: string) => freezeTask(parts, registry.find(namespace, id), 'resume'),
     update: (namespace: string, id: string, resources: string) =>
       updateTask(parts, registry.find(namespace, id), resources),
     checkpoint: (namespace: string, id: string, wish: CheckpointWish): Promise<void> => {
@@ -118,18 +119,6 @@ export function createTasks(parts: TasksParts) {
   }
 }
 
-async function startInit({ runtime, rows, write }: TasksParts, init: Process): Promise<number> {
-  checkInit('start', init.life.status)
-  await runtime.start(init.task)
-  const running = move(init.life, 'running')
-  await write((emit) => {
-    putProcess(rows, init, running)
-    events.started(init, emit, pidOf(running))
-  })
-  init.life = running
-  return pidOf(running)
-}
-
 /** A change of a process that is still there when the changes before it are done. @throws {Fault} `not-found` */
 function inTurn<T>({ registry }: TasksParts, process: Process, change: () => Promise<T>): Promise<T> {
   const { task, execId } = process
@@ -137,42 +126,6 @@ function inTurn<T>({ registry }: TasksParts, process: Process, change: () => Pro
     if (registry.findProcess(task.namespace, task.id, execId) !== process) throw notFound(task.id, execId)
     return change()
   })
-}
-
-/** An exec that cannot be started stays, as clients expect, to be deleted; who waits for it goes on at once. */
-async function startExec(parts: TasksParts, exec: Process): Promise<number> {
-  const { runtime, rows, write, endings } = parts
-  const { task, execId, spec } = exec
-  checkExec('start', exec.life.status)
-  if (task.ending) throw new Fault('failed-precondition', `Cannot start exec "${execId}": the task has stopped`)
-  checkInit('exec', task.init.life.status)
-  let live: Live | undefined
-  try {
-    live = await runtime.exec(exec, spec ?? '')
-    const running = { status: 'running', live } as const
-    await write((emit) => {
-      putProcess(rows, exec, running)
-      events.started(exec, emit, pidOf(running))
-    })
-    exec.life = running
-  } catch (error) {
-    await failExec(parts, exec, live)
-    throw error
-  }
-  endings.follow(exec)
-  return pidOf(exec.life)
-}
-
-/** @param live what runs all the same, and could not be recorded: nobody would ever hear of it */
-async function failExec({ runtime, rows, write }: TasksParts, exec: Process, live: Live | undefined): Promise<void> {
-  const { task, execId } = exec
-  if (live) {
-    await runtime.kill(exec, live, SIGKILL).catch(() => undefined)
-    runtime.discard(task.bundle.processDir(execId))
-  }
-  exec.life = { status: 'failed' }
-  exec.ended.resolve()
-  await write(() => putProcess(rows, exec, exec.life)).catch(() => undefined) // why it failed is the better answer
 }
 
 async function addExec(
@@ -214,31 +167,18 @@ async function killOne(
   if (task.init.life.status === 'paused' && what.signal === SIGKILL) await runtime.resume(task).catch(() => undefined)
 }
 
-function pauseTask({ runtime, rows, write }: TasksParts, task: Task): Promise<void> {
+function freezeTask({ runtime, rows, write }: TasksParts, task: Task, verb: 'pause' | 'resume'): Promise<void> {
   const { init } = task
   return init.exclusive(async () => {
-    checkInit('pause', init.life.status)
-    await runtime.pause(task)
-    const paused = move(init.life, 'paused')
+    checkInit(verb, init.life.status)
+    await runtime[verb](task)
+    const life = move(init.life, verb === 'pause' ? 'paused' : 'running')
     await write((emit) => {
-      putProcess(rows, init, paused)
-      events.paused(task, emit)
+      putProcess(rows, init, life)
+      if (verb === 'pause') events.paused(task, emit)
+      else events.resumed(task, emit)
     })
-    init.life = paused
-  })
-}
-
-function resumeTask({ runtime, rows, write }: TasksParts, task: Task): Promise<void> {
-  const { init } = task
-  return init.exclusive(async () => {
-    checkInit('resume', init.life.status)
-    await runtime.resume(task)
-    const running = move(init.life, 'running')
-    await write((emit) => {
-      putProcess(rows, init, running)
-      events.resumed(task, emit)
-    })
-    init.life = running
+    init.life = life
   })
 }
 

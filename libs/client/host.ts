@@ -1,6 +1,7 @@
 import { lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
+import { deviceParts } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import { ALL_CAPABILITIES } from './spec-defaults.ts'
 
@@ -68,14 +69,11 @@ function names(folder: string): string[] {
   }
 }
 
-/** Major and minor numbers are spread over the bits of one number, as the kernel packs them. */
 function deviceOf(path: string, stat: Stats): Device {
-  const rdev = BigInt(stat.rdev)
   return {
     path,
     type: stat.isBlockDevice() ? 'b' : 'c',
-    major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn)),
-    minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)),
+    ...deviceParts(BigInt(stat.rdev)),
     fileMode: stat.mode & 0o7777,
     uid: stat.uid,
     gid: stat.gid,
