@@ -381,8 +381,10 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(readdirSync(root).length).toBeLessThan(20)
     })
 
-    test('a tree too deep to name is deleted', async () => {
-      const script = `for (let i = 0; i < 60; i++) { fs.mkdirSync('d'.repeat(200)); process.chdir('d'.repeat(200)) } fs.writeFileSync('end', '')`
+    test.each(['d', '!'])('a tree too deep to name is deleted: %s', async (start) => {
+      for (const there of ['.gantry-deep-0', '.gantry-deep-1']) writeFileSync(join(root, there), '')
+      const name = `'${start}'.padEnd(200, 'd')`
+      const script = `for (let i = 0; i < 60; i++) { fs.mkdirSync(${name}); process.chdir(${name}) } fs.writeFileSync('end', '')`
       execFileSync(process.execPath, ['-e', script], { cwd: root })
 
       await pool.run({ kind: 'empty', root }, forever)

@@ -55,7 +55,8 @@ export function emptyRoot(): void {
   const remove = (path: ByteString): void => {
     if (unlinkUnlessFolder(path)) return
     if (path.length > LONG_PATH) {
-      renameSync(toPath(path), `/.gantry-deep-${moved++}`)
+      while (statOf(`/.gantry-deep-${moved}`)) moved++
+      renameSync(toPath(path), `/.gantry-deep-${moved}`)
       return
     }
     for (const name of namesIn(path)) remove(join(path, name))
