@@ -19,7 +19,7 @@ import { type Archive, type File, type Files, storeDocument } from './read-archi
 import { type Store, storeBlob } from './store-blob.ts'
 
 const MAX_JSON = 20 * 1024 * 1024
-const MAX_ENTRIES = 1024 // images, tags of one, layers of one
+const MAX_ENTRIES = 1024 // images, tags of all, layers of one
 const CHUNK = 512 * 1024
 const LAYER_TYPE = {
   none: MEDIA.dockerLayer,
@@ -46,14 +46,25 @@ export async function dockerIndex(
 ): Promise<Descriptor> {
   const images = parseDocuments(manifest, { bytes: MAX_JSON, entries: MAX_ENTRIES, what: 'manifest.json' })
   if (images.length === 0) throw new Fault('invalid-argument', 'Cannot read the archive: manifest.json has no image')
+  const known = compressedLayers(parts)
   const descriptors: Descriptor[] = []
-  for (const image of images) descriptors.push(...(await imageOf(image, files, parts)))
+  for (const image of images) {
+    descriptors.push(...(await imageOf(image, { files, known }, parts)))
+    if (descriptors.length > MAX_ENTRIES) throw image.fault(`there are more than ${MAX_ENTRIES} images and tags`)
+  }
   const index = { schemaVersion: 2, manifests: descriptors.map(descriptorJson) }
   return await storeDocument(MEDIA.ociIndex, Buffer.from(JSON.stringify(index)), parts)
 }
 
+/** What layers are made of. */
+interface Found {
+  readonly files: Files
+  /** Layers by the digests of their files: what is here compressed already, and what is made meanwhile. */
+  readonly known: Map<string, Descriptor>
+}
+
 /** One descriptor for each tag of an image. */
-async function imageOf(image: Document, files: Files, parts: DockerParts): Promise<Descriptor[]> {
+async function imageOf(image: Document, { files, known }: Found, parts: DockerParts): Promise<Descriptor[]> {
   const find = (name: string): File => {
     const file = files.get(name.replace(/^\.\//, ''))
     if (!file) throw image.fault(`${JSON.stringify(name.slice(0, 128))} is not in the archive`)
@@ -61,9 +72,12 @@ async function imageOf(image: Document, files: Files, parts: DockerParts): Promi
   }
   const config = { mediaType: MEDIA.dockerConfig, ...find(image.text('Config') ?? '') }
   const plain = (image.texts('Layers') ?? []).map(find)
-  const known = compressedLayers(plain, parts)
   const layers: Descriptor[] = []
-  for (const file of plain) layers.push(await layerOf(file, known.get(file.digest), parts))
+  for (const file of plain) {
+    const layer = await layerOf(file, known.get(file.digest), parts)
+    known.set(file.digest, layer)
+    layers.push(layer)
+  }
   const document = {
     schemaVersion: 2,
     mediaType: MEDIA.dockerManifest,
@@ -88,11 +102,9 @@ function annotationsOf(tag: string): Record<string, string> {
 }
 
 /** Layers that are here compressed, by the digest of their plain bytes. */
-function compressedLayers(layers: readonly File[], { blobs, holder }: DockerParts): Map<string, Descriptor> {
-  const filters = layers.map(({ digest }) => `labels."containerd.io/uncompressed"==${digest}`)
+function compressedLayers({ blobs, holder }: DockerParts): Map<string, Descriptor> {
   const known = new Map<string, Descriptor>()
-  if (filters.length === 0) return known
-  for (const { digest, size, labels } of blobs.list(holder.namespace, filters))
+  for (const { digest, size, labels } of blobs.list(holder.namespace, ['labels."containerd.io/uncompressed"']))
     known.set(labels['containerd.io/uncompressed'] ?? '', {
       mediaType: MEDIA.dockerLayerGzip,
       digest: parseDigest(digest),

@@ -4,7 +4,8 @@ import { Fault, isFault } from '@gantry/model/fault'
 import { extract, type Header } from 'tar-stream'
 
 const MAX_ENTRIES = 100_000
-const MAX_NAME = 4096 // bytes of a name or of what a link names
+const MAX_NAME = 4096 // characters of a name or of what a link names
+const MAX_NAMES = 16 * 1024 * 1024 // of all together: whoever reads the entries may have to remember them
 
 /** One entry of an archive. Links are told, and never followed: they may only be other names of entries. */
 export interface Entry {
@@ -23,16 +24,19 @@ export interface Entry {
  * The entries of a tar, as it arrives.
  *
  * @throws {Fault} `invalid-argument` for what is no tar, is cut off, or has names that lead out of it;
- * `resource-exhausted` for too many entries
+ * `resource-exhausted` for too many entries, or too much in their names
  */
 export async function* readEntries(source: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
   const tar = extract()
   void feed(source, tar)
-  let count = 0
+  let [count, names] = [0, 0]
   try {
     for await (const entry of tar) {
       if (++count > MAX_ENTRIES)
         throw new Fault('resource-exhausted', `Cannot read the archive: it has more than ${MAX_ENTRIES} entries`)
+      names += entry.header.name.length + (entry.header.linkname ?? '').length
+      if (names > MAX_NAMES)
+        throw new Fault('resource-exhausted', `Cannot read the archive: its names have over ${MAX_NAMES} characters`)
       yield entryOf(entry.header, bodyOf(entry))
       entry.resume()
     }

@@ -7,7 +7,7 @@ import { Fault } from '@gantry/model/fault'
 import { parseIndex, parseManifest } from '@gantry/model/manifest'
 import { parseNamespace } from '@gantry/model/namespace'
 import { hostPlatform, normalizePlatform, parsePlatform } from '@gantry/model/platform'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { ImageRecord } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
 import { createLayout, inPieces, type TestEntry, tarOf } from '../testing/archive.ts'
@@ -15,6 +15,7 @@ import { openTestParts, type TestParts } from '../testing/parts.ts'
 import { noUnpacker } from '../testing/unpacker.ts'
 import type { VerifyImage } from '../verify/verify-image.ts'
 import { createImport } from './import.ts'
+import { descriptorJson } from './oci-json.ts'
 import { readStored } from './walk-stored.ts'
 
 const NS = parseNamespace('default')
@@ -256,6 +257,16 @@ test('plain layers are compressed when asked, and what is here compressed is use
   expect((await manifestOf(records.at(-1))).layers).toEqual(layers)
 })
 
+test('what is here compressed is looked up once, however many images there are, and counts for all of them', async () => {
+  const list = vi.spyOn(parts.blobs, 'list')
+  const images = ['a:1', 'b:1', 'c:1'].map((tag) => ({ ...IMAGE, RepoTags: [tag] }))
+
+  await load(await tarOf(docker(images)), { extraReferences: [ANY] }, { compress: true })
+
+  expect(list).toHaveBeenCalledTimes(1)
+  expect(new Set(records.map(({ target }) => target.digest)).size).toBe(1)
+})
+
 test('a link between layers is another name of the layer, and nothing else', async () => {
   const link = (linkname: string): TestEntry => ['three/layer.tar', '', { type: 'symlink', linkname }]
   const image = { ...IMAGE, Layers: ['one/layer.tar', 'three/layer.tar'] }
@@ -270,6 +281,19 @@ test('a link between layers is another name of the layer, and nothing else', asy
 const oci = (...more: TestEntry[]) => {
   const layout = createLayout()
   return [...layout.entries([{ ...layout.image(['layer']), ...tagged('v1') }]), ...more]
+}
+const manyLinks = (): TestEntry[] => {
+  const linkname = 'y'.repeat(4000)
+  return Array.from({ length: 2100 }, (_, at) => [`${at}`.padEnd(4000, 'x'), '', { type: 'symlink', linkname }])
+}
+/** An image whose manifest is nearly as large as one may be, with so many tags. */
+const largeManifest = (tags: number): TestEntry[] => {
+  const layout = createLayout()
+  const [config, layer] = [layout.put(MEDIA.ociConfig, '{}'), layout.put(MEDIA.ociLayer, 'layer')]
+  const layers = [descriptorJson({ ...layer, annotations: { a: 'a'.repeat(4_000_000) } })]
+  const manifest = { schemaVersion: 2, mediaType: MEDIA.ociManifest, config: descriptorJson(config), layers }
+  const image = layout.put(MEDIA.ociManifest, manifest)
+  return layout.entries(Array.from({ length: tags }, (_, at) => ({ ...image, ...tagged(`${at}`) })))
 }
 const WRONG = `blobs/sha256/${sha256Of('right').slice(7)}`
 
@@ -316,6 +340,14 @@ test.each<[string, () => Promise<Buffer> | Buffer, string, RegExp]>([
     'invalid-argument',
     /more than/,
   ],
+  ['names that fill the memory', () => tarOf(manyLinks()), 'resource-exhausted', /its names/],
+  [
+    'more tags than an index may have',
+    () => tarOf(docker(Array.from({ length: 2 }, () => ({ ...IMAGE, RepoTags: Array(1000).fill('a:1') })))),
+    'invalid-argument',
+    /more than 1024 images and tags/,
+  ],
+  ['manifests that fill the memory', () => tarOf(largeManifest(9)), 'failed-precondition', /bytes of manifests/],
   [
     'another version of the layout',
     () =>

@@ -12,6 +12,7 @@ import { childLabels } from '../pull/labels.ts'
 
 const MAX_DEPTH = 4 // of an index inside an index
 const MAX_OBJECTS = 16_384 // manifests, configs and layers together
+const MAX_BYTES = 32 * 1024 * 1024 // of manifests, which are in memory together
 
 export interface StoredImages {
   readonly namespace: Namespace
@@ -31,7 +32,7 @@ export interface StoredImages {
 export async function tieStored(index: Descriptor, wanted: StoredImages): Promise<Manifest[]> {
   const { namespace, blobs, platforms, wish } = wanted
   const seen = new Set<Digest>()
-  let objects = 0
+  let [objects, bytes] = [0, 0n]
 
   async function visit(descriptor: Descriptor, depth: number): Promise<Manifest[]> {
     if (isManifest(descriptor)) return [await image(descriptor)]
@@ -52,6 +53,8 @@ export async function tieStored(index: Descriptor, wanted: StoredImages): Promis
   }
 
   async function image(descriptor: Descriptor, extent?: 'no layers'): Promise<Manifest> {
+    bytes += descriptor.size
+    if (bytes > MAX_BYTES) throw refuse(descriptor.digest, `more than ${MAX_BYTES} bytes of manifests`)
     const manifest = await readStored(descriptor, wanted, parseManifest)
     const { config, layers } = manifest
     const parts = extent === 'no layers' ? [config, ...layers].filter(isHere) : [config, ...layers]

@@ -31,6 +31,14 @@ test('a stream is acknowledged, carries what is sent and ends when this side clo
   expect(() => streams.get('default', 's')).toThrow('not found')
 })
 
+test('a stream of another namespace is not found, whatever its name', () => {
+  const streams = createStreams()
+  async function* nothing() {}
+  streams.open({ namespace: 'a/b', id: 'c' }, nothing(), new AbortController().signal)
+
+  expect(() => streams.get('a', 'b/c')).toThrow('not found')
+})
+
 test('an id that is taken is answered as containerd does', async () => {
   const streams = createStreams()
   await open(streams, 's').replies.next()

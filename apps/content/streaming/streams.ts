@@ -47,7 +47,7 @@ export function createStreams(): Streams {
   return {
     open(name, received, signal) {
       const { namespace, id } = name
-      const key = `${namespace}/${id}`
+      const key = keyOf(namespace, id)
       if (streams.has(key)) throw new Fault('unknown', `stream ${JSON.stringify(id)}: already exists`)
       const queue = createQueue(signal)
       const stream = { name, received, send: queue.put, close: queue.close }
@@ -70,11 +70,16 @@ export function createStreams(): Streams {
       }
     },
     get(namespace, id) {
-      const stream = streams.get(`${namespace}/${id}`)
+      const stream = streams.get(keyOf(namespace, id))
       if (!stream) throw new Fault('not-found', `stream ${JSON.stringify(id)}: not found`)
       return stream
     },
   }
+}
+
+/** What neither a header nor the other part of the name can make another one's. */
+function keyOf(namespace: string, id: string): string {
+  return `${namespace}\0${id}`
 }
 
 /** A bounded queue with one reader, who leaves when `signal` is aborted. */

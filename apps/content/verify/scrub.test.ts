@@ -115,6 +115,14 @@ test('bytes that nobody has are looked at as well: they could be shared one day'
   expect(await verify()).toEqual([expect.objectContaining({ digest, outcome: 'quarantined', namespaces: [] })])
 })
 
+test('what lies among the blobs and is none is passed over', async () => {
+  const digest = await bring('hello')
+  await writeFile(join(parts.root, 'content', 'blobs', 'a file'), '')
+  await rot(digest, 'hellp')
+
+  expect(await verify()).toEqual([expect.objectContaining({ digest, outcome: 'quarantined' })])
+})
+
 test('only the wanted ones are read; one that nobody has is refused before', async () => {
   const [one, two] = [await bring('one'), await bring('two')]
   await rot(one, 'xxx')

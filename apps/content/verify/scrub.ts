@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import { type Digest, digestParts, isDigest, parseDigest } from '@gantry/model/digest'
+import { type FileHandle, open } from 'node:fs/promises'
+import { type Digest, digestParts, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Parts } from '../blobs/ingests.ts'
 import { holdersOf } from '../blobs/rows.ts'
@@ -91,13 +90,8 @@ async function listThese(parts: Parts, digests: readonly Digest[]): Promise<List
 
 /** What namespaces have, and what only lies on disk: also that may be taken for the blob one day. */
 async function listAll({ rows, folder }: Parts): Promise<Listed[]> {
-  const digests = new Set<Digest>()
+  const digests = new Set(await folder.blobs())
   for (const { key } of rows.holders.list()) digests.add(parseDigest(key[0] ?? ''))
-  for (const algorithm of await readdir(join(folder.root, 'blobs')))
-    for (const hex of await readdir(join(folder.root, 'blobs', algorithm))) {
-      const digest = `${algorithm}:${hex}`
-      if (isDigest(digest)) digests.add(digest)
-    }
   const list = [...digests].sort()
   return await Promise.all(list.map(async (digest) => ({ digest, size: (await folder.blobSize(digest)) ?? 0n })))
 }
@@ -121,12 +115,15 @@ async function* check({ rows, folder, quarantine, pace }: Checking, digest: Dige
   }
   const { size, ino } = await file.stat({ bigint: true })
   const hash = createHash(digestParts(digest).algorithm)
+  const buffer = Buffer.allocUnsafeSlow(CHUNK)
   let [read, reason, reportedAt] = [0n, '', performance.now()]
   try {
-    for (let chunk = await readChunk(file); chunk.length > 0; chunk = await readChunk(file)) {
-      hash.update(chunk)
-      read += BigInt(chunk.length)
-      await pace(chunk.length)
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, CHUNK)
+      if (bytesRead === 0) break
+      hash.update(buffer.subarray(0, bytesRead))
+      read += BigInt(bytesRead)
+      await pace(bytesRead)
       if (performance.now() - reportedAt < REPORT_MS) continue
       reportedAt = performance.now()
       yield { outcome: 'running', read }
@@ -153,11 +150,6 @@ async function openBlob(path: string): Promise<FileHandle | undefined> {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
     throw error
   }
-}
-
-async function readChunk(file: FileHandle): Promise<Uint8Array> {
-  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(CHUNK), 0, CHUNK, null)
-  return buffer.subarray(0, bytesRead)
 }
 
 function isDiskError(error: unknown): boolean {
