@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { sha256Of } from '@gantry/model/digest'
 import { parseNamespace } from '@gantry/model/namespace'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -46,6 +47,12 @@ test('reading behind the end is out of range', async () => {
   await bring('hello world')
 
   await expect(read('hello world', 12, 0)).rejects.toMatchObject({ code: 'out-of-range' })
+})
+
+test('a blob whose bytes are gone is not found, as in containerd', async () => {
+  await rm(parts.folder.blobPath(await bring('hello')))
+
+  await expect(read('hello', 0, 0)).rejects.toMatchObject({ code: 'not-found' })
 })
 
 test('a blob of another namespace does not exist', async () => {

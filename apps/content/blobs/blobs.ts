@@ -1,4 +1,3 @@
-import { open } from 'node:fs/promises'
 import { ContentDeleteSchema } from '@gantry/api/containerd/events/content_pb'
 import type { Info } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { toTimestamp } from '@gantry/model/clock'
@@ -91,7 +90,8 @@ export function createBlobs({ rows, folder, changes, leases, now }: Parts): Blob
       const start = range.offset < 0n ? 0n : range.offset
       if (start > size) throw new Fault('out-of-range', `Cannot read ${digest} at ${start}: it has ${size} bytes`)
       const end = range.size > 0n && start + range.size < size ? start + range.size : size
-      await using file = await open(folder.blobPath(digest))
+      await using file = await folder.openBlob(digest)
+      if (!file) throw new Fault('not-found', `content ${digest}: its bytes are gone`)
       for (let at = Number(start); at < Number(end); ) {
         const wanted = Number(end) - at
         const chunk = range.into(wanted)

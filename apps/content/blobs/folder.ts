@@ -18,6 +18,8 @@ export interface Folder {
   blobPath(digest: Digest): string
   /** Size of a committed blob in bytes, undefined when there is none. */
   blobSize(digest: Digest): Promise<bigint | undefined>
+  /** Opens a committed blob to read it, undefined when there is none. */
+  openBlob(digest: Digest): Promise<FileHandle | undefined>
   ingestPath(id: string): string
   frontPath(id: string): string
   /** Are there bytes of the ingest, be it none yet? Not any more once they were adopted. */
@@ -65,6 +67,7 @@ export function openFolder(root: string): Folder {
     root,
     blobPath,
     blobSize,
+    openBlob: (digest) => ifThere(open(blobPath(digest))),
     ingestPath,
     frontPath: (id) => join(ingests, id, 'front'),
     hasIngest: async (id) => (await sizeOf(ingestPath(id))) !== undefined,
@@ -162,8 +165,13 @@ async function namesIn(path: string): Promise<string[] | undefined> {
 
 /** Size of a file in bytes, undefined when there is none. */
 async function sizeOf(path: string): Promise<bigint | undefined> {
+  return (await ifThere(stat(path, { bigint: true })))?.size
+}
+
+/** Undefined for a file that is not there. */
+async function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
-    return (await stat(path, { bigint: true })).size
+    return await asked
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined
     throw error

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, open } from 'node:fs/promises'
 import { type Digest, digestParts, parseDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Parts } from '../blobs/ingests.ts'
@@ -107,7 +106,7 @@ interface Checking extends Parts {
 
 /** One blob; the last finding is the verdict. A blob that was deleted meanwhile has none. */
 async function* check({ rows, folder, quarantine, pace }: Checking, digest: Digest): AsyncGenerator<Finding> {
-  await using file = await openBlob(folder.blobPath(digest))
+  await using file = await folder.openBlob(digest)
   if (!file) {
     const namespaces = await quarantine.settle(digest)
     if (namespaces.length > 0) yield { outcome: 'missing', reason: 'there is no file', namespaces }
@@ -141,15 +140,6 @@ async function* check({ rows, folder, quarantine, pace }: Checking, digest: Dige
   }
   if (rows.condemned.has([digest])) await quarantine.settle(digest) // the bytes are sound: nothing is taken away
   yield { read: size }
-}
-
-async function openBlob(path: string): Promise<FileHandle | undefined> {
-  try {
-    return await open(path, 'r')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
-  }
 }
 
 function isDiskError(error: unknown): boolean {
