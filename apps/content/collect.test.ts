@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { rename, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { sha256Of } from '@gantry/model/digest'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { Keeper } from '@gantry/service/collection'
@@ -82,6 +82,18 @@ test('the bytes of a blob stay while an upload stands for it', async () => {
 
   expect(existsSync(at.folder.blobPath(DIGEST))).toBe(true)
   expect(at.blobs.has(B, DIGEST)).toBe(true)
+})
+
+test('bytes that cannot be moved away now are tried again', async () => {
+  await using at = await open()
+  await at.commit(A)
+  await mkdir(at.folder.asidePath(DIGEST)) // something of a stranger is in the way
+  await at.blobs.remove({ namespace: A, lease: undefined }, DIGEST)
+  await expect(at.keeper.clean()).rejects.toThrow('EISDIR')
+  await rm(at.folder.asidePath(DIGEST), { recursive: true })
+
+  await at.keeper.clean()
+  expect(existsSync(at.folder.blobPath(DIGEST))).toBe(false)
 })
 
 test('bytes that a commit is about to name stay, and are looked at again', async () => {

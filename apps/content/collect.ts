@@ -124,7 +124,12 @@ function createContentKeeper({ rows, folder, changes, ...parts }: KeeperParts): 
       await changes.write(() => undefined) // behind all that took them their names
       for (const digest of digests) {
         doomed.delete(digest) // before: it may lose its last holder again meanwhile
-        if ((await bytes.drop(digest)) === 'claimed') doomed.add(digest)
+        try {
+          if ((await bytes.drop(digest)) === 'claimed') doomed.add(digest)
+        } catch (error) {
+          doomed.add(digest)
+          throw error
+        }
       }
       const named = new Set(Array.from(rows.ingests.list(), ({ value }) => value.id))
       for (const id of folders) {
