@@ -40,17 +40,20 @@ test('what the disk has and no record knows is told, and then removed; the rest 
   mkdirSync(lost)
   writeFileSync(join(lost, 'data'), '1234')
   writeFileSync(junk, '')
+  const folder = parts.folder.blobPath(sha256Of('no file at all'))
+  mkdirSync(folder)
+  const unnamed = [stray, folder].sort().map((of) => ({ what: 'A blob without a record', of }))
   const all = [
     { what: 'Something that is no blob', of: junk },
-    { what: 'A blob without a record', of: stray },
+    ...unnamed,
     { what: 'An upload without a record', of: lost },
   ]
 
   expect(await repaired(parts, true)).toEqual(all)
-  expect([stray, lost, junk].every(existsSync)).toBe(true)
+  expect([stray, folder, lost, junk].every(existsSync)).toBe(true)
   expect(await repaired(parts)).toEqual(all)
 
-  expect([stray, lost, junk].some(existsSync)).toBe(false)
+  expect([stray, folder, lost, junk].some(existsSync)).toBe(false)
   expect(await repaired(parts)).toEqual([])
   expect(existsSync(parts.folder.blobPath(kept))).toBe(true)
   await upload.append(Buffer.from('more'))

@@ -40,7 +40,7 @@ export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): B
       if (isKept(digest)) return 'kept'
       const isThere = existsSync(path)
       if (isThere) renameSync(path, aside)
-      await rm(aside, { force: true })
+      await rm(aside, { recursive: true, force: true })
       return isThere ? 'gone' : 'absent'
     },
     async isAwaited(digest) {
