@@ -1,7 +1,7 @@
 import { Images as ImagesService } from '@gantry/api/containerd/services/images/v1/images_pb'
 import type { Descriptor } from '@gantry/model/descriptor'
 import { parseDigest } from '@gantry/model/digest'
-import { Fault, isFault } from '@gantry/model/fault'
+import { Fault, ignoring } from '@gantry/model/fault'
 import type { Labels } from '@gantry/model/labels'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import type { Holder } from './leases.ts'
@@ -38,12 +38,10 @@ export function createImages(metadata: Channel): Images {
         labels: { ...labels },
         target: { mediaType, digest, size, annotations: { ...annotations } },
       }
-      try {
-        await client.create({ image }, { namespace, lease, signal })
-      } catch (error) {
-        if (!isFault(error, 'already-exists')) throw error
-        await client.update({ image }, { namespace, lease, signal })
-      }
+      const create = () => client.create({ image }, { namespace, lease, signal })
+      if (await ignoring('already-exists', create())) return
+      if (await ignoring('not-found', client.update({ image }, { namespace, lease, signal }))) return
+      await create() // it was deleted in between
     },
   }
 }
