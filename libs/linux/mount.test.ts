@@ -10,6 +10,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -86,6 +87,14 @@ describe.skipIf(process.getuid?.() !== 0)('mounting (skipped without root: mount
 
     expect(() => writeFileSync(join(root, 'b', 'x'), '')).toThrow('EROFS')
     expect(mountsUnder(root)).toEqual([join(root, 'b')])
+  })
+
+  test('what is mounted is found through a link, too', () => {
+    symlinkSync(root, join(root, 'link'))
+    mount({ type: 'bind', source: join(root, 'a'), target: join(root, 'b'), options: [] })
+
+    expect(mountsUnder(join(root, 'link', 'b'))).toEqual([join(root, 'b')])
+    expect(mountsUnder(join(root, 'none', 'b'))).toEqual([])
   })
 
   test('a descriptor may stand for the target, read-only binds included', () => {

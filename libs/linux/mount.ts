@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { Fault } from '@gantry/model/fault'
 import { openLoop } from './loop.ts'
 import { openMountTree } from './mount-tree.ts'
@@ -212,11 +212,25 @@ export function unmountAll(target: string, options: { readonly detach?: boolean 
   }
 }
 
-/** The mount points at and below `path`, the latest mounted first: the order in which they can be unmounted. */
+/**
+ * The mount points at and below `path`, the latest mounted first: the order in which they can be unmounted. They are as the
+ * kernel knows them: links on the way to `path` are followed.
+ */
 export function mountsUnder(path: string): string[] {
+  const top = realPathOf(path)
   return parseMountPoints(readFileSync('/proc/self/mountinfo', 'utf8'))
-    .filter((point) => point === path || point.startsWith(path === '/' ? '/' : `${path}/`))
+    .filter((point) => point === top || point.startsWith(top === '/' ? '/' : `${top}/`))
     .reverse()
+}
+
+/** Its last part is not looked at: what is mounted there may not answer. */
+function realPathOf(path: string): string {
+  try {
+    return join(realpathSync(dirname(path)), basename(path))
+  } catch (error) {
+    if (isSystemError(error)) return path
+    throw error
+  }
 }
 
 /** The mount points of a mountinfo table, oldest first. */
