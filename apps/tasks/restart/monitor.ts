@@ -149,6 +149,7 @@ async function restart(parts: MonitorParts, namespace: string, id: string, stopp
   }
   const paths = Object.keys(labels).map((name) => `labels.${name}`)
   await containers.update({ container: { id, labels }, updateMask: { paths } }, call)
+  if (lifeOf(tasks, namespace, id) !== life) return false // somebody else deletes it, or starts another
   if (life) await ignoring('not-found', tasks.deleteTask(namespace, id))
   const { snapshotter, snapshotKey: key } = container
   const { mounts } = key === '' ? { mounts: [] } : await snapshots.mounts({ snapshotter, key }, call)
