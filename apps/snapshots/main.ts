@@ -116,6 +116,7 @@ const activations = await createActivations({
   folder: mounts,
   roots: [folder],
   clock: Date.now,
+  report,
 })
 const address = addressOf({ drivers: drivers.map(({ name }) => name), exported: config.exports })
 

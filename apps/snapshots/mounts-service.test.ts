@@ -1,4 +1,5 @@
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -38,6 +39,7 @@ describe.skipIf(process.getuid?.() !== 0)(
     let folder: string
     let mounts: Client<typeof Mounts>
     let stack: AsyncDisposableStack
+    let reported: string[]
 
     beforeEach(async () => {
       base = mkdtempSync(join(tmpdir(), 'gantry-mounts-'))
@@ -55,6 +57,7 @@ describe.skipIf(process.getuid?.() !== 0)(
     })
 
     async function start(): Promise<void> {
+      reported = []
       stack = new AsyncDisposableStack()
       const { table, write, ...rest } = stack.use(openStore(join(base, 'records')))
       const activations = await createActivations({
@@ -63,6 +66,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         folder,
         roots: [join(base, 'root')],
         clock: () => 5000,
+        report: (_, path) => void reported.push(path),
       })
       stack.defer(() => rest[Symbol.asyncDispose]())
       const address = join(base, 'mounts.sock')
@@ -248,6 +252,38 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(readdirSync(folder)).toHaveLength(1)
       await mounts.deactivate({ name: 'stands' }, call)
       expect(mountsUnder(base)).toEqual([])
+    })
+
+    test('a restart goes on although something cannot be taken away', async () => {
+      await mounts.activate({ name: 'stands', mounts: [tmpfs, { ...overlay, options: [] }] }, call)
+      await stack.disposeAsync()
+      const strange = [join(folder, 'file'), join(folder, 'full', '0', 'file')]
+      mkdirSync(join(folder, 'full', '0'), { recursive: true })
+      for (const file of strange) writeFileSync(file, '')
+
+      await start()
+
+      expect((await listed()).map(({ info }) => info?.name)).toEqual(['stands'])
+      expect(reported.sort()).toEqual([join(folder, 'file'), join(folder, 'full')])
+      expect(strange.map((file) => existsSync(file))).toEqual([true, true])
+      for (const name of ['file', 'full']) rmSync(join(folder, name), { recursive: true })
+    })
+
+    test('a restart finds what stands when its folder is reached through a link', async () => {
+      await stack.disposeAsync()
+      symlinkSync(base, join(base, 'link'))
+      const real = folder
+      folder = join(base, 'link', 'mounts')
+      await start()
+      await mounts.activate({ name: 'stands', mounts: [tmpfs, { ...overlay, options: [] }] }, call)
+      await stack.disposeAsync()
+
+      await start()
+
+      expect((await listed()).map(({ info }) => info?.name)).toEqual(['stands'])
+      await mounts.deactivate({ name: 'stands' }, call)
+      folder = real
+      expect([mountsUnder(base), reported]).toEqual([[], []])
     })
   },
 )

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mountsUnder } from '@gantry/linux/mount'
@@ -33,6 +33,35 @@ describe.skipIf(process.getuid?.() !== 0)('temporary mounts (skipped without roo
     clearTargets(mountRoot)
 
     expect(readdirSync(join(base, 'near'))).toEqual(['a'])
+  })
+
+  test("a start leaves what is a stranger's, and takes away only empty folders", () => {
+    mkdirSync(join(base, 'near', 'empty'))
+    symlinkSync(join(base, 'near'), join(mountRoot, 'link'))
+    writeFileSync(join(mountRoot, 'file'), '')
+    mkdirSync(join(mountRoot, 'full'))
+    writeFileSync(join(mountRoot, 'full', 'file'), '')
+    mkdirSync(join(mountRoot, 'left', 'lower'), { recursive: true })
+
+    clearTargets(mountRoot)
+
+    expect(readdirSync(join(base, 'near'))).toEqual(['a', 'empty'])
+    for (const name of ['link', 'file', 'full']) rmSync(join(mountRoot, name), { recursive: true })
+  })
+
+  test('a folder of mounts that is reached through a link is cleared as well', () => {
+    symlinkSync(base, join(base, 'link'))
+    const root = join(base, 'link', 'mounts')
+    {
+      using below = mergeLayers([join(base, 'near'), join(base, 'far')], root)
+      expect(readdirSync(below.root).sort()).toEqual(['a', 'b'])
+    }
+    mkdirSync(join(base, 'near', 'empty'))
+    mountTogether({ lower: [bind('near')] }, root)
+
+    clearTargets(root)
+
+    expect(readdirSync(join(base, 'near'))).toEqual(['a', 'empty'])
   })
 
   test('when one of several cannot be mounted none is left', () => {

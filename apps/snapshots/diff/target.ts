@@ -44,13 +44,26 @@ export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: Target
   return mounted(mounts, mountRoot)
 }
 
-/** At start: takes away the mounts that a crash has left. */
+/** At start: takes away the mounts that a crash has left, and their folders. What else lies there stays. */
 export function clearTargets(mountRoot: string): void {
   mkdirSync(mountRoot, { recursive: true, mode: 0o700 })
   for (const point of mountsUnder(mountRoot)) unmount(point, { detach: true })
-  for (const name of readdirSync(mountRoot)) {
-    for (const part of readdirSync(join(mountRoot, name))) rmdirSync(join(mountRoot, name, part))
-    rmdirSync(join(mountRoot, name))
+  for (const target of foldersIn(mountRoot)) {
+    for (const part of foldersIn(target)) removeIfEmpty(part)
+    removeIfEmpty(target)
+  }
+}
+
+function foldersIn(folder: string): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(folder, name))
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch (error) {
+    if (!isSystemError(error, 'ENOTEMPTY', 'EEXIST')) throw error
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, lstatSync, mkdirSync, realpathSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync } from 'node:fs'
 import { chmod, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { mountsUnder } from '@gantry/linux/mount'
@@ -132,7 +132,7 @@ export function createFolders({ root, pool, report }: FoldersParts): Folders {
 /** Neither what a link leads to nor what is mounted there is ours. */
 async function deleteTree(path: string, pool: Pool): Promise<void> {
   if (!lstatSync(path).isDirectory()) return await rm(path)
-  const [point] = mountsUnder(realpathSync(path))
+  const [point] = mountsUnder(path)
   if (point !== undefined) throw new Fault('failed-precondition', `Something is mounted at "${point}"`)
   await pool.run({ kind: 'empty', root: path }, AbortSignal.timeout(DELETE_MS))
   await rmdir(path)

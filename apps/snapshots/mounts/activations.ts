@@ -61,6 +61,8 @@ export interface ActivationsParts {
   readonly roots: readonly string[]
   /** Milliseconds since 1970. */
   readonly clock: () => number
+  /** Hears of what could not be taken down; the next start tries again. */
+  readonly report: (error: unknown, path: string) => void
 }
 
 /** Also looks at what the last run has left: what still stands is kept, of everything else mounts, devices and records go. */
@@ -94,7 +96,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
         })
         return row
       } catch (error) {
-        takeDown(join(folder, id))
+        tryTakeDown(id, parts)
         throw error
       } finally {
         making.delete(id)
@@ -104,7 +106,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
     async deactivate(namespace, name) {
       const { id } = existing(table, namespace, name)
       await write(() => table.remove([namespace, name]))
-      takeDown(join(folder, id))
+      tryTakeDown(id, parts)
     },
 
     info: (namespace, name) => existing(table, namespace, name),
@@ -173,7 +175,17 @@ async function madeReady(
   return ready
 }
 
-async function recover({ table, write, folder }: ActivationsParts): Promise<void> {
+function tryTakeDown(id: string, { folder, report }: Pick<ActivationsParts, 'folder' | 'report'>): void {
+  const path = join(folder, id)
+  try {
+    takeDown(path)
+  } catch (error) {
+    report(error, path)
+  }
+}
+
+async function recover(parts: ActivationsParts): Promise<void> {
+  const { table, write, folder } = parts
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const kept = new Set<string>()
   const lost: (readonly string[])[] = []
@@ -184,7 +196,7 @@ async function recover({ table, write, folder }: ActivationsParts): Promise<void
   await write(() => {
     for (const key of lost) table.remove(key)
   })
-  for (const id of readdirSync(folder)) if (!kept.has(id)) takeDown(join(folder, id))
+  for (const id of readdirSync(folder)) if (!kept.has(id)) tryTakeDown(id, parts)
 }
 
 function existing(table: Table<ActivationRow>, namespace: Namespace, name: string): ActivationRow {

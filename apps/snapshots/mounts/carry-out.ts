@@ -70,9 +70,7 @@ function attachLoop(link: string, { source, options }: Mount): void {
 
 /** Does all of it still stand? After a reboot nothing does. */
 export function stands(active: readonly ActiveMount[]): boolean {
-  return active.every(({ mount: { type }, point }) =>
-    type === 'loop' ? isLink(point) : mountsUnder(point).includes(point),
-  )
+  return active.every(({ mount: { type }, point }) => (type === 'loop' ? isLink(point) : mountsUnder(point).length > 0))
 }
 
 /**
