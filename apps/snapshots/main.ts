@@ -51,11 +51,11 @@ goFirst() // this thread answers calls; those that extract would let it wait
 const config = loadConfig('snapshots', Config, options)
 const folder = join(config.root, 'snapshots')
 const mountRoot = join(config.state, 'snapshots-mounts')
-clearTargets(mountRoot)
 
 const socket = socketOf(config, 'snapshots')
 await using telemetry = await openTelemetry({ app: 'snapshots', address: socket }, config, { log, env: process.env })
-const { metrics } = telemetry
+const { metrics } = telemetry // its socket tells that no other process is at work here
+clearTargets(mountRoot)
 await using store = openStore(join(folder, 'records'), metrics)
 await using bus = connectBus(config.nats, log, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
