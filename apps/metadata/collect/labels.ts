@@ -37,6 +37,9 @@ const UNITS_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
 }
 
+/** RFC 3339, as strictly as containerd reads it. */
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
+
 const NONE: LabelReferences = { refs: [], brefs: [], conds: [] }
 
 type Labels = Readonly<Record<string, string>>
@@ -138,7 +141,7 @@ function parseDuration(text: string): number | undefined {
 }
 
 function parseTime(text: string | undefined): number | undefined {
-  if (text === undefined || !/^\d{4}-\d{2}-\d{2}[Tt ]/.test(text)) return undefined
+  if (text === undefined || !TIME.test(text)) return undefined
   const ms = Date.parse(text)
   return Number.isNaN(ms) ? undefined : ms
 }

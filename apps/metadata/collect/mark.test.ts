@@ -32,6 +32,9 @@ test.each([
   ['an image', node('images/i', {}, ['content/x'])],
   ['an image that expires later', node('images/i', { expire: FUTURE }, ['content/x'])],
   ['an image whose expiry is malformed', node('images/i', { expire: 'soon' }, ['content/x'])],
+  ['an image whose expiry has no zone', node('images/i', { expire: '2001-02-03T04:05:06' }, ['content/x'])],
+  ['an image whose expiry has no seconds', node('images/i', { expire: '2001-02-03T04:05Z' }, ['content/x'])],
+  ['an image whose expiry has no T', node('images/i', { expire: '2001-02-03 04:05:06Z' }, ['content/x'])],
   ['a label of an image', node('images/i', { 'ref.content': 'x' })],
   ['a lease', node('leases/l', {}, ['content/x'])],
   ['a lease that expires later', node('leases/l', { expire: FUTURE }, ['content/x'])],
@@ -48,6 +51,7 @@ test.each([
 test.each([
   ['nothing', node('content/other', { root: '1' })],
   ['an image that has expired', node('images/i', { expire: PAST }, ['content/x'])],
+  ['an image that has expired elsewhere', node('images/i', { expire: '2001-02-03T04:05:06.7+08:00' }, ['content/x'])],
   ['a lease that has expired', node('leases/l', { expire: PAST }, ['content/x'])],
   ['an image of another namespace', node('images/i', {}, ['content/x'], 'b')],
   ['a blob that nothing keeps', node('content/r', { 'ref.content': 'x' })],
