@@ -7,12 +7,28 @@ const alive = []
 for (let count = 0; count < 1_000_000; count++) alive[count % 20_000] = { count, text: 'x' + count }
 const space = (await import('node:v8')).getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space')
 console.log(space.space_size / 1024 / 1024)`
+
+/** Makes objects that die old. Prints the most MiB that the heap ever had. */
+const OLD = `
+const { getHeapStatistics } = await import('node:v8')
+const alive = []
+let most = 0
+for (let count = 0; count < 3_000_000; count++) {
+  alive[count % 400_000] = { count, text: 'x' + count }
+  if (count % 1000 === 0) most = Math.max(most, getHeapStatistics().total_heap_size)
+}
+console.log(most / 1024 / 1024)`
 const SMALL = `(await import(${JSON.stringify(new URL('./heap.ts', import.meta.url).href)})).keepHeapSmall()`
 
-function youngSpaceAfter(script: string): number {
-  return Number(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' }))
+function printed(script: string): number {
+  const flags = ['--max-semi-space-size=4', '--input-type=module', '-e', script]
+  return Number(execFileSync(process.execPath, flags, { encoding: 'utf8' }))
 }
 
 test('the space of young objects stays small when told so, and would have grown', () => {
-  expect(youngSpaceAfter(SMALL + CALLS)).toBeLessThan(youngSpaceAfter(CALLS) / 2)
+  expect(printed(SMALL + CALLS)).toBeLessThan(printed(CALLS) / 2)
+})
+
+test('what died among the old does not lie there for long when told so, and would have', () => {
+  expect(printed(SMALL + OLD)).toBeLessThan(printed(OLD) / 1.5)
 })
