@@ -12,7 +12,7 @@ import { startServer } from './testing/server.ts'
 
 const DIGEST = `sha256:${'0'.repeat(64)}`
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const context = { namespace: parseNamespace('default'), lease: undefined, header: () => undefined, signal }
 const SERVICE: Found = { username: 'node', secret: 'of-the-node', from: '/root/.docker/config.json' }
 

@@ -21,7 +21,7 @@ import { writeTar } from './write-tar.ts'
 
 const NS = parseNamespace('default')
 const HOLDER = { namespace: NS, lease: undefined }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 let parts: TestParts
 let images: Images
 let records: Map<string, ImageRecord>

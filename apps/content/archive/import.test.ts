@@ -19,7 +19,7 @@ import { descriptorJson } from './oci-json.ts'
 import { readStored } from './walk-stored.ts'
 
 const NS = parseNamespace('default')
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const ANY = { name: 'import', isPrefix: true, allowOverwrite: true }
 let parts: TestParts
 let records: ImageRecord[]

@@ -18,7 +18,7 @@ import { createPush } from './push.ts'
 
 const NS = parseNamespace('default')
 const HOLDER = { namespace: NS, lease: undefined }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 let parts: TestParts
 let images: Images
 

@@ -14,7 +14,7 @@ const BLOB = Buffer.from('some bytes')
 const DESCRIPTOR = { mediaType: MEDIA.ociLayer, digest: sha256Of(BLOB), size: BigInt(BLOB.length) }
 const SECRET = 'hunter2+very/secret'
 const ALICE: Found = { username: 'alice', secret: SECRET, from: 'a test' }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 
 const nobody = createServiceWallet(async () => undefined, Date.now)
 const walletOf = (found: Found | undefined): Wallet => createClientWallet(async () => found, nobody)

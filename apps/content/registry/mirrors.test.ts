@@ -13,7 +13,7 @@ const BLOB = Buffer.from('some bytes')
 const LAYER: Descriptor = { mediaType: MEDIA.ociLayer, digest: sha256Of(BLOB), size: BigInt(BLOB.length) }
 const MANIFEST = '{"schemaVersion":2}'
 const SUBJECT = sha256Of(Buffer.from('subject'))
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => unknown
 

@@ -6,7 +6,7 @@ import { fetchInParts, type Range } from './parts.ts'
 
 const WHOLE = { from: 0n, to: 17n * 1024n * 1024n }
 const PIECE = { length: 1000 }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const ahead = { connections: 3, spare: () => ({ [Symbol.dispose]: () => undefined }), begin: async () => undefined }
 
 /** Fetches in three parts, of which the last one fails when it has brought `pieces`; one piece is brought at once. */

@@ -14,7 +14,7 @@ const DIGEST = sha256Of(BLOB)
 const BLOB_DESCRIPTOR = { mediaType: MEDIA.ociLayer, digest: DIGEST, size: BigInt(BLOB.length) }
 const MANIFEST = Buffer.from('{"schemaVersion":2}')
 const MANIFEST_DESCRIPTOR = { mediaType: MEDIA.ociManifest, digest: sha256Of(MANIFEST), size: BigInt(MANIFEST.length) }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 
 type Answers = Readonly<Record<string, (request: IncomingMessage, response: ServerResponse) => unknown>>
 

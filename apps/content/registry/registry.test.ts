@@ -13,7 +13,7 @@ import { createTransport } from './transport.ts'
 
 const BLOB = Buffer.from('some bytes')
 const DESCRIPTOR = { mediaType: MEDIA.ociLayer, digest: sha256Of(BLOB), size: BigInt(BLOB.length) }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const open: (() => Promise<unknown>)[] = []
 
 afterEach(async () => {

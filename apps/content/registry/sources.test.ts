@@ -12,7 +12,7 @@ import { sourceOf } from './sources.ts'
 import { createServiceWallet } from './wallet.ts'
 
 const NODE = { username: 'node', secret: 'of-the-node', from: 'a file' }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const own = { host: 'reg', own: true }
 const mirror = { host: 'mirror', own: false }
 const answer = (init: MessageInitShape<typeof AuthResponseSchema>): AnyInit => ({

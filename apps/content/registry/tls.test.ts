@@ -18,7 +18,7 @@ import { createTransport } from './transport.ts'
 const BLOB = Buffer.from('some bytes')
 const DESCRIPTOR = { mediaType: MEDIA.ociLayer, digest: sha256Of(BLOB), size: BigInt(BLOB.length) }
 const NO_PROXY = { httpProxy: '', httpsProxy: '', noProxy: '' }
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 
 function certificate(name: string): string {
   const key = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout - -out -'.split(' ')
