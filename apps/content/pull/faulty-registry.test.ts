@@ -45,6 +45,14 @@ const cutAfter =
     response.writeHead(200, { 'content-length': body.length })
     response.write(body.subarray(0, bytes), () => setTimeout(() => response.destroy(), 20))
   }
+const drip =
+  (status: number): Misbehave =>
+  (_, response, body) => {
+    response.writeHead(status, { 'content-type': MEDIA.ociManifest, 'content-length': body.length })
+    let at = 0
+    const timer = setInterval(() => response.write(body.subarray(at, ++at)), STALL_MS / 3)
+    response.on('close', () => clearInterval(timer))
+  }
 
 interface Passing {
   readonly name: string
@@ -166,25 +174,23 @@ describe.each(SIZES)('%s layer', (_, size) => {
     },
     { name: 'gone', misbehave: (_, response) => response.writeHead(410).end(), code: 'failed-precondition' },
     { name: 'no content', misbehave: (_, response) => response.writeHead(204).end(), code: 'failed-precondition' },
+    { name: 'a body that drips', misbehave: drip(200), code: 'unavailable', message: /bytes in \d+ s/ },
+    { name: 'a manifest that drips', pattern: /GET .*manifests/, misbehave: drip(200), code: 'unavailable' },
     {
-      name: 'a body that drips',
-      misbehave: (_, response, body) => {
-        response.writeHead(200, { 'content-length': body.length })
-        let at = 0
-        const timer = setInterval(() => response.write(body.subarray(at, ++at)), STALL_MS / 3)
-        response.on('close', () => clearInterval(timer))
-      },
+      name: 'a manifest that drips before anything is known of it',
+      pattern: /manifests/,
+      misbehave: (request, response, body) =>
+        request.method === 'HEAD' ? response.writeHead(405).end() : drip(200)(request, response, body),
       code: 'unavailable',
-      message: /bytes in \d+ s/,
     },
+    { name: 'a refusal that drips', misbehave: drip(403), code: 'permission-denied' },
     {
-      name: 'a manifest that drips',
-      pattern: /GET .*manifests/,
-      misbehave: (_, response, body) => {
-        response.writeHead(200, { 'content-length': body.length })
-        let at = 0
-        const timer = setInterval(() => response.write(body.subarray(at, ++at)), STALL_MS / 3)
-        response.on('close', () => clearInterval(timer))
+      name: 'one byte a connection',
+      misbehave: (request, response, body) => {
+        const from = partOf(request)
+        const range = `bytes ${from}-${body.length - 1}/${body.length}`
+        response.writeHead(206, { 'content-range': range, 'content-length': body.length - from })
+        response.write(body.subarray(from, from + 1), () => response.destroy())
       },
       code: 'unavailable',
     },

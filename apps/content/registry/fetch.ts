@@ -10,7 +10,8 @@ import { refusal, type Sender } from './sender.ts'
 import { errandFor, type Site, withEarlier } from './site.ts'
 import { causeOf } from './transport.ts'
 
-const MAX_FAILURES = 3 // in a row without a byte between them
+const MAX_FAILURES = 3 // in a row with next to nothing between them
+const MIN_BYTES = 1024n // that a connection has to bring to be none of them
 const NOWHERE = 'https://foreign.invalid' // nobody's credentials are for such a host
 const MAX_URLS = 4 // of a descriptor
 
@@ -139,7 +140,7 @@ async function* fetchPersistently<P extends Piece>(
     } catch (error) {
       const broken = signal.aborted ? undefined : breakOf(error, url.host, descriptor)
       if (!broken) throw error
-      failures = from > before ? 1 : failures + 1
+      failures = from - before >= MIN_BYTES ? 1 : failures + 1
       if (!broken.again || failures > MAX_FAILURES) throw broken.fault
       parts.watch?.retried()
       await sleep(parts.backoffMs * 2 ** failures * (0.5 + Math.random() / 2), undefined, { signal })

@@ -5,6 +5,7 @@ import { Fault } from '@gantry/model/fault'
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici'
 import type { Answer } from './answer.ts'
 import { ask, type OpenSink } from './ask.ts'
+import { steady } from './body.ts'
 import { type Dial, isLoopback, PLAIN_DIAL } from './dial.ts'
 import { connector } from './socket.ts'
 
@@ -68,7 +69,9 @@ export function createTransport({ proxy, stallMs }: Network): Transport {
         ...{ origin: url.origin, path: `${url.pathname}${url.search}`, method, headers: { ...headers } },
         ...(body && { body: Readable.from(body(), { objectMode: false }), headersTimeout: stallMs * PATIENCE }),
       }
-      return await ask(dispatcherFor(url, dial), { url, request, openSink }, signal)
+      const answer = await ask(dispatcherFor(url, dial), { url, request, openSink }, signal)
+      const patience = { stallMs: 2 * stallMs, what: `the answer of ${url.host}` } // who knows better what it is gives up first
+      return { ...answer, body: steady(answer.body, patience) }
     },
     async [Symbol.asyncDispose]() {
       const all = [...dials.values()].flatMap(({ direct, outside }) => [direct, outside])
