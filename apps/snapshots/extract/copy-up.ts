@@ -34,7 +34,7 @@ export function copyUp(from: number, path: ByteString): void {
     const piece = Buffer.alloc(PIECE_BYTES)
     for (let length = readSync(from, piece); length > 0; length = readSync(from, piece))
       for (let written = 0; written < length; ) written += writeSync(fd, piece, written, length - written)
-    ownFile({ fd, path, isOfRoot: false }, { ...owner, xattrs: xattrsOf(from) })
+    ownFile({ fd, path, isPlain: false }, { ...owner, xattrs: xattrsOf(from) })
     futimesNs(fd, stat.atimeNs, stat.mtimeNs)
   } finally {
     closeSync(fd)

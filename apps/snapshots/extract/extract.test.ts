@@ -193,6 +193,16 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(names()).toEqual(['a', 'a/b', 'a/b/c', 'run', 'run/deep', 'run/deep/x', 'var-run'])
     })
 
+    test('a default access list of a folder changes no modes', async () => {
+      const entryOf = (tag: number, bits: number) => Buffer.from([tag, 0, bits, 0, 255, 255, 255, 255])
+      const list = Buffer.concat([Buffer.from([2, 0, 0, 0]), entryOf(1, 7), entryOf(4, 0), entryOf(0x20, 0)])
+      const pax = { 'SCHILY.xattr.system.posix_acl_default': list }
+      await apply(folder('d', { pax }), folder('d/inner'), file('d/a'), file('d/inner/b'))
+
+      const modeOf = (name: string) => statSync(join(root, name)).mode & 0o7777
+      expect(['d', 'd/inner', 'd/a', 'd/inner/b'].map(modeOf)).toEqual([0o755, 0o755, 0o644, 0o644])
+    })
+
     test('names that are not UTF-8 are kept byte for byte', async () => {
       await apply(folder('caf\xe9'), file('caf\xe9/\xff'))
 

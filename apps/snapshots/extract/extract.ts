@@ -45,7 +45,7 @@ interface OpenFile {
   readonly entry: Entry
   readonly path: ByteString
   readonly fd: number
-  readonly isOfRoot: boolean
+  readonly isPlain: boolean
 }
 
 /**
@@ -70,7 +70,7 @@ export function createExtraction({ overlay, limits, lowers }: Layout): Extractio
         const path = join(folder, target.base)
         if (target.kind === 'whiteout') return tree.hide(path, entry)
         if (entry.type === 'file')
-          file = { entry, path, fd: openNew(tree, path, entry), isOfRoot: tree.givesToRoot(folder) }
+          file = { entry, path, fd: openNew(tree, path, entry), isPlain: tree.makesPlain(folder) }
         else if (entry.type === 'hard-link') needsBelow = !placeLink(tree, path, { entry, limits, lowers })
         else if (entry.type === 'folder') tree.placeFolder(path, entry)
         else placeOther(tree, path, entry)

@@ -1,5 +1,5 @@
 import { mkdirSync, rmdirSync, unlinkSync } from 'node:fs'
-import { lsetxattr, lutimesNs, mknod } from '@gantry/linux/file'
+import { lgetxattr, lsetxattr, lutimesNs, mknod } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
 import { createFolders, type Folders } from './folders.ts'
 import type { Loose } from './loose.ts'
@@ -11,6 +11,7 @@ const S_IFCHR = 0o020000
 const IMPLIED_MODE = 0o755 // of a folder that neither an entry nor a layer below describes
 const AS_ROOT = process.geteuid?.() === 0 && process.getegid?.() === 0
 const YES = Buffer.from('y')
+const DEFAULT_ACL = 'system.posix_acl_default'
 
 /**
  * The folder a layer is laid out in, and what of it the layer brought. A whiteout hides what was there before, never what
@@ -25,7 +26,7 @@ export class LayerTree {
   readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
   readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
   readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
-  readonly #givers = new Map<ByteString, boolean>() // answers of givesToRoot
+  readonly #makesPlain = new Map<ByteString, boolean>() // answers of makesPlain
   readonly #implied = new Set<ByteString>() // folders that no entry has described yet
 
   /**
@@ -65,15 +66,16 @@ export class LayerTree {
   }
 
   /**
-   * Does a file made in this folder belong to 0:0 at first? One with the setgid bit hands its group on; on some mounts all
-   * of them do.
+   * Does a file made in this folder belong to 0:0 at first, with the mode that is asked for? One with the setgid bit hands
+   * its group on, on some mounts all of them do; one with a default access list gives modes of its own.
    */
-  givesToRoot(folder: ByteString): boolean {
-    const known = this.#givers.get(folder)
+  makesPlain(folder: ByteString): boolean {
+    const known = this.#makesPlain.get(folder)
     if (known !== undefined) return known
-    const gives = AS_ROOT && statOf(folder || '/')?.gid === 0
-    this.#givers.set(folder, gives)
-    return gives
+    const path = folder || '/'
+    const makes = AS_ROOT && statOf(path)?.gid === 0 && lgetxattr(toPath(path), DEFAULT_ACL) === undefined
+    this.#makesPlain.set(folder, makes)
+    return makes
   }
 
   /** A folder that is there already keeps what is in it. */
@@ -82,7 +84,7 @@ export class LayerTree {
     if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
     this.#brought?.add(path)
     this.#implied.delete(path)
-    this.#givers.delete(path)
+    this.#makesPlain.delete(path)
     own(path, entry)
     if (replacesMark) this.#markOpaque(path)
     this.#times.set(path, entry)
@@ -130,7 +132,7 @@ export class LayerTree {
       this.#brought?.delete(gone)
       for (const noted of [this.#copied, this.#marks, this.#cleared, this.#times, this.#implied]) noted.delete(gone)
     })
-    this.#givers.clear()
+    this.#makesPlain.clear()
     this.folders.forget()
   }
 
@@ -154,7 +156,7 @@ export class LayerTree {
     if (stat.isDirectory()) rmdirSync(toPath(path))
     else unlinkSync(toPath(path))
     this.#implied.delete(path)
-    this.#givers.clear()
+    this.#makesPlain.clear()
     this.folders.forget()
     return false
   }

@@ -32,14 +32,14 @@ export function ownLink(path: ByteString, { uid, gid, xattrs }: Omit<Ownership, 
 interface WrittenFile {
   readonly fd: number
   readonly path: ByteString
-  /** Did the kernel give it to 0:0? A chown that changes nothing still costs a tenth of the file. */
-  readonly isOfRoot: boolean
+  /** Did the kernel give it to 0:0, with its mode? A chown that changes nothing still costs a tenth of the file. */
+  readonly isPlain: boolean
 }
 
 /** As `own` for a file whose content was just written; that took setuid bits and capabilities away too. */
 export function ownFile(file: WrittenFile, owner: Ownership): void {
-  if (!file.isOfRoot || owner.uid !== 0 || owner.gid !== 0) fchownSync(file.fd, owner.uid, owner.gid)
-  if ((owner.mode & SPECIAL_BITS) !== 0) fchmodSync(file.fd, owner.mode)
+  if (!file.isPlain || owner.uid !== 0 || owner.gid !== 0) fchownSync(file.fd, owner.uid, owner.gid)
+  if (!file.isPlain || (owner.mode & SPECIAL_BITS) !== 0) fchmodSync(file.fd, owner.mode)
   setXattrs(file.path, owner.xattrs)
 }
 
