@@ -77,6 +77,13 @@ export function createFetching(parts: FetchingParts): Fetching {
     )
   }
 
+  /** One that was here before: whoever names it may lie about its size. */
+  async function readStored(descriptor: Descriptor): Promise<Uint8Array> {
+    const { path, size } = blobs.locate(namespace, descriptor.digest)
+    if (size === descriptor.size) return await readFile(path)
+    throw refuse(`${descriptor.digest} has ${size} bytes, and is said to have ${descriptor.size}`)
+  }
+
   function refuse(why: string): Fault {
     return new Fault('failed-precondition', `Cannot pull ${source.reference.text}: ${why}`)
   }
@@ -91,7 +98,7 @@ export function createFetching(parts: FetchingParts): Fetching {
       if (documentBytes > MAX_DOCUMENT_BYTES) throw refuse('its manifests and indexes are too large together')
       const early = Promise.withResolvers<Uint8Array>()
       const stored = fetch(descriptor, parents, async (path) => early.resolve(readFileSync(path))) // in memory still
-      const late = stored.then(() => readFile(blobs.locate(namespace, descriptor.digest).path))
+      const late = stored.then(() => readStored(descriptor))
       late.catch(() => undefined) // whoever awaits `stored` hears of it
       const bytes = await Promise.race([early.promise, late])
       jobs.signal.throwIfAborted()

@@ -427,6 +427,24 @@ test.each([
   await expectNothingLeft()
 })
 
+test('CVE-2023-25153: what is here is no manifest because an index says so: its size is looked at first', async () => {
+  const layer = Buffer.alloc(5_000_000)
+  const digest = sha256Of(layer)
+  {
+    const signal = AbortSignal.timeout(10_000)
+    const opening = { namespace: NS, lease: undefined, ref: 'layer', expected: undefined, total: 0n }
+    await using writer = await parts.ingests.open(opening, signal)
+    await writer.append(layer)
+    await writer.commit({ total: 0n, expected: undefined, labels: {} }, signal)
+  }
+  registry.tag('app:1', registry.index([{ mediaType: MEDIA.ociManifest, digest, size: 100n }]))
+
+  await expect(pull()).rejects.toMatchObject({
+    code: 'failed-precondition',
+    message: expect.stringMatching(/has 5000000 bytes, and is said to have 100/),
+  })
+})
+
 test('CVE-2026-53493: indexes nested without measure are refused', async () => {
   let nested: Descriptor = registry.image(['deep']).manifest
   for (let depth = 0; depth < 6; depth++) nested = registry.index([nested])

@@ -49,7 +49,7 @@ beforeEach(async () => {
 afterEach(() => stack.disposeAsync())
 
 async function put(mediaType: string, text: string): Promise<Descriptor> {
-  const opening = { namespace: NS, lease: undefined, ref: text, expected: undefined, total: 0n }
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: undefined, total: 0n }
   await using writer = await parts.ingests.open(opening, signal)
   await writer.append(Buffer.from(text))
   const digest = await writer.commit({ total: 0n, expected: undefined, labels: {} }, signal)
@@ -72,6 +72,18 @@ async function image({
 
 const wish = (platform: object | undefined, snapshotter: string) =>
   create(UnpackConfigurationSchema, { ...(platform ? { platform } : {}), snapshotter })
+
+test('CVE-2023-25153: a config is as large as it is, not as its manifest says', async () => {
+  const config = await put(MEDIA.ociConfig, ' '.repeat(9_000_000))
+  const progress = createProgress(undefined)
+  const plans = unpacker.plan([wish(HOST, '')], () => undefined)
+  const unpacking = unpacker.begin(plans, { holder: { namespace: NS, lease: undefined }, progress, signal })
+
+  await expect(unpacking.add({ ...(await image()), config: { ...config, size: 10n } })).rejects.toMatchObject({
+    code: 'failed-precondition',
+    message: expect.stringMatching(/has 9000000 bytes/),
+  })
+})
 
 test.each([
   ['the first snapshotter and the host when nothing is named', [wish(undefined, '')], [['overlayfs', HOST]], []],

@@ -65,9 +65,10 @@ export function createUnpacker({ snapshots, blobs, snapshotters, log }: Unpacker
   const client = clientOf(Unpack, snapshots)
 
   async function readConfig(holder: Holder, { config }: Manifest): Promise<ImageConfig> {
-    if (config.size > BigInt(MAX_CONFIG_BYTES))
-      throw new Fault('failed-precondition', `Cannot unpack: the image config has ${config.size} bytes`)
-    return parseImageConfig(await readFile(blobs.locate(holder.namespace, config.digest).path))
+    const { path, size } = blobs.locate(holder.namespace, config.digest)
+    if (size > BigInt(MAX_CONFIG_BYTES))
+      throw new Fault('failed-precondition', `Cannot unpack: the image config has ${size} bytes`)
+    return parseImageConfig(await readFile(path))
   }
 
   /** @returns the name of the top snapshot */
