@@ -270,6 +270,27 @@ onGantry((target) => {
     expect(await gantry('top', 'frozen')).toMatchObject({ code: 1, stdout: '' })
   })
 
+  test('stats shows what runs, for people and for machines', async () => {
+    await gantry('create', '--name', 'idle', image, 'true')
+    await gantry('run', '-d', '--name', 'busy', '-m', '64m', image, 'sh', '-c', 'while :; do :; done')
+
+    const [shown, read, idle, none] = await Promise.all([
+      gantry('stats', '--no-stream'),
+      gantry('stats', '--no-stream', '--json', 'busy'),
+      gantry('stats', 'busy', 'idle'),
+      gantry('stats', 'none'),
+    ])
+
+    expect(shown.stdout).toMatch(/^CONTAINER ID +CPU %.*\nbusy +[1-9][\d.]*% +[\d.]+[KM]iB \/ 64MiB +[\d.]+% .* 1\n$/)
+    expect(JSON.parse(read.stdout)).toMatchObject({ id: 'busy', memoryLimit: 64 * 1024 ** 2, pids: 1 })
+    expect(idle).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('"idle" uses: it is not running'),
+    })
+    expect(none).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('has none of that name') })
+  })
+
   test('a container is looked at, waited for and restarted as in docker', async () => {
     await gantry('run', '-d', '--name', 'first', '-l', 'tier=web', image, 'sh', '-c', 'sleep 1000 & wait; exit 3')
     await gantry('create', '--name', 'second', image, 'true')

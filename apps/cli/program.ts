@@ -44,6 +44,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   inspect: { summary: 'print all that is known of a container or image', load: () => import('./commands/inspect.ts') },
   port: { summary: 'list the published ports of a container', load: () => import('./commands/port.ts') },
   top: { summary: 'list the processes of a container', load: () => import('./commands/top.ts') },
+  stats: { summary: 'show what running containers use', load: () => import('./commands/stats.ts') },
   rm: { summary: 'remove containers', load: () => import('./commands/rm.ts') },
   sandbox: { summary: 'run, list and remove groups of containers', load: () => import('./commands/sandbox.ts') },
   events: { summary: 'print what happens and what happened', load: () => import('./commands/events.ts') },

@@ -7,10 +7,12 @@ import { leftStdio, type StdioPaths } from './left-stdio.ts'
 import { createProcess, type Process, type TaskInfo, toInfo } from './process.ts'
 import type { SnapshotMount } from './rootfs.ts'
 import { execProcess } from './spec.ts'
+import type { TaskStats } from './stats.ts'
 import type { Stdio, StdioOptions } from './stdio.ts'
 import type { Wire } from './wire.ts'
 
 export type { Exit, Process, TaskInfo, TaskStatus } from './process.ts'
+export type { TaskStats } from './stats.ts'
 
 export interface Task extends Process {
   /** Registers a further process; nothing runs before its start. */
@@ -49,6 +51,8 @@ export interface Tasks {
    */
   attach(containerId: string, options: { readonly stdio: StdioOptions }, signal: AbortSignal): Promise<Task>
   list(signal: AbortSignal): Promise<TaskInfo[]>
+  /** What the tasks of these containers use, of all when none is named; one that does not run is left out. */
+  stats(containerIds: readonly string[], signal: AbortSignal): Promise<TaskStats[]>
 }
 
 export function createTasks(wire: Wire, containers: Containers): Tasks {
@@ -67,6 +71,14 @@ export function createTasks(wire: Wire, containers: Containers): Tasks {
     },
     async list(signal) {
       return (await tasks.list({}, wire.call(signal))).tasks.map(toInfo)
+    },
+    async stats(containerIds, signal) {
+      const filters = containerIds.map((id) => `id==${JSON.stringify(id)}`)
+      const [{ metrics }, { toStats }] = await Promise.all([
+        tasks.metrics({ filters }, wire.call(signal)),
+        import('./stats.ts'), // it takes a while, which may pass while the server answers
+      ])
+      return metrics.map(toStats).filter((stats) => stats !== undefined)
     },
   }
 }

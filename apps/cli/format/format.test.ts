@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { formatAge } from './age.ts'
 import { familiarName } from './image-name.ts'
-import { formatSize, parseSize } from './size.ts'
+import { formatMemory, formatSize, parseSize } from './size.ts'
 import { table } from './table.ts'
 
 test.each([
@@ -13,6 +13,16 @@ test.each([
   [10n ** 16n, '10000TB'],
 ])('%s bytes are shown as %s', (bytes, text) => {
   expect(formatSize(bytes)).toBe(text)
+})
+
+test.each([
+  [0, '0B'],
+  [1023, '1023B'],
+  [1024, '1KiB'],
+  [1_589_248, '1.516MiB'],
+  [2n ** 54n, '16380TiB'],
+])('%s bytes of memory are shown as %s', (bytes, text) => {
+  expect(formatMemory(bytes)).toBe(text)
 })
 
 test.each([

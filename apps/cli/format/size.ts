@@ -1,17 +1,23 @@
 import { Fault } from '@gantry/model/fault'
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
+const MEMORY_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const
 const POWERS: Readonly<Record<string, bigint>> = { '': 0n, k: 1n, m: 2n, g: 3n, t: 4n }
 
 /** Bytes for people, in powers of 1,000 with three digits, as `docker images` shows them: `4.27MB`. */
 export function formatSize(bytes: bigint | number): string {
-  let value = Number(bytes)
-  let unit = 0
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000
-    unit++
-  }
-  return `${Number(value.toPrecision(3))}${UNITS[unit]}`
+  return scaled(Number(bytes), { base: 1000, digits: 3, units: UNITS })
+}
+
+/** Memory for people, in powers of 1,024 with four digits, as `docker stats` shows it: `1.516MiB`. */
+export function formatMemory(bytes: bigint | number): string {
+  return scaled(Number(bytes), { base: 1024, digits: 4, units: MEMORY_UNITS })
+}
+
+function scaled(value: number, how: { base: number; digits: number; units: readonly string[] }): string {
+  const { base, digits, units } = how
+  const unit = units.findIndex((_, at) => at === units.length - 1 || value / base ** at < base - 0.5)
+  return `${Number((value / base ** unit).toPrecision(digits))}${units[unit]}`
 }
 
 /**
