@@ -87,8 +87,7 @@ export function createPool(size: number): Pool {
 
   return {
     async run(job, signal) {
-      if (signal.aborted) throw cancelled()
-      await turns.take(FIRST.has(job.kind))
+      await turns.take(FIRST.has(job.kind), signal)
       const reply = await work(take(), job, signal)
       if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
       if ('crash' in reply) throw new Error(reply.crash)
@@ -146,8 +145,4 @@ async function ask(worker: Worker, { job, signal }: Asking, onRest: (waits: bool
     signal.removeEventListener('abort', cancel)
     worker.off('message', onMessage).off('error', onError).off('exit', onExit)
   }
-}
-
-function cancelled(): Fault {
-  return new Fault('cancelled', 'The call was cancelled')
 }

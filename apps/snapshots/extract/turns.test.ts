@@ -1,11 +1,13 @@
 import { expect, test } from 'vitest'
 import { createTurns } from './turns.ts'
 
+const forever = new AbortController().signal
+
 /** Takes turns under names, and notes who works. */
 function players(size: number) {
   const turns = createTurns(size)
   const working: string[] = []
-  const take = (name: string, isFirst = false) => void turns.take(isFirst).then(() => working.push(name))
+  const take = (name: string, isFirst = false) => void turns.take(isFirst, forever).then(() => working.push(name))
   const settled = () => new Promise((resolve) => setImmediate(resolve))
   return { turns, working, take, settled }
 }
@@ -46,5 +48,27 @@ test('too many are told to come back', async () => {
   const { turns, take } = players(1)
   for (let count = 0; count <= 1024; count++) take('one')
 
-  await expect(turns.take(false)).rejects.toMatchObject({ code: 'resource-exhausted' })
+  await expect(turns.take(false, forever)).rejects.toMatchObject({ code: 'resource-exhausted' })
+})
+
+test('whoever gives up waits no more, and keeps no turn from others', async () => {
+  const { turns, working, take, settled } = players(1)
+  const [early, late] = [new AbortController(), new AbortController()]
+  take('a')
+  const given = turns.take(false, early.signal)
+  const taken = turns.take(false, late.signal)
+  take('b')
+
+  early.abort()
+  await expect(given).rejects.toMatchObject({ code: 'cancelled' })
+  expect(turns.waiting()).toBe(2)
+
+  turns.give()
+  late.abort() // too late: it has its turn
+  await taken
+  turns.give()
+  await settled()
+  expect(working).toEqual(['a', 'b'])
+  turns.give()
+  expect(turns.isFree()).toBe(true)
 })

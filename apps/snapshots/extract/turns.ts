@@ -7,9 +7,9 @@ export interface Turns {
   /**
    * Waits for a turn.
    * @param isFirst goes before all who wait
-   * @throws {Fault} `resource-exhausted` when too many wait
+   * @throws {Fault} `resource-exhausted` when too many wait; `cancelled` when `signal` is aborted before
    */
-  take(isFirst: boolean): Promise<void>
+  take(isFirst: boolean, signal: AbortSignal): Promise<void>
   /** Works from now on, whoever else does. */
   insist(): void
   /** Works no more: the turn goes to whoever waits first. */
@@ -27,17 +27,27 @@ export function createTurns(size: number): Turns {
   let most = size
   let working = 0
   return {
-    async take(isFirst) {
+    async take(isFirst, signal) {
+      if (signal.aborted) throw cancelled()
       if (working < most) {
         working++
         return
       }
       if (waiting.length >= MAX_WAITING)
         throw new Fault('resource-exhausted', `Cannot start the work: ${MAX_WAITING} jobs wait already`)
-      await new Promise<void>((resolve) => {
-        if (isFirst) waiting.unshift(resolve)
-        else waiting.push(resolve)
-      })
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      const go = (): void => {
+        signal.removeEventListener('abort', leave)
+        resolve()
+      }
+      const leave = (): void => {
+        waiting.splice(waiting.indexOf(go), 1)
+        reject(cancelled())
+      }
+      signal.addEventListener('abort', leave, { once: true })
+      if (isFirst) waiting.unshift(go)
+      else waiting.push(go)
+      await promise
     },
     insist() {
       working++
@@ -53,4 +63,8 @@ export function createTurns(size: number): Turns {
       most = 0
     },
   }
+}
+
+function cancelled(): Fault {
+  return new Fault('cancelled', 'The call was cancelled')
 }
