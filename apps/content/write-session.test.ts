@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import {
   WriteAction,
@@ -283,6 +284,13 @@ test('a second writer has to wait until the first lets go', async () => {
   expect(await openStream(parts).send(stat_('a'))).toBe('unavailable')
   await first.cut()
   expect(await openStream(parts).send(stat_('a'))).toBe('STAT 0 ""')
+})
+
+test('whoever is cancelled before it waits for a writer waits no more', async () => {
+  await openStream(parts).send(stat_('a'))
+
+  const waiting = parts.ingests.released(NS, 'a', AbortSignal.abort(new Error('no more')))
+  await expect(Promise.race([waiting, sleep(1000)])).rejects.toThrow('no more')
 })
 
 test('the same ref in another namespace is another ingest', async () => {

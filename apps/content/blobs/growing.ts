@@ -1,5 +1,6 @@
 import type { Digest } from '@gantry/model/digest'
 import type { Namespace } from '@gantry/model/namespace'
+import { abortable } from '@gantry/service/abortable'
 
 /** How far a blob is that a namespace is being brought. A new object with every change. */
 export interface Growth {
@@ -78,7 +79,8 @@ export function createGrowing(): Growing {
         signal.throwIfAborted()
         const entry = find(namespace, digest)
         if (!entry || entry.growth !== seen) return entry?.growth
-        await changeOf(entry, signal)
+        entry.changed ??= Promise.withResolvers()
+        await abortable(entry.changed.promise, signal)
       }
     },
   }
@@ -87,14 +89,4 @@ export function createGrowing(): Growing {
 function tell(entry: Entry): void {
   entry.changed?.resolve()
   entry.changed = undefined
-}
-
-async function changeOf(entry: Entry, signal: AbortSignal): Promise<void> {
-  entry.changed ??= Promise.withResolvers()
-  const { promise } = entry.changed
-  const aborted = Promise.withResolvers<void>()
-  const abort = (): void => aborted.resolve()
-  signal.addEventListener('abort', abort)
-  await Promise.race([promise, aborted.promise])
-  signal.removeEventListener('abort', abort)
 }

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Namespace } from '@gantry/model/namespace'
+import { abortable } from '@gantry/service/abortable'
 import type { Changes } from '@gantry/service/changes'
 import type { Holder, Leases } from '../leases.ts'
 import type { Folder } from './folder.ts'
@@ -117,12 +117,8 @@ export function createIngests(parts: Parts): Ingests {
     prepare: () => parts.hashers.prepare(),
     isBusy: (namespace, ref) => locks.has(keyOf([namespace, ref])),
     async released(namespace, ref, signal) {
-      const freed = locks.get(keyOf([namespace, ref]))?.freed
-      const done = new AbortController()
-      const aborted = once(signal, 'abort', { signal: done.signal }).catch(() => undefined)
-      await Promise.race([freed, aborted])
-      done.abort()
-      signal.throwIfAborted()
+      const lock = locks.get(keyOf([namespace, ref]))
+      if (lock) await abortable(lock.freed, signal)
     },
     async status(namespace, ref) {
       const ingest = rows.ingests.get([namespace, ref])

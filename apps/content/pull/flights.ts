@@ -1,4 +1,5 @@
 import type { Digest } from '@gantry/model/digest'
+import { abortable } from '@gantry/service/abortable'
 
 /** Which blobs are on their way, for whomever: what one pull brings, another one need not ask for. */
 export interface Flights {
@@ -10,7 +11,7 @@ export function createFlights(): Flights {
   const running = new Map<Digest, Promise<void>>()
   return {
     async join(digest, signal) {
-      for (let other = running.get(digest); other; other = running.get(digest)) await landed(other, signal)
+      for (let other = running.get(digest); other; other = running.get(digest)) await abortable(other, signal)
       const { promise, resolve } = Promise.withResolvers<void>()
       running.set(digest, promise)
       return {
@@ -20,17 +21,5 @@ export function createFlights(): Flights {
         },
       }
     },
-  }
-}
-
-async function landed(flight: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  const aborted = Promise.withResolvers<never>()
-  const abort = (): void => aborted.reject(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  try {
-    await Promise.race([flight, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
   }
 }

@@ -1,5 +1,6 @@
 import type { Found } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
+import { abortable } from '@gantry/service/abortable'
 import type { Answer } from './answer.ts'
 import { type Challenge, parseChallenges } from './challenge.ts'
 import type { Dial } from './dial.ts'
@@ -146,16 +147,4 @@ function ownerOf({ origin, own }: Access): { host: string; own: boolean } {
 
 function keyOf({ origin, scopes }: Access, found: Found | undefined): string {
   return [origin, identityOf(found), ...scopes].join(' ')
-}
-
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
-  const aborted = Promise.withResolvers<never>()
-  const abort = (): void => aborted.reject(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  try {
-    return await Promise.race([promise, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }
