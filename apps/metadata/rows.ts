@@ -30,7 +30,7 @@ export interface Rows {
   readonly images: Table<Image>
   readonly containers: Table<Container>
   /** The same records as they are stored: a Container in bytes. Only to be read. */
-  readonly containerBytes: Pick<Table<Uint8Array>, 'list'>
+  readonly containerBytes: Pick<Table<Uint8Array>, 'get' | 'list'>
   readonly leases: Table<Lease>
   readonly leaseResources: Table<Resource>
   readonly sandboxes: Table<Sandbox>

@@ -2,6 +2,8 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import {
   type Container,
   ContainerSchema,
+  GetContainerRequestSchema,
+  GetContainerResponseSchema,
   ListContainersRequestSchema,
   ListContainersResponseSchema,
 } from '@gantry/api/containerd/services/containers/v1/containers_pb'
@@ -13,6 +15,7 @@ import { createContainers } from './containers.ts'
 import { containersService } from './containers-service.ts'
 
 const namespace = parseNamespace('a')
+const binary = (container: Container) => Buffer.from(toBinary(ContainerSchema, container)).toString('hex')
 const call = { namespace, lease: undefined, header: () => undefined, signal: AbortSignal.timeout(10_000) }
 
 test('a list without filters is made of the records as they are stored', async () => {
@@ -27,7 +30,22 @@ test('a list without filters is made of the records as they are stored', async (
   const answer = await service.list(create(ListContainersRequestSchema), call)
 
   const listed = fromBinary(ListContainersResponseSchema, encode(ListContainersResponseSchema, answer))
-  const binary = (container: Container) => Buffer.from(toBinary(ContainerSchema, container)).toString('hex')
   expect(listed.containers.map(binary)).toEqual(containers.list(namespace, []).map(binary))
   expect(listed.containers.map(({ id }) => id)).toEqual(['one', 'two'])
+})
+
+test('a container is answered as it is stored', async () => {
+  await using store = openTestStore()
+  const containers = createContainers(store)
+  const service = containersService(containers)
+  const spec = { typeUrl: 'types.containerd.io/x', value: new Uint8Array(300) }
+  const created = await containers.create(
+    namespace,
+    create(ContainerSchema, { id: 'one', runtime: { name: 'r' }, spec }),
+  )
+
+  const answer = await service.get(create(GetContainerRequestSchema, { id: 'one' }), call)
+
+  const { container } = fromBinary(GetContainerResponseSchema, encode(GetContainerResponseSchema, answer))
+  expect(container && binary(container)).toBe(binary(created))
 })

@@ -3,19 +3,21 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import {
   ContainerSchema,
   type Containers as ContainersDesc,
+  GetContainerResponseSchema,
   ListContainersResponseSchema,
 } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { encoded } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Containers } from './containers.ts'
 
+const CONTAINER = GetContainerResponseSchema.field.container.number
 const CONTAINERS = ListContainersResponseSchema.field.containers.number
 
 /** containerd.services.containers.v1.Containers. */
 export function containersService(containers: Containers): Implementation<typeof ContainersDesc> {
   return {
     async get({ id }, { namespace }) {
-      return { container: containers.get(namespace, id) }
+      return encoded(GetContainerResponseSchema, repeated(CONTAINER, [containers.getBytes(namespace, id)]))
     },
 
     async list({ filters }, { namespace }) {
@@ -45,7 +47,7 @@ export function containersService(containers: Containers): Implementation<typeof
   }
 }
 
-/** A message with nothing but a repeated field of messages, from the bytes of those. */
+/** A message with nothing but one field of messages, from the bytes of those. */
 function repeated(field: number, messages: readonly Uint8Array[]): Uint8Array {
   const tag = new BinaryWriter().tag(field, WireType.LengthDelimited).finish()
   const size = messages.reduce((sum, { length }) => sum + tag.length + varintSize(length) + length, 0)

@@ -1,4 +1,4 @@
-import { create } from '@bufbuild/protobuf'
+import { create, fromBinary } from '@bufbuild/protobuf'
 import { ContainerSchema } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { parseNamespace } from '@gantry/model/namespace'
 import { expect, test } from 'vitest'
@@ -43,7 +43,7 @@ test('the spec comes back byte for byte', async () => {
 
   await containers.create(A, container('box'))
 
-  const { typeUrl, value } = containers.get(A, 'box').spec ?? {}
+  const { typeUrl, value } = fromBinary(ContainerSchema, containers.getBytes(A, 'box')).spec ?? {}
   expect({ typeUrl, value: new Uint8Array(value ?? []) }).toEqual(SPEC)
 })
 
@@ -62,7 +62,7 @@ test('what is not there cannot be read, changed or deleted', async () => {
   const containers = createContainers(store)
   const gone = expect.objectContaining({ code: 'not-found' })
 
-  expect(() => containers.get(A, 'box')).toThrow(gone)
+  expect(() => containers.getBytes(A, 'box')).toThrow(gone)
   await expect(containers.update(A, container('box'), [])).rejects.toThrow(gone)
   await expect(containers.delete(A, 'box')).rejects.toThrow(gone)
 })

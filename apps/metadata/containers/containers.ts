@@ -26,9 +26,9 @@ export function createContainers({
   now: () => Timestamp
 }) {
   return {
-    /** @throws {Fault} `not-found` */
-    get(namespace: Namespace, id: string): Container {
-      return rows.containers.get([namespace, id]) ?? missing(namespace, id)
+    /** In the bytes of its message. @throws {Fault} `not-found` */
+    getBytes(namespace: Namespace, id: string): Uint8Array {
+      return rows.containerBytes.get([namespace, id]) ?? missing(namespace, id)
     },
 
     /** In order of ids, as they were when asked. @throws {Fault} `invalid-argument` for a filter that does not parse */
