@@ -109,6 +109,22 @@ test('a header for a host is for its token server as well, when that is the same
   expect(keys).toEqual(['key', undefined])
 })
 
+test('a token that a header of one client brought lets in nobody who does not send it', async () => {
+  const { host } = await startGuarded((_, response) => {
+    if (response.req.headers['x-api-key'] === 'key') grant(response)
+    else response.writeHead(401).end()
+  })
+  const registry = openRegistry()
+  const fetchWith = async (headers: Record<string, string>) => {
+    const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers }
+    for await (const chunk of registry.fetch(source, DESCRIPTOR, 0n, signal)) expect(chunk).toEqual(BLOB)
+  }
+
+  await fetchWith({ 'X-Api-Key': 'key' })
+  await fetchWith({ 'X-Api-Key': 'key' })
+  await expect(fetchWith({})).rejects.toMatchObject({ code: 'unauthenticated' })
+})
+
 test('an identity token is posted as a refresh token', async () => {
   const { host, seen } = await startGuarded((_, response) => grant(response))
 

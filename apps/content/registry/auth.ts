@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Found } from '@gantry/client/credentials'
 import { Fault } from '@gantry/model/fault'
 import { abortable } from '@gantry/service/abortable'
@@ -5,7 +6,7 @@ import type { Answer } from './answer.ts'
 import { type Challenge, parseChallenges } from './challenge.ts'
 import type { Dial } from './dial.ts'
 import { type HttpLog, logged } from './http-log.ts'
-import { fetchToken } from './token.ts'
+import { fetchToken, standing } from './token.ts'
 import type { Transport } from './transport.ts'
 import { identityOf, type Wallet } from './wallet.ts'
 
@@ -14,7 +15,7 @@ const BASIC_S = 3600
 const TOKEN_MS = 60_000 // for one token, whoever waits for it
 const MARGIN_MS = 2000 // a token that ends now would end on the way
 
-/** Who asks for what: tokens are kept by host, scope and owner, and go nowhere else. */
+/** Who asks for what: tokens are kept by host, scope and owner, who may be known by a header, and go nowhere else. */
 export interface Access {
   readonly origin: string
   /** Is it the host that the reference names? */
@@ -145,6 +146,10 @@ function ownerOf({ origin, own }: Access): { host: string; own: boolean } {
   return { host: new URL(origin).host, own }
 }
 
-function keyOf({ origin, scopes }: Access, found: Found | undefined): string {
-  return [origin, identityOf(found), ...scopes].join(' ')
+/** A header that a client sends may let it in as much as a password. */
+function keyOf({ origin, scopes, headers }: Access, found: Found | undefined): string {
+  const said = createHash('sha256')
+    .update(JSON.stringify(standing(headers)))
+    .digest('base64')
+  return [origin, identityOf(found), said, ...scopes].join(' ')
 }

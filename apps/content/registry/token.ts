@@ -89,10 +89,13 @@ function dialFor({ registry, dial }: TokenRequest, realm: URL): Dial {
 
 /** What is said to a host stays there; who we are may be known. */
 function headersFor({ registry, headers }: TokenRequest, realm: URL): Record<string, string> {
-  const said = Object.entries(headers).filter(
-    ([name]) => name === 'user-agent' || (realm.origin === registry.origin && !OF_THE_REQUEST.includes(name)),
-  )
-  return { ...Object.fromEntries(said), accept: 'application/json' }
+  const said = realm.origin === registry.origin ? standing(headers) : { 'user-agent': headers['user-agent'] ?? '' }
+  return { ...said, accept: 'application/json' }
+}
+
+/** What is said to a host with every request, whatever that asks for. */
+export function standing(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_THE_REQUEST.includes(name)))
 }
 
 function scopesOf({ parameters, scopes }: TokenRequest): string[] {
