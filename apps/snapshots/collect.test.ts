@@ -18,7 +18,11 @@ function openKeeper(mountTable = '', beforeStored = () => {}) {
   const folder = mkdtempSync(join(tmpdir(), 'gantry-collect-'))
   const store = openStore(folder)
   const rows = rowsOf(store)
-  const [events, discarded, down] = [[] as string[], [] as number[], [] as string[]]
+  const [events, discarded, down, reported] = [[] as string[], [] as number[], [] as string[], [] as string[]]
+  const busy = new Set<unknown>()
+  const fail = (): never => {
+    throw new Error('it is busy')
+  }
   const table = store.table('activations', jsonCodec<ActivationRow>())
   const activations = {
     *all() {
@@ -30,7 +34,7 @@ function openKeeper(mountTable = '', beforeStored = () => {}) {
       table.remove([namespace, name])
       return row
     },
-    takeDown: ({ id }: ActivationRow) => void down.push(id),
+    takeDown: ({ id }: ActivationRow) => void down.push(busy.has(id) ? fail() : id),
   }
   const keeper = createSnapshotsKeeper({
     rows,
@@ -43,7 +47,8 @@ function openKeeper(mountTable = '', beforeStored = () => {}) {
           return result
         }),
     },
-    discard: async (_, { id }) => void discarded.push(id),
+    discard: async (_, { id }) => void discarded.push(busy.has(id) ? fail() : id),
+    report: (_, name) => void reported.push(name),
     roots: ['/s/overlayfs'],
     mountTable: () => mountTable,
   })
@@ -53,6 +58,8 @@ function openKeeper(mountTable = '', beforeStored = () => {}) {
     events,
     discarded,
     down,
+    reported,
+    busy,
     activate: (name: string, row: Partial<ActivationRow>) =>
       store.write(() => table.put(['a', name], { id: name, active: [], system: [], labels: {}, ...row })),
     put: (...snapshots: Snapshot[]) =>
@@ -120,6 +127,25 @@ test('what was to go keeps its folder and its mounts when the disk is too full t
 
   expect(at.keeper.node(thing('base'))).toBeDefined()
   expect([at.discarded, at.down]).toEqual([[], []])
+})
+
+test('what cannot be taken away keeps nothing else, and goes another time', async () => {
+  await using at = openKeeper()
+  await at.put(snapshot(1, 'stuck'), snapshot(2, 'free'))
+  for (const name of ['stuck', 'free']) await at.activate(name, {})
+  const mounts = ['stuck', 'free'].map((id) => ({ namespace: 'a', kind: 'mounts', id }))
+  await at.keeper.sweep([thing('stuck'), thing('free'), ...mounts])
+
+  for (const id of [1, 'stuck']) at.busy.add(id)
+  await at.keeper.clean()
+  expect([at.discarded, at.down, at.reported]).toEqual([[2], ['free'], ['stuck', 'stuck']])
+
+  at.busy.clear()
+  await at.keeper.clean()
+  expect([at.discarded, at.down]).toEqual([
+    [2, 1],
+    ['free', 'stuck'],
+  ])
 })
 
 test('what is mounted is in use', async () => {

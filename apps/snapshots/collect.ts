@@ -69,14 +69,16 @@ interface KeeperParts {
   readonly roots: readonly string[]
   /** The mounts of this host, in the kernel's form. */
   readonly mountTable: () => string
+  /** Hears of what could not be taken away; the next collection tries again. */
+  readonly report: (error: unknown, name: string) => void
 }
 
 /** What snapshots keeps, as the collection sees it. What is mounted somewhere is in use, whatever the records say. */
 export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
-  const { rows, activations, discard, changes, mountTable, roots } = parts
+  const { rows, activations, discard, changes, mountTable, roots, report } = parts
   let byNumber = new Map<number, ThingName>()
-  let gone: { scope: Scope; snapshot: Snapshot }[] = []
-  let ended: ActivationRow[] = []
+  const gone: { scope: Scope; snapshot: Snapshot }[] = []
+  const ended: ActivationRow[] = []
   const find = ({ namespace, kind, id }: ThingName): Found | undefined => {
     if (kind === MOUNTS) return undefined
     const scope = { namespace: namespace as Namespace, snapshotter: kind.slice(KIND.length) }
@@ -123,13 +125,22 @@ export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
       return swept.length + dropped.length
     },
 
+    /** What cannot be taken away now waits for the next time, and keeps nothing else from going. */
     async clean() {
-      const [all, mounts] = [gone, ended]
-      gone = []
-      ended = []
-      await changes.write(() => undefined) // behind all that took them their names
-      for (const { scope, snapshot } of all) await discard(scope, snapshot)
-      for (const row of mounts) activations.takeDown(row)
+      for (const found of gone.splice(0))
+        try {
+          await discard(found.scope, found.snapshot)
+        } catch (error) {
+          gone.push(found)
+          report(error, found.snapshot.key)
+        }
+      for (const row of ended.splice(0))
+        try {
+          activations.takeDown(row)
+        } catch (error) {
+          ended.push(row)
+          report(error, row.id)
+        }
     },
   }
 }

@@ -66,7 +66,7 @@ await using pool = createPool(config.threads)
 await using syncs = createPool(1)
 
 const report = (err: unknown, path: string): void =>
-  log.warn({ err, path }, 'A folder could not be deleted: the next start tries again')
+  log.warn({ err, path }, 'Something could not be taken away: it is tried again, at the next start at the latest')
 await using proxies = new AsyncDisposableStack()
 const remotes = { table: store.table('remotes', jsonCodec<RemoteRow>()), write: store.write }
 const drivers = [
@@ -133,7 +133,7 @@ await using _server = await listen({
     repairBinding(createRepair({ rows, snapshots, drivers, activations, mounts, mountTable })),
     collection.binding({
       roots: drivers.map(({ name }) => join(folder, name)),
-      ...{ rows, activations },
+      ...{ rows, activations, report },
       discard: async (scope, { id }) => drivers.find(({ name }) => name === scope.snapshotter)?.discard(id),
     }),
     introspection(pluginsOf(drivers)),
