@@ -224,7 +224,7 @@ onGantry((target) => {
     const manifest = [{ Config: 'c.json', RepoTags: ['x.io/big:1'], Layers: names }]
     const content = target()
       .pids()
-      .find((pid) => /apps\/content\/main/.test(commandOf(pid)))
+      .find((pid) => /apps\/content\/(dist\/)?main/.test(commandOf(pid)))
     const before = peakOf(content ?? 0)
 
     const started = performance.now()

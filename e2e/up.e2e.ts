@@ -81,7 +81,7 @@ test('up starts five processes and a nats-server, prefixes their logs, and ends 
     const commands = family(daemon.pid).map(commandOf).join('\n')
 
     for (const app of ['gateway', 'metadata', 'content', 'snapshots', 'tasks']) {
-      expect(commands).toContain(`apps/${app}/main`)
+      expect(commands).toContain(`apps/${app}/dist/main.mjs`)
       expect(daemon.log()).toMatch(new RegExp(`^\\S*${app}\\b`, 'm'))
     }
     expect(commands).toContain('nats-server')
@@ -104,7 +104,7 @@ test('a node whose `up` was killed is started again, and nothing runs twice', as
     expect((await ctr('tasks', 'ls')).stdout).toBe(before)
     const everywhere = processes({ dir, namespaces: [] }).join('\n')
     for (const app of ['gateway', 'metadata', 'content', 'snapshots', 'tasks'])
-      expect(everywhere.split(`apps/${app}/main`)).toHaveLength(2)
+      expect(everywhere.split(`apps/${app}/dist/main.mjs`)).toHaveLength(2)
     await ctr('tasks', 'rm', '-f', 'stays')
     await ctr('containers', 'rm', 'stays')
     await second.daemon.stop()

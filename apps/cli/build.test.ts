@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
@@ -54,16 +54,26 @@ test(
   LATE_MS,
 )
 
-test(
-  'the bundle of these sources does what they do',
-  () => {
-    const build = join(import.meta.dirname, 'build.mjs')
-    const script = `import { build } from ${JSON.stringify(build)}; await build(${JSON.stringify(dist)})`
+test.each([
+  ['cli', 'main.cjs', ['run', '--help'], 'Usage: gantry run'],
+  ['snapshots', 'main.mjs', ['--root', dir, '--state', dir, '--config', join(dir, 'none')], 'gantry-snapshots: '],
+])(
+  'the bundle of %s does what its sources do',
+  (app, file, args, says) => {
+    const apps = join(import.meta.dirname, '..')
+    const build = join(apps, 'cli', 'build.mjs')
+    const script = `import { build } from ${JSON.stringify(build)}; await build(${JSON.stringify([app, dist]).slice(1, -1)})`
     mkdirSync(dir, { recursive: true })
+    symlinkSync(join(apps, '..', 'node_modules'), join(dir, 'node_modules'))
     execFileSync(process.execPath, ['--input-type=module', '-e', script])
-    const help = (main: string) => execFileSync(process.execPath, [main, 'run', '--help'], { encoding: 'utf8' })
+    const run = (main: string) => {
+      const { stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
+      return stdout + stderr
+    }
 
-    expect(help(join(dist, 'main.cjs'))).toBe(help(join(import.meta.dirname, 'main.ts')))
+    const said = run(join(dist, file))
+    expect(said).toContain(says)
+    expect(said).toBe(run(join(apps, app, 'main.ts')))
   },
   LATE_MS,
 )

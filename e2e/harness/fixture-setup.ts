@@ -1,5 +1,8 @@
-/** Once a run: a registry that holds the image all suites pull. */
+/** Once a run: the programs as an installation has them, and a registry that holds the image all suites pull. */
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
+import { WORKSPACE } from './gantry.ts'
 import { makeImage } from './image.ts'
 import { startRegistry } from './registry.ts'
 
@@ -13,6 +16,7 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  execFileSync(process.execPath, [join(WORKSPACE, 'apps', 'cli', 'build.mjs')], { stdio: 'inherit' })
   const registry = await startRegistry()
   project.provide('registry', registry.host)
   project.provide('image', await registry.push('busybox', '1', makeImage()))

@@ -9,7 +9,9 @@ import type { Running } from './running.ts'
 export function processOf({ daemon }: Pick<Running, 'daemon'>, name: string): number | undefined {
   const is = (pid: number) => {
     const command = commandOf(pid)
-    return name === 'nats-server' ? /^\S*nats-server /.test(command) : command.includes(`apps/${name}/main`)
+    return name === 'nats-server'
+      ? /^\S*nats-server /.test(command)
+      : new RegExp(`apps/${name}/(dist/)?main`).test(command)
   }
   return family(daemon.pid).find(is)
 }

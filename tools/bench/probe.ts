@@ -14,7 +14,7 @@ const RESOLUTION_MS = 5 // less would cost the thread more than what it does its
 
 const { GANTRY_BENCH_PROBE: folder } = process.env
 const [, script = ''] = process.argv
-if (folder !== undefined && isMainThread && script.includes('apps/snapshots/main')) start(folder)
+if (folder !== undefined && isMainThread && /apps\/snapshots\/(dist\/)?main/.test(script)) start(folder)
 
 function start(at: string): void {
   const stages = new Map<string, number>()

@@ -49,7 +49,7 @@ const SIDES: readonly Side[] = [
     name: 'gantry',
     start: startGantry,
     command: (what, reference) => [GANTRY, 'pull', '-q', ...(what === 'fetch' ? ['--no-unpack'] : []), reference],
-    isKeeper: (command) => command.includes('apps/content/main'),
+    isKeeper: (command) => /apps\/content\/(dist\/)?main/.test(command),
   },
 ]
 

@@ -10,6 +10,7 @@ PROGRAMS='runc crun conmon catatonit nats-server busybox iptables unshare'
 FOLDERS='/usr/lib/cni /usr/lib/*/xtables /usr/lib/*/libisal.so.2 /etc/ssl/certs /usr/share/ca-certificates'
 
 main() {
+  node apps/cli/build.mjs
   root=$(mktemp -d)
   trap 'rm -rf "$root"' EXIT
   mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/gantry" "$root/root" "$root/run" "$root/tmp" "$root/var/lib"

@@ -22,4 +22,6 @@ CONF
 }
 
 [ "$1" != nats ] || nats
-exec node "/gantry/apps/$1/main.ts" --root "$GANTRY_ROOT" --state "$GANTRY_STATE"
+main=/gantry/apps/$1/dist/main.mjs
+[ -f "$main" ] || main=/gantry/apps/$1/main.ts
+exec node "$main" --root "$GANTRY_ROOT" --state "$GANTRY_STATE"

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { identify } from '@gantry/linux/process'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { stampOf } from '../fresh.cjs'
 import { readProcesses } from './lock.ts'
 import { runNode } from './node.ts'
 
@@ -36,6 +37,7 @@ test('a node announces itself once all serve, brings back what crashes, and stop
   const running = start()
   await heard('gantry is ready on')
 
+  bundle('content')
   process.kill(pidOf('content'), 'SIGKILL')
   await heard('content ended (signal SIGKILL): starting it again in 100 ms')
   await heard(/content: serving/, 2)
@@ -44,10 +46,19 @@ test('a node announces itself once all serve, brings back what crashes, and stop
   await running
 
   expect(restarted).toMatchObject([{ name: 'content', restarts: 1, lastEnd: 'signal SIGKILL' }])
+  expect(lines.filter((line) => line === 'content: bundled')).toHaveLength(1) // it was there at the second start only
   expect(lines.filter((line) => line.endsWith('stopping'))).toEqual(APPS.map((app) => `${app}: stopping`))
   expect(lines.filter((line) => line.startsWith('gantry is ready'))).toHaveLength(1)
   expect(existsSync(join(dir, 'state', 'up.lock'))).toBe(false)
 })
+
+/** From now on there is a bundle of the app, which is as fresh as its source. */
+function bundle(app: string): void {
+  const dist = join(dir, 'apps', app, 'dist')
+  mkdirSync(dist)
+  writeFileSync(join(dist, 'main.mjs'), `console.log('bundled'); await import(${JSON.stringify(STUB)})`)
+  writeFileSync(join(dist, 'inputs.json'), JSON.stringify([[STUB, stampOf(STUB)]]))
+}
 
 test('a second node on the same state folder is refused', async () => {
   const running = start()

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { identify } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
+import { isFresh } from '../fresh.cjs'
 import { stopLeftover } from './leftovers.ts'
 import { lockNode, type NodeLock } from './lock.ts'
 import { createNats, type NatsServer } from './nats.ts'
@@ -81,9 +82,16 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
 }
 
 function services({ apps, runtime, args }: NodeParts): Part[] {
-  return APPS.map((name) => ({ name, main: join(apps, name, 'main.ts') }))
-    .filter(({ main }) => existsSync(main))
-    .map(({ name, main }) => ({ name, command: async () => [runtime, ...(FLAGS[name] ?? []), main, ...args] }))
+  return APPS.filter((name) => existsSync(join(apps, name, 'main.ts'))).map((name) => ({
+    name,
+    command: async () => [runtime, ...(FLAGS[name] ?? []), programOf(join(apps, name)), ...args],
+  }))
+}
+
+/** The bundle of a service while it was made of the sources as they are: it starts in half the time. Else the sources. */
+function programOf(app: string): string {
+  const dist = join(app, 'dist')
+  return isFresh(dist) ? join(dist, 'main.mjs') : join(app, 'main.ts')
 }
 
 async function clearLeftovers(lock: NodeLock, printer: Printer): Promise<void> {

@@ -1,3 +1,4 @@
+import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { type Courier, createCourier, type ReceivingThread } from '../registry/courier.ts'
 import type { Network } from '../registry/transport.ts'
@@ -67,7 +68,7 @@ interface Thread extends ReceivingThread, AsyncDisposable {
 }
 
 function startThread(network: Network): Thread {
-  const worker = new Worker(new URL('./hash-worker.ts', import.meta.url), {
+  const worker = new Worker(new URL(`./hash-worker${extname(import.meta.filename)}`, import.meta.url), {
     ...{ trackUnmanagedFds: false, workerData: { network }, resourceLimits: { maxYoungGenerationSizeMb: 4 } },
   })
   const waiting = new Map<number, PromiseWithResolvers<string>[]>()

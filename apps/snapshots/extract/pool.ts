@@ -1,3 +1,4 @@
+import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { Fault } from '@gantry/model/fault'
 import type { Job, Message, Order, Reply, Results } from './job.ts'
@@ -46,7 +47,9 @@ export function createPool(size: number): Pool {
   }
 
   function start(): Thread {
-    const worker = new Worker(new URL('./worker.ts', import.meta.url), { trackUnmanagedFds: false })
+    const worker = new Worker(new URL(`./worker${extname(import.meta.filename)}`, import.meta.url), {
+      trackUnmanagedFds: false,
+    })
     const thread: Thread = { worker, timer: undefined }
     worker.on('error', () => {}) // whoever waits for a reply listens too; an idle thread may die unheard
     worker.once('exit', () => forget(thread))
