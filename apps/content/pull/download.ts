@@ -54,10 +54,11 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
 }
 
 async function bring(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<'fetched' | 'exists'> {
-  const { namespace, blobs, progress, source } = to
+  const { namespace, isolated, blobs, progress, source } = to
   if (descriptor.size === 0n)
     throw new Fault('invalid-argument', `Cannot fetch ${descriptor.digest}: its descriptor says that it is empty`)
-  using _ = blobs.has(namespace, descriptor.digest) ? undefined : await to.flights.join(descriptor.digest, signal)
+  const flight = isolated ? `${namespace}/${descriptor.digest}` : descriptor.digest // what others bring is of no use to it
+  using _ = blobs.has(namespace, descriptor.digest) ? undefined : await to.flights.join(flight, signal)
   const writer = await openWriter(descriptor, to, signal)
   if (!writer) {
     const { labels } = blobs.info(namespace, descriptor.digest)

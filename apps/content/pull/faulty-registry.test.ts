@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib'
 import { type Descriptor, MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { isFault } from '@gantry/model/fault'
+import { parseNamespace } from '@gantry/model/namespace'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { STALL_MS } from '../testing/parts.ts'
 import { openPuller, type Puller } from '../testing/puller.ts'
@@ -379,6 +380,23 @@ describe.each(SIZES)('%s layer', (_, size) => {
     storage.closeAllConnections()
     storage.close()
   })
+})
+
+test('who may have nothing of others does not wait for what they bring', async () => {
+  await using patient = await openPuller({ stallMs: DEADLINE_MS })
+  const layer = 'a layer'
+  patient.registry.tag('app:1', patient.registry.image([layer]).manifest)
+  const asked = Promise.withResolvers<void>()
+  patient.registry.misbehave(new RegExp(sha256Of(layer)), () => asked.resolve(), 1)
+  const stop = new AbortController()
+  const stuck = patient.pull({ isolatedIn: parseNamespace('a'), signal: stop.signal })
+  await asked.promise
+
+  await patient.pull({ isolatedIn: parseNamespace('b') })
+
+  expect(patient.parts.blobs.has(parseNamespace('b'), sha256Of(layer))).toBe(true)
+  stop.abort()
+  await expect(stuck).rejects.toThrow()
 })
 
 test('a 401 loop ends: a token that is never good enough is one clear fault', async () => {

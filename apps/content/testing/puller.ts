@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { create } from '@bufbuild/protobuf'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
-import { parseNamespace } from '@gantry/model/namespace'
+import { type Namespace, parseNamespace } from '@gantry/model/namespace'
 import { parseReference } from '@gantry/model/reference'
 import type { ImageRecord } from '../images.ts'
 import { createProgress } from '../pull/progress.ts'
@@ -16,6 +16,8 @@ import { noUnpacker } from './unpacker.ts'
 
 interface PullOptions {
   readonly object: string
+  /** In another namespace, for a caller that may have nothing of others. */
+  readonly isolatedIn: Namespace
   readonly headers: Readonly<Record<string, string>>
   readonly timeoutMs: number
   readonly signal: AbortSignal
@@ -49,7 +51,9 @@ export async function openPuller({ stallMs = STALL_MS, downloads = 4 } = {}) {
       const reference = parseReference(`${registry.host}/app${object}`)
       const source = { reference, defaultScheme: '', headers }
       const request = { source, store: create(ImageStoreSchema, { name: 'my-image' }), platforms: [] }
-      await run(request, { namespace, lease: undefined }, { progress, signal })
+      const { isolatedIn = namespace } = options
+      const holder = { namespace: isolatedIn, lease: undefined, isolated: isolatedIn !== namespace }
+      await run(request, holder, { progress, signal })
     },
     /** What is left of a pull besides whole blobs: when it failed nothing may be. */
     left: async () => ({
