@@ -15,9 +15,9 @@ export function reloading(
   let loaded = stampOf(files)
   let complaint = ''
   const look = (): void => {
-    const stamp = stampOf(files)
-    if (stamp === loaded) return
     try {
+      const stamp = stampOf(files)
+      if (stamp === loaded) return
       load()
       loaded = stamp
       complaint = ''
