@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { sha256Of } from '@gantry/model/digest'
 import { parseNamespace } from '@gantry/model/namespace'
 import type { Keeper } from '@gantry/service/collection'
@@ -148,7 +149,7 @@ test('an upload whose end could not be recorded keeps its bytes', async () => {
   expect(existsSync(writer.path())).toBe(true)
 })
 
-test('bytes that a crash left without a name go, unless an upload may come back for them', async () => {
+test('bytes that a crash left without a name go, unless an upload may come back for them; links of strangers are passed over', async () => {
   await using before = await openTestParts()
   const stray = Buffer.from('nobody knows these')
   await writeFile(before.folder.blobPath(sha256Of(stray)), stray)
@@ -159,6 +160,10 @@ test('bytes that a crash left without a name go, unless an upload may come back 
   await writer.append(BYTES)
   await rename(writer.path(), before.folder.blobPath(DIGEST)) // and killed
   await writer[Symbol.asyncDispose]()
+
+  const loop = before.folder.blobPath(sha256Of('a link to itself'))
+  await symlink(loop, loop)
+  await symlink('nowhere', join(before.folder.root, 'blobs', 'link'))
 
   await openCollection(before)
     .keeper({ isBusy: () => false, streams: createStreams() })

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { sha256Of } from '@gantry/model/digest'
 import { parseNamespace } from '@gantry/model/namespace'
@@ -40,10 +40,13 @@ test('what the disk has and no record knows is told, and then removed; the rest 
   mkdirSync(lost)
   writeFileSync(join(lost, 'data'), '1234')
   writeFileSync(junk, '')
+  const link = join(parts.folder.root, 'blobs', 'link')
+  symlinkSync('nowhere', link)
   const folder = parts.folder.blobPath(sha256Of('no file at all'))
   mkdirSync(folder)
   const unnamed = [stray, folder].sort().map((of) => ({ what: 'A blob without a record', of }))
   const all = [
+    { what: 'Something that is no blob', of: link },
     { what: 'Something that is no blob', of: junk },
     ...unnamed,
     { what: 'An upload without a record', of: lost },

@@ -12,6 +12,7 @@ import { type Digest, digestParts, isDigest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 
 const ASIDE = 'gone-'
+const ABSENT = ['ENOENT', 'ENOTDIR', 'ELOOP'] // nothing, something else, a link that leads nowhere
 
 export interface Folder {
   readonly root: string
@@ -31,7 +32,7 @@ export interface Folder {
   dropIngest(id: string): Promise<void>
   /** All that have bytes, whoever knows them, in their order. */
   blobs(): Promise<Digest[]>
-  /** What lies among the blobs and is none, as paths. */
+  /** What lies among the blobs and is none, as paths in their order. */
   strays(): Promise<string[]>
   /** Where bytes of a blob that lost its name wait to be deleted. */
   asidePath(digest: Digest): string
@@ -100,7 +101,7 @@ export function openFolder(root: string): Folder {
     async blobs() {
       const digests: Digest[] = []
       for (const algorithm of await readdir(blobs))
-        for (const hex of (await namesIn(join(blobs, algorithm))) ?? []) {
+        for (const hex of (await ifThere(readdir(join(blobs, algorithm)))) ?? []) {
           const name = `${algorithm}:${hex}`
           if (isDigest(name)) digests.push(name)
         }
@@ -109,11 +110,11 @@ export function openFolder(root: string): Folder {
     async strays() {
       const found: string[] = []
       for (const algorithm of await readdir(blobs)) {
-        const names = await namesIn(join(blobs, algorithm))
+        const names = await ifThere(readdir(join(blobs, algorithm)))
         if (names === undefined) found.push(join(blobs, algorithm))
         else for (const name of names) if (!isDigest(`${algorithm}:${name}`)) found.push(join(blobs, algorithm, name))
       }
-      return found
+      return found.sort()
     },
     claim(digest) {
       claims.set(digest, (claims.get(digest) ?? 0) + 1)
@@ -153,27 +154,17 @@ export async function onDisk<T>(folder: string, write: () => Promise<T>): Promis
   }
 }
 
-/** Undefined for what is no folder. */
-async function namesIn(path: string): Promise<string[] | undefined> {
-  try {
-    return await readdir(path)
-  } catch (error) {
-    if (codeOf(error) === 'ENOTDIR') return undefined
-    throw error
-  }
-}
-
 /** Size of a file in bytes, undefined when there is none. */
 async function sizeOf(path: string): Promise<bigint | undefined> {
   return (await ifThere(stat(path, { bigint: true })))?.size
 }
 
-/** Undefined for a file that is not there. */
+/** Undefined for a file or folder that is not there. */
 async function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
     return await asked
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
+    if (ABSENT.includes(codeOf(error))) return undefined
     throw error
   }
 }
