@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { lchown, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Blobs, type FollowResponse } from '@gantry/api/gantry/content/v1/blobs_pb'
 import type { Digest } from '@gantry/model/digest'
+import { Fault } from '@gantry/model/fault'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
 import { detectsCodec } from './diff/media-type.ts'
@@ -41,6 +43,7 @@ export interface Layers {
   /**
    * Its root takes after the one below, and so do the folders that only its paths imply. Answers whether that changed
    * anything.
+   * @throws {Fault} `not-found` when one of those below was removed meanwhile
    * @param lowers folders of the layers below, nearest first; they are settled themselves
    */
   settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<boolean>
@@ -112,12 +115,17 @@ export function createLayers({ content, pool, syncs, processors, limits, mountRo
     async settle(root, { loose, lowers }, signal) {
       const [nearest] = lowers
       if (nearest === undefined) return false
-      const { uid, gid } = await stat(nearest)
-      const isOfRoot = uid === 0 && gid === 0
-      if (!isOfRoot) await lchown(root, uid, gid)
-      if (loose.implied.length === 0) return !isOfRoot
-      await pool.run({ kind: 'settle', root, lowers, loose }, signal)
-      return true
+      try {
+        const { uid, gid } = await stat(nearest)
+        const isOfRoot = uid === 0 && gid === 0
+        if (!isOfRoot) await lchown(root, uid, gid)
+        if (loose.implied.length === 0) return !isOfRoot
+        await pool.run({ kind: 'settle', root, lowers, loose }, signal)
+        return true
+      } catch (cause) {
+        if (lowers.every((lower) => existsSync(lower))) throw cause
+        throw new Fault('not-found', 'Cannot unpack a layer: one below it was removed meanwhile', { cause })
+      }
     },
 
     sync(root) {

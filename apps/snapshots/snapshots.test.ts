@@ -27,8 +27,8 @@ async function open() {
   const folder = mkdtempSync(join(tmpdir(), 'gantry-snapshots-'))
   const store = openStore(folder)
   const discarded: number[] = []
-  const waits = new Map<'create' | 'commit', { reached: () => void; go: Promise<void> }>()
-  const pass = async (at: 'create' | 'commit'): Promise<void> => {
+  const waits = new Map<'create' | 'commit' | 'usage', { reached: () => void; go: Promise<void> }>()
+  const pass = async (at: 'create' | 'commit' | 'usage'): Promise<void> => {
     const wait = waits.get(at)
     waits.delete(at)
     wait?.reached()
@@ -43,7 +43,12 @@ async function open() {
     commit: () => pass('commit'),
     mounts: async ({ id, parents }) => [{ type: 'bind', source: [id, ...parents].join(), options: [] }],
     relabel: async () => undefined,
-    usage: async (id) => ({ size: BigInt(id), inodes: 1n }),
+    async usage(id) {
+      const isHeld = waits.has('usage')
+      await pass('usage')
+      if (isHeld && discarded.includes(id)) throw new Error('Its folder is not there')
+      return { size: BigInt(id), inodes: 1n }
+    },
     discard: async (id) => void discarded.push(id),
     cleanup: async () => undefined,
     owns: () => false,
@@ -66,7 +71,7 @@ async function open() {
     snapshots,
     discarded,
     /** Holds the next call of the driver up. */
-    hold(at: 'create' | 'commit') {
+    hold(at: 'create' | 'commit' | 'usage') {
       const [reached, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
       waits.set(at, { reached: reached.resolve, go: go.promise })
       return { reached: reached.promise, go: go.resolve }
@@ -146,6 +151,20 @@ test('a snapshot is not put upon another parent than the driver was told of', as
 
   await expect(done).rejects.toThrow(fault('not-found'))
   expect(snapshots.stat(scope, key('box')).kind).toBe('active')
+})
+
+test('a snapshot that is removed while it is measured is told to be gone', async () => {
+  await using node = await open()
+  const { snapshots } = node
+  await snapshots.open(scope, opening('box'), call)
+  const held = node.hold('usage')
+  const measured = snapshots.usage(scope, key('box'), call.signal)
+  await held.reached
+  await snapshots.remove(scope, key('box'), call)
+
+  held.go()
+
+  await expect(measured).rejects.toThrow(fault('not-found'))
 })
 
 test('a folder that could not be staged is taken away', async () => {

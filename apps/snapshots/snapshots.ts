@@ -151,7 +151,13 @@ function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
     async usage(scope, key, signal) {
       const snapshot = existing(key, rows.find(scope))
       if (snapshot.kind === 'committed') return snapshot.usage
-      return snapshot.kind === 'view' ? { size: 0n, inodes: 0n } : driverOf(scope).usage(snapshot.id, signal)
+      if (snapshot.kind === 'view') return { size: 0n, inodes: 0n }
+      return driverOf(scope)
+        .usage(snapshot.id, signal)
+        .catch((error: unknown) => {
+          existing(key, rows.find(scope)) // it may have been removed meanwhile
+          throw error
+        })
     },
     cleanup: (scope, signal) => driverOf(scope).cleanup(signal),
     holdings() {

@@ -70,6 +70,26 @@ describe.skipIf(process.getuid?.() !== 0)('a chain of layers (skipped without ro
     expect(tree.map((line) => line.split(' ')[0])).not.toContain('tree/x')
   })
 
+  test('a layer whose base is removed meanwhile is told so', async () => {
+    await using node = await startNode()
+    const [base, top] = [archive(file('a')), archive(file('b'))]
+    await unpackAll(node, [base])
+    const growing = node.growBlob(top)
+    const layers = [base, top].map((bytes) => ({
+      blob: { digest: sha256Of(bytes), mediaType: MEDIA.ociLayer, size: BigInt(bytes.length) },
+      diffId: sha256Of(bytes),
+    }))
+    const unpack = async () => {
+      for await (const { layer } of node.unpack.unpack({ snapshotter, layers }, call())) {
+        if (layer === 0) continue
+        await node.snapshots.remove({ snapshotter, key: sha256Of(base) }, call())
+        growing.finish()
+      }
+    }
+
+    await expect(unpack()).rejects.toThrow(expect.objectContaining({ code: 'not-found' }))
+  })
+
   test(`killed ${KILLS} times at any moment, the next try makes it whole and nothing is left`, {
     timeout: KILLS * 20_000,
   }, async () => {
