@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -33,9 +34,11 @@ export interface Bundle {
   processDir(execId: string): string
 }
 
-/** Where the bundles of all tasks are. */
+/** The folder of the bundles of all tasks, which is made; as the kernel names it: mounts and working folders are compared with it. */
 export function bundlesIn(state: string): string {
-  return join(state, 'bundles')
+  const folder = join(state, 'bundles')
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return realpathSync(folder)
 }
 
 export function bundleOf(bundles: string, namespace: string, id: string): Bundle {
