@@ -173,7 +173,6 @@ test.skipIf(process.getuid?.() !== 0)(
 test('a start gets over records without a first process, and over files of strangers', async () => {
   const { rows, write, bundles } = node.parts
   await write(() => rows.tasks.put([NS, 'box'], ROW))
-  mkdirSync(bundles)
   writeFileSync(join(bundles, 'stray'), '')
 
   await adopt(node.parts)
