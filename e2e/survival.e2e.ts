@@ -1,5 +1,7 @@
 /** kill -9 of every process of a node in turn, while a container runs and a subscriber listens. */
 
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient, type GantryClient } from '@gantry/client/client'
 import type { Envelope } from '@gantry/client/events'
@@ -92,10 +94,13 @@ onGantry((target) => {
 
   test('a container that ends while tasks is down is reported with its exit code', async () => {
     const id = 'ends-alone'
-    await target().ctr(['run', '-d', image, id, 'sh', '-c', 'sleep 2; exit 23'])
+    const mount = `type=bind,src=${target().dir},dst=/host,options=bind:ro`
+    const script = 'until [ -e /host/end ]; do sleep 0.1; done; exit 23'
+    await target().ctr(['run', '-d', '--mount', mount, image, id, 'sh', '-c', script])
     const pid = await pidOf(target(), id)
 
     await signal(target(), 'tasks', 'SIGSTOP') // it must not be restarted before the container ends
+    writeFileSync(join(target().dir, 'end'), '')
     await until('the container ended', () => !alive(pid))
     await signal(target(), 'tasks', 'SIGKILL')
 

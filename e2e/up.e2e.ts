@@ -1,5 +1,5 @@
 /** `gantry up`: a whole node in the foreground, stopped and started again around running containers. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, test } from 'vitest'
@@ -62,9 +62,22 @@ test('a container that ends while the whole node is down is reported with its ex
 
     await using first = await startGantry(root, state)
     await ctr('images', 'pull', '--plain-http', image)
-    await ctr('run', '-d', image, 'ends', 'sh', '-c', 'sleep 3; exit 12')
+    const mount = `type=bind,src=${dir},dst=/host,options=bind:ro`
+    await ctr(
+      'run',
+      '-d',
+      '--mount',
+      mount,
+      image,
+      'ends',
+      'sh',
+      '-c',
+      `until [ -e /host/end ]; do sleep 0.1; done; exit 12`,
+    )
+    const [[, pid] = []] = rows((await ctr('tasks', 'ls')).stdout)
     await first.daemon.stop()
-    await new Promise((resolve) => setTimeout(resolve, 3500))
+    writeFileSync(join(dir, 'end'), '')
+    await until('it has ended', () => !existsSync(`/proc/${pid}`))
 
     await using second = await startGantry(root, state)
     expect(rows((await ctr('tasks', 'ls')).stdout)).toEqual([['ends', expect.any(String), 'STOPPED']])

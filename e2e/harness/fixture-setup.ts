@@ -1,9 +1,10 @@
-/** Once a run: the programs as an installation has them, and a registry that holds the image all suites pull. */
+/** Once a run: the programs as an installation has them, folders in memory, and a registry that holds the image all suites pull. */
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { WORKSPACE } from './gantry.ts'
 import { makeImage } from './image.ts'
+import { openMemoryFolder } from './memory-folder.ts'
 import { startRegistry } from './registry.ts'
 
 declare module 'vitest' {
@@ -17,8 +18,11 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   execFileSync(process.execPath, [join(WORKSPACE, 'apps', 'cli', 'build.mjs')], { stdio: 'inherit' })
-  const registry = await startRegistry()
+  await using stack = new AsyncDisposableStack()
+  stack.use(openMemoryFolder())
+  const registry = stack.use(await startRegistry())
   project.provide('registry', registry.host)
   project.provide('image', await registry.push('busybox', '1', makeImage()))
-  return async () => registry[Symbol.asyncDispose]()
+  const kept = stack.move()
+  return () => kept.disposeAsync()
 }
