@@ -4,7 +4,7 @@ import { events } from './events.ts'
 import { buildTask, createProcess, type Process, putProcess, removeTask, type Task } from './registry.ts'
 import { leaveBundle } from './rootfs.ts'
 import { processKey, type TaskRow } from './rows.ts'
-import { type Alive, move, pidOf } from './task.ts'
+import { type Alive, isStopped, move, pidOf } from './task.ts'
 import type { TasksParts } from './tasks.ts'
 
 /**
@@ -57,6 +57,8 @@ function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly st
     task.execs.set(execId, createProcess(task, execId, value))
     if (value.life.status === 'added') runtime.discard(task.bundle.processDir(execId)) // its start was cut short
   }
+  // what comes after the record of an end may have been cut short
+  for (const { life } of [task.init, ...task.execs.values()]) if (isStopped(life)) runtime.endInput(life.live)
   registry.add(task)
 }
 

@@ -36,7 +36,7 @@ function open() {
     killAll: async () => undefined,
     release: vi.fn(async () => undefined),
     delete: vi.fn(async () => undefined),
-    endInput: () => undefined,
+    endInput: vi.fn(),
     discard: vi.fn(),
     watch: vi.fn(({ execId }: { execId: string }, _live: Live, watcher: Watcher) => {
       watchers.set(execId, watcher)
@@ -198,4 +198,18 @@ test('an exec that was given up is watched no more', async () => {
   } finally {
     vi.useRealTimers()
   }
+})
+
+test('what held the input of a process is ended at the next start, when its end was cut short after its record', async () => {
+  const { rows, write } = node.parts
+  const life = { status: 'stopped', live: LIVE, exit: { status: 0, atMs: 1 } } as const
+  await write(() => {
+    rows.tasks.put([NS, 'box'], ROW)
+    rows.processes.put(processKey(NS, 'box', ''), { stdio: QUIET, spec: null, life })
+    rows.processes.put(processKey(NS, 'box', 'one'), { stdio: QUIET, spec: '{}', life })
+  })
+
+  await adopt(node.parts)
+
+  expect(node.runtime.endInput).toHaveBeenCalledTimes(2)
 })
