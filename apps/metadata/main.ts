@@ -18,7 +18,7 @@ import { createBarrier } from '@gantry/service/barrier'
 import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
 import { localParty, remoteParty } from '@gantry/service/collection'
-import { keepHeapSmall } from '@gantry/service/heap'
+import { keepYoungSmall } from '@gantry/service/heap'
 import { startProcess, stopped } from '@gantry/service/process'
 import { statusBinding } from '@gantry/service/status-service'
 import { openTelemetry } from '@gantry/service/telemetry'
@@ -44,7 +44,7 @@ import { rowsOf } from './rows.ts'
 import { createSandboxes } from './sandboxes/sandboxes.ts'
 import { sandboxStoreService } from './sandboxes/sandboxes-service.ts'
 
-keepHeapSmall()
+keepYoungSmall()
 const { log, stop, options } = await startProcess('metadata', process.argv.slice(2))
 const config = readConfig(options)
 
