@@ -1,10 +1,15 @@
 /** Who gets in, and what they may do: letter E of what runtimes were broken with, and docs/access.md. */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { create, toBinary } from '@bufbuild/protobuf'
 import { WriteAction } from '@gantry/api/containerd/services/content/v1/content_pb'
+import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
+import { OCIRegistrySchema } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { createClient, type GantryClient } from '@gantry/client/client'
 import { type Authority, createAuthority } from '@gantry/rpc/certificates.fixture'
 import { readKeys } from '@gantry/rpc/tls'
@@ -68,6 +73,8 @@ address = "127.0.0.1:0"
 cert = ${tls('cert')}
 key = ${tls('key')}
 client_ca = ${tls('ca')}
+[content]
+docker_config = ${JSON.stringify(join(dir, 'docker.json'))}
 `
   writeFileSync(join(dir, 'gantry.toml'), config)
   node = await startGantry(join(dir, 'root'), join(dir, 'state'), ['--config', join(dir, 'gantry.toml')])
@@ -207,6 +214,38 @@ test('E: a blob of another namespace is not had for knowing its digest', async (
   expect(restricted).toEqual([0n, 0n])
   expect(open).toEqual([total, total]) // as containerd does for whoever may do everything
   expect(found).toMatchObject({ code: 'not-found' })
+})
+
+test('what the node has to get into registries is for nobody whom the policy keeps to namespaces', async () => {
+  const seen: string[] = []
+  const registry = createServer(({ headers }, response) => {
+    seen.push(headers.authorization ?? '')
+    response.writeHead(headers.authorization ? 404 : 401, { 'www-authenticate': 'Basic realm="x"' }).end()
+  }).listen(0, '127.0.0.1')
+  await once(registry, 'listening')
+  const bound = registry.address()
+  const host = `127.0.0.1:${typeof bound === 'object' ? bound?.port : ''}`
+  const auth = Buffer.from('node:secret').toString('base64')
+  writeFileSync(join(dir, 'docker.json'), JSON.stringify({ auths: { [host]: { auth } } }))
+  const pull = async (client: GantryClient, hostDir = '') => {
+    const from = create(OCIRegistrySchema, { reference: `${host}/a:1`, resolver: { hostDir } })
+    const source = { typeUrl: OCIRegistrySchema.typeName, value: toBinary(OCIRegistrySchema, from) }
+    const destination = { typeUrl: ImageStoreSchema.typeName, value: new Uint8Array() }
+    const call = client.services.transfer.transfer({ source, destination }, client.call(never))
+    const { code } = await call.then(
+      () => ({ code: 'ok' }),
+      ({ code }: { code: string }) => ({ code }),
+    )
+    return [code, seen.splice(0).filter((header) => header !== '')]
+  }
+  await using root = createClient({ address: socket(), namespace: 'ci' })
+  await using ci = remote('ci', 'ci')
+
+  const found = [await pull(root), await pull(ci), await pull(ci, dir), await pull(root, dir)]
+  registry.close()
+
+  const got = ['not-found', [`Basic ${auth}`]]
+  expect(found).toEqual([got, ['unauthenticated', []], ['permission-denied', []], got])
 })
 
 test('events of other namespaces are not heard', async () => {

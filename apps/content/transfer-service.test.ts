@@ -10,6 +10,7 @@ import { MEDIA } from '@gantry/model/descriptor'
 import { sha256Of } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
+import { ISOLATED_HEADER, LENT } from '@gantry/rpc/context'
 import { encode } from '@gantry/rpc/message'
 import { expect, test } from 'vitest'
 import type { ImageRecord, Images } from './images.ts'
@@ -67,7 +68,7 @@ function setUp() {
       progress.say('Pulling from somewhere')
     },
   })
-  const context = { namespace: NS, lease: undefined, header: () => undefined, signal: new AbortController().signal }
+  const signal = new AbortController().signal
   return {
     records,
     pulls,
@@ -75,8 +76,11 @@ function setUp() {
     imported,
     logged,
     streams,
-    transfer: (source: Any, destination: Any, progressStream = '') =>
-      service.transfer(create(TransferRequestSchema, { source, destination, options: { progressStream } }), context),
+    transfer: (source: Any, destination: Any, progressStream = '', isolated?: string) =>
+      service.transfer(create(TransferRequestSchema, { source, destination, options: { progressStream } }), {
+        ...{ namespace: NS, lease: undefined, signal },
+        header: (name) => (name === ISOLATED_HEADER ? isolated : undefined),
+      }),
   }
 }
 
@@ -94,6 +98,18 @@ test('a registry into the image store is a pull', async () => {
       platforms: [{ os: 'linux', architecture: 'amd64' }],
     },
   ])
+})
+
+test('what the gateway says of a caller counts for pulls and pushes', async () => {
+  const { transfer, pulls, pushes } = setUp()
+
+  for (const said of [undefined, '1', LENT]) {
+    await transfer(registry('a.io/b:1'), store({ name: 'a' }), '', said)
+    await transfer(store({ name: 'known' }), registry('a.io/b:1'), '', said)
+  }
+
+  expect(pulls.map(({ source }) => source.asStranger)).toEqual([false, true, false])
+  expect(pushes.map(({ to }) => to.asStranger)).toEqual([false, true, false])
 })
 
 test('the image store into itself gives another name, with or without a host in the type', async () => {

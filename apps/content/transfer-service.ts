@@ -11,7 +11,7 @@ import {
 } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { Fault } from '@gantry/model/fault'
 import { normalizePlatform } from '@gantry/model/platform'
-import { ISOLATED_HEADER } from '@gantry/rpc/context'
+import { ISOLATED_HEADER, LENT } from '@gantry/rpc/context'
 import type { Log } from '@gantry/rpc/log'
 import type { Implementation } from '@gantry/rpc/service'
 import type { Export } from './archive/export.ts'
@@ -23,7 +23,7 @@ import { createProgress, type Progress } from './pull/progress.ts'
 import type { Pull } from './pull/pull.ts'
 import type { Push } from './push/push.ts'
 import type { HttpLog } from './registry/http-log.ts'
-import { sourceOf } from './registry/sources.ts'
+import { type Standing, sourceOf } from './registry/sources.ts'
 import type { Wallet } from './registry/wallet.ts'
 import { receiveBytes, sendBytes } from './streaming/bytes.ts'
 import { openLogStream } from './streaming/log-stream.ts'
@@ -37,7 +37,7 @@ export interface TransferParts {
   readonly exportArchive: Export
   readonly images: Images
   readonly streams: Streams
-  /** The credentials of the service, for clients that send none. */
+  /** The credentials of the service, for clients that send none and may use them. */
   readonly wallet: Wallet
   readonly log: Pick<Log, 'debug'>
 }
@@ -67,15 +67,22 @@ export function transferService(parts: TransferParts): Implementation<typeof Tra
       const id = options?.progressStream ?? ''
       await using progress = createProgress(id === '' ? undefined : open(id).send)
 
-      const holder = { namespace, lease, isolated: header(ISOLATED_HEADER) !== undefined }
-      await move(parts, [source, destination], { holder, open, progress, signal })
+      const standing = standingOf(header(ISOLATED_HEADER))
+      const holder = { namespace, lease, isolated: standing !== 'free' }
+      await move(parts, [source, destination], { holder, standing, open, progress, signal })
       return {}
     },
   }
 }
 
+function standingOf(isolated: string | undefined): Standing {
+  if (isolated === undefined) return 'free'
+  return isolated === LENT ? 'lent' : 'restricted'
+}
+
 interface Call {
   readonly holder: Holder
+  readonly standing: Standing
   /** The stream of that name, which ends with the transfer. */
   readonly open: (id: string) => Stream
   readonly progress: Progress
@@ -83,11 +90,12 @@ interface Call {
 }
 
 async function move(parts: TransferParts, [source, destination]: readonly (Any | undefined)[], call: Call) {
-  const { holder, open, signal } = call
+  const { holder, standing, open, signal } = call
+  const whose = { service: parts.wallet, standing }
   const from = endOf(source)
   const to = endOf(destination)
   await using http = openHttpLog((from.registry ?? to.registry)?.resolver, parts.log, call)
-  const sourceAt = (registry: OCIRegistry) => ({ ...sourceOf(registry, open, parts.wallet), log: http.say })
+  const sourceAt = (registry: OCIRegistry) => ({ ...sourceOf(registry, open, whose), log: http.say })
   if (from.registry && to.store)
     return await parts.pull({ source: sourceAt(from.registry), ...storeOf(to.store) }, holder, call)
   if (from.store && to.registry) {

@@ -7,8 +7,12 @@ export const NAMESPACE_HEADER = 'containerd-namespace'
 /** Header that names the lease what a call creates belongs to (behaviour facts, 1.3). */
 export const LEASE_HEADER = 'containerd-lease'
 
-/** Says that the caller may have no blob of another namespace just for knowing its digest: the gateway sets it. */
+/**
+ * Says that a policy keeps the caller to namespaces: it may have no blob of another one just for knowing its digest, and
+ * nothing of the node's own. The gateway sets it, to `LENT` where the policy lends the node's credentials for registries.
+ */
 export const ISOLATED_HEADER = 'gantry-isolated'
+export const LENT = 'credentials'
 
 /** What a handler knows of its call beside the request itself. */
 export interface CallContext {

@@ -146,10 +146,10 @@ function ownerOf({ origin, own }: Access): { host: string; own: boolean } {
   return { host: new URL(origin).host, own }
 }
 
-/** A header that a client sends may let it in as much as a password. */
-function keyOf({ origin, scopes, headers }: Access, found: Found | undefined): string {
+/** A header that a client sends may let it in as much as a password, and so may a certificate. */
+function keyOf({ origin, scopes, headers, dial }: Access, found: Found | undefined): string {
   const said = createHash('sha256')
-    .update(JSON.stringify(standing(headers)))
+    .update(JSON.stringify([standing(headers), dial.clients]))
     .digest('base64')
   return [origin, identityOf(found), said, ...scopes].join(' ')
 }

@@ -24,6 +24,8 @@ export interface Source {
   readonly hostDir?: string
   /** Whose credentials are used; those of the service unless told. */
   readonly wallet?: Wallet
+  /** It gets nothing of what files about hosts have to get in: no headers, no client certificates. */
+  readonly asStranger?: boolean
   /** Told of every request for it. */
   readonly log?: HttpLog | undefined
 }
@@ -53,7 +55,7 @@ export async function sitesOf(
   source: Source,
   capabilities: readonly Capability[],
 ): Promise<Site[]> {
-  const { reference, defaultScheme, hostDir = '' } = source
+  const { reference, defaultScheme, hostDir = '', asStranger = false } = source
   const all = await hosts({ host: reference.host, defaultScheme, hostDir })
   const able = all.filter((endpoint) => capabilities.every((needed) => endpoint.capabilities.includes(needed)))
   if (able.length === 0)
@@ -62,7 +64,8 @@ export async function sitesOf(
       `Cannot use ${reference.host}: ${all[0]?.from ?? 'nothing'} names no host for ${capabilities.join(' and ')}`,
     )
   return able.map((endpoint, at) => ({
-    ...{ endpoint, source, wallet: source.wallet ?? wallet, last: at === able.length - 1 },
+    endpoint: asStranger ? { ...endpoint, headers: {}, dial: { ...endpoint.dial, clients: [] } } : endpoint,
+    ...{ source, wallet: source.wallet ?? wallet, last: at === able.length - 1 },
   }))
 }
 

@@ -8,7 +8,7 @@ import {
 } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { expect, test } from 'vitest'
 import type { AnyInit, Stream } from '../streaming/streams.ts'
-import { sourceOf } from './sources.ts'
+import { type Standing, sourceOf } from './sources.ts'
 import { createServiceWallet } from './wallet.ts'
 
 const NODE = { username: 'node', secret: 'of-the-node', from: 'a file' }
@@ -21,7 +21,7 @@ const answer = (init: MessageInitShape<typeof AuthResponseSchema>): AnyInit => (
 })
 
 /** A client that gives these answers, one after the other. */
-function open(answers: readonly AnyInit[]) {
+function open(answers: readonly AnyInit[], { standing = 'free' as Standing, hostDir = '/d' } = {}) {
   const asked: unknown[] = []
   async function* received(): AsyncGenerator<Any> {
     for (const any of answers) yield { $typeName: 'google.protobuf.Any', ...any }
@@ -37,9 +37,9 @@ function open(answers: readonly AnyInit[]) {
   const service = createServiceWallet(async () => NODE, Date.now)
   const registry = create(OCIRegistrySchema, {
     reference: 'reg/app:1',
-    resolver: { authStream: 'creds', hostDir: '/d' },
+    resolver: { authStream: 'creds', hostDir },
   })
-  const source = sourceOf(registry, () => stream, service)
+  const source = sourceOf(registry, () => stream, { service, standing })
   return { asked, source, wallet: source.wallet ?? service }
 }
 
@@ -82,6 +82,29 @@ test.each([
   await expect(open(answers).wallet.find(own, signal)).rejects.toMatchObject({ code })
 })
 
+test('who is kept to namespaces gets nothing of the node, unless that is lent to it', async () => {
+  const nothing = [answer({ authType: AuthType.NONE })]
+  const [restricted, lent] = (['restricted', 'lent'] as const).map((standing) => {
+    const { source, wallet } = open(nothing, { standing, hostDir: '' })
+    return {
+      asStranger: source.asStranger,
+      found: Promise.all([wallet.find(own, signal), wallet.find(mirror, signal)]),
+    }
+  })
+
+  expect([restricted?.asStranger, await restricted?.found]).toEqual([true, [undefined, undefined]])
+  expect([lent?.asStranger, await lent?.found]).toEqual([false, [NODE, NODE]])
+})
+
+test.each(['restricted', 'lent'] as const)('a folder of the node is not for a client that is %s', (standing) => {
+  expect(() => open([], { standing })).toThrow(
+    expect.objectContaining({
+      code: 'permission-denied',
+      message: expect.stringContaining('the host_dir of the request'),
+    }),
+  )
+})
+
 test('a client that does not answer stops with its call', async () => {
   const hangup = new AbortController()
   const stream: Stream = {
@@ -90,11 +113,8 @@ test('a client that does not answer stops with its call', async () => {
     close: () => undefined,
   }
   const registry = create(OCIRegistrySchema, { reference: 'reg/app:1', resolver: { authStream: 'creds' } })
-  const { wallet } = sourceOf(
-    registry,
-    () => stream,
-    createServiceWallet(async () => NODE, Date.now),
-  )
+  const service = createServiceWallet(async () => NODE, Date.now)
+  const { wallet } = sourceOf(registry, () => stream, { service, standing: 'free' })
 
   await expect(wallet?.find(own, hangup.signal)).rejects.toMatchObject({ code: 'unauthenticated' })
 })

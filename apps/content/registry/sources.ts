@@ -13,25 +13,40 @@ import { parseReference } from '@gantry/model/reference'
 import { typeNameOf } from '../streaming/streaming-service.ts'
 import type { Stream } from '../streaming/streams.ts'
 import type { Source } from './site.ts'
-import { createClientWallet, type FindCredentials, type Wallet } from './wallet.ts'
+import { createClientWallet, type FindCredentials, NO_CREDENTIALS, type Wallet } from './wallet.ts'
 
 const MAX_SKIPPED = 64 // messages of other types, which the protocol lets pass
 const ANSWER_MS = 120_000 // a client may have to ask its user
+
+/** Who makes a transfer: `free`, or kept to namespaces by a policy, which may lend it the node's own credentials. */
+export type Standing = 'free' | 'restricted' | 'lent'
 
 /**
  * Reads what a transfer says about a registry. Its credentials come over the stream that the transfer names.
  *
  * @param open finds that stream
- * @throws {Fault} `invalid-argument` for a malformed reference, else as `open`
+ * @param service what the node itself has
+ * @throws {Fault} `invalid-argument` for a malformed reference, `permission-denied` for a folder of the node where a
+ * policy restricts the client, else as `open`
  */
-export function sourceOf({ reference, resolver }: OCIRegistry, open: (id: string) => Stream, wallet: Wallet): Source {
+export function sourceOf(
+  { reference, resolver }: OCIRegistry,
+  open: (id: string) => Stream,
+  { service, standing }: { readonly service: Wallet; readonly standing: Standing },
+): Source {
   const parsed = parseReference(reference)
-  const id = resolver?.authStream ?? ''
+  const { authStream: id = '', hostDir = '' } = resolver ?? {}
+  if (hostDir !== '' && standing !== 'free')
+    throw new Fault(
+      'permission-denied',
+      "Cannot use the host_dir of the request: the policy keeps this client from the node's folders; leave it out, then those of the node's configuration count",
+    )
+  const asStranger = standing === 'restricted'
+  const wallet = asStranger ? NO_CREDENTIALS : service
   return {
-    reference: parsed,
+    ...{ reference: parsed, hostDir, asStranger },
     defaultScheme: resolver?.defaultScheme ?? '',
     headers: resolver?.headers ?? {},
-    hostDir: resolver?.hostDir ?? '',
     wallet: id === '' ? wallet : createClientWallet(askOver(open(id), reference), wallet),
   }
 }

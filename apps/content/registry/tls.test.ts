@@ -41,11 +41,14 @@ describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('over TLS', () =
     await writeFile(join(dir, path), text)
   }
 
-  async function fetchBlob(host: string, proxy = NO_PROXY): Promise<string> {
+  function openRegistry(proxy = NO_PROXY) {
     const transport = createTransport({ proxy, stallMs: 2000 })
     onTestFinished(async () => await transport[Symbol.asyncDispose]())
-    const registry = createRegistry({ transport, now: Date.now, stallMs: 2000, backoffMs: 1, hosts: createHosts(dir) })
-    const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers: {} }
+    return createRegistry({ transport, now: Date.now, stallMs: 2000, backoffMs: 1, hosts: createHosts(dir) })
+  }
+
+  async function fetchBlob(host: string, registry = openRegistry(), asStranger = false): Promise<string> {
+    const source = { reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers: {}, asStranger }
     const chunks = []
     for await (const chunk of registry.fetch(source, DESCRIPTOR, 0n, signal)) chunks.push(chunk)
     return Buffer.concat(chunks).toString()
@@ -83,6 +86,37 @@ describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('over TLS', () =
 
     expect(await fetchBlob(host)).toBe('some bytes')
     expect(seen).toEqual(['me'])
+  })
+
+  test('a stranger gets neither certificate nor header of the host, nor a token that they brought', async () => {
+    const tls = { key: server, cert: server, ca: client, requestCert: true, rejectUnauthorized: false }
+    const seen: string[] = []
+    const host = await startServer(
+      onTestFinished,
+      ({ socket, headers, url = '' }, response) => {
+        const { CN: cn = 'nobody' } = (socket as TLSSocket).getPeerCertificate().subject ?? {}
+        const { authorization = '-', 'x-key': key = '-', host: self } = headers
+        seen.push(`${cn} ${key} ${authorization}`)
+        if (url.startsWith('/token')) response.writeHead(cn === 'me' ? 200 : 401).end('{"token":"let-in"}')
+        else if (authorization === 'Bearer let-in') response.end(BLOB)
+        else response.writeHead(401, { 'www-authenticate': `Bearer realm="https://${self}/token"` }).end()
+      },
+      tls,
+    )
+    await write('_default/ca.crt', server)
+    await write('_default/me.pem', client)
+    const settings = 'ca = "ca.crt"\nclient = "me.pem"'
+    await write('_default/hosts.toml', `server = "https://${host}"\n${settings}`)
+    const registry = openRegistry()
+
+    expect(await fetchBlob(host, registry)).toBe('some bytes')
+    await write('_default/hosts.toml', `server = "https://${host}"\n${settings}\nheader = { X-Key = "k" }`)
+    expect(await fetchBlob(host, registry)).toBe('some bytes')
+    expect(new Set(seen)).toEqual(new Set(['me - -', 'me - Bearer let-in', 'me k -', 'me k Bearer let-in']))
+    seen.length = 0
+    await expect(fetchBlob(host, registry, true)).rejects.toMatchObject({ code: 'unauthenticated' })
+
+    expect(new Set(seen)).toEqual(new Set(['nobody - -']))
   })
 
   test('CVE-2020-15157: neither a client certificate nor skip_verify is for the host of a redirect', async () => {
@@ -144,13 +178,13 @@ describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('over TLS', () =
     await write('_default/hosts.toml', `${toml}\nca = "ca.crt"`)
 
     // the certificate is for another name: the connection was made, the name was checked
-    await expect(fetchBlob('reg.test', through)).rejects.toMatchObject({
+    await expect(fetchBlob('reg.test', openRegistry(through))).rejects.toMatchObject({
       message: expect.stringMatching(/not trusted \(ERR_TLS_CERT_ALTNAME_INVALID\)/),
     })
     await write('_default/hosts.toml', `${toml}\nskip_verify = true`)
-    expect(await fetchBlob('reg.test', through)).toBe('some bytes')
+    expect(await fetchBlob('reg.test', openRegistry(through))).toBe('some bytes')
     await write('_default/hosts.toml', toml)
-    await expect(fetchBlob('reg.test', through)).rejects.toMatchObject(untrusted)
+    await expect(fetchBlob('reg.test', openRegistry(through))).rejects.toMatchObject(untrusted)
     expect(new Set(asked)).toEqual(new Set(['reg.test:443']))
   })
 })

@@ -21,6 +21,8 @@ export interface Wallet {
   find(owner: Owner, signal: AbortSignal): Promise<Found | undefined>
 }
 
+export const NO_CREDENTIALS: Wallet = { known: () => 'none', find: async () => undefined }
+
 /** What the service itself has. It is asked again after a while, so that a change of its files counts. */
 export function createServiceWallet(find: FindCredentials, now: () => number): Wallet {
   const kept = new Map<string, { readonly found: Found | undefined; readonly untilMs: number }>()

@@ -39,6 +39,12 @@ cn = "ci"
 namespaces = ["ci-*"]
 access = "write"
 [[allow]]
+cn = "ci"
+namespaces = ["ci-rich"]
+access = "write"
+lend_credentials = true
+
+[[allow]]
 cn = "reader"
 namespaces = ["ci-1"]
 access = "read"
@@ -151,6 +157,15 @@ test('a call that a rule allows reaches its owner, and tells it not to share; on
 
   expect(mine.images).toMatchObject([{ name: 'ci-7', labels: { isolated: '1' } }])
   expect(theirs.images).toMatchObject([{ name: 'other', labels: { isolated: '' } }])
+})
+
+test('credentials are lent where a rule says so, and not to who says it himself', async () => {
+  await using ci = clientFor('ci')
+  const forged = { 'gantry-isolated': 'credentials' }
+  const told = async (namespace: string) => (await ci.images.list({}, { signal, namespace, headers: forged })).images
+
+  expect(await told('ci-7')).toMatchObject([{ labels: { isolated: '1' } }])
+  expect(await told('ci-rich')).toMatchObject([{ labels: { isolated: 'credentials' } }])
 })
 
 test('who is refused hears who was refused what', async () => {

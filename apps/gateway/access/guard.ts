@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http2'
 import { Fault } from '@gantry/model/fault'
 import { refuse } from '@gantry/rpc/call'
-import { createContext, ISOLATED_HEADER, NAMESPACE_HEADER } from '@gantry/rpc/context'
+import { createContext, ISOLATED_HEADER, LENT, NAMESPACE_HEADER } from '@gantry/rpc/context'
 import type { Route, Target } from '@gantry/rpc/server'
 import { toStatus } from '@gantry/rpc/status'
 import type { Telemetry } from '@gantry/rpc/telemetry'
@@ -75,7 +75,7 @@ function check({ path, access, rights, caller, headers }: Question): IncomingHtt
   const context = createContext({ header: (name) => firstOf(headers, name), signal: NEVER })
   const { namespace } = context
   if (!rights.may(namespace, access.kind)) throw denied(caller, path, namespace)
-  return { ...headers, [NAMESPACE_HEADER]: namespace, [ISOLATED_HEADER]: '1' }
+  return { ...headers, [NAMESPACE_HEADER]: namespace, [ISOLATED_HEADER]: rights.lends(namespace) ? LENT : '1' }
 }
 
 /** Says who was refused what. */

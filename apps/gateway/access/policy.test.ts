@@ -65,6 +65,15 @@ test('rules add up, and only * with write is everything', () => {
   expect(OPEN.rightsOf(caller).everything).toBe(true)
 })
 
+test('credentials are lent by a rule, in its namespaces', () => {
+  const caller = remote({ cn: 'ci' })
+  const { lends } = policyOf(
+    rule('cn = "ci"', 'write', '["*-ci"]') + rule('cn = "ci"\nlend_credentials = true'),
+  ).rightsOf(caller)
+
+  expect(['ci', 'my-ci'].map(lends)).toEqual([true, false])
+})
+
 test.each([
   ['two bindings', rule('cn = "a"\nuri = "b"'), 'allow.0: must name exactly one of group, cn, uri and fingerprint'],
   ['no binding', rule(''), 'allow.0: must name exactly one'],
@@ -74,6 +83,7 @@ test.each([
   ['no namespace', rule('cn = "a"', 'read', '[]'), 'allow.0.namespaces'],
   ['another right', rule('cn = "a"', 'execute'), 'allow.0.access'],
   ['a cut fingerprint', rule('fingerprint = "abcd"'), 'must be the SHA-256 of a certificate'],
+  ['credentials for a reader', rule('cn = "a"\nlend_credentials = true', 'read'), 'cannot lend credentials'],
   ['no TOML', '[[allow', 'policy.toml, line 1'],
 ])('%s is refused in one line', (_what, text, reason) => {
   expect(() => policyOf(text)).toThrow(reason)

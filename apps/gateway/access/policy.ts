@@ -32,11 +32,17 @@ const Rule = z
       )
       .min(1),
     access: z.enum(['read', 'write']),
+    /** May pulls and pushes use what the node itself has to get into registries? */
+    lend_credentials: z.boolean().default(false),
   })
   .refine(
     ({ group, cn, uri, fingerprint }) =>
       [group, cn, uri, fingerprint].filter((binding) => binding !== undefined).length === 1,
     'must name exactly one of group, cn, uri and fingerprint',
+  )
+  .refine(
+    ({ access, lend_credentials }) => access === 'write' || !lend_credentials,
+    'cannot lend credentials to somebody who may only read',
   )
 
 /** The policy file: nobody but root on the unix socket may do anything that no rule allows. */
@@ -49,13 +55,15 @@ export interface Rights {
   /** Is there any namespace in which it may? */
   readonly some: Readonly<Record<Kind, boolean>>
   may(namespace: string, kind: Kind): boolean
+  /** May it use the node's own credentials for registries there? */
+  lends(namespace: string): boolean
 }
 
 export interface Policy {
   rightsOf(caller: Caller): Rights
 }
 
-const EVERYTHING: Rights = { everything: true, some: { read: true, write: true }, may: () => true }
+const EVERYTHING: Rights = { everything: true, some: { read: true, write: true }, may: () => true, lends: () => true }
 
 /** Without a policy file whoever can connect may do anything, as with containerd. */
 export const OPEN: Policy = { rightsOf: () => EVERYTHING }
@@ -79,6 +87,7 @@ export function parsePolicy(file: string, text: string, groups: string): Policy 
     namespaces: rule.namespaces.map(globOf),
     all: rule.namespaces.includes('*'),
     kind: rule.access,
+    lends: rule.lend_credentials,
   }))
 
   function rightsOf(caller: Caller): Rights {
@@ -87,10 +96,14 @@ export function parsePolicy(file: string, text: string, groups: string): Policy 
     if (own.some(({ all, kind }) => all && kind === 'write')) return EVERYTHING
     const writing = own.filter(({ kind }) => kind === 'write')
     const within = { read: own, write: writing } // who may write may read
+    const lending = own.filter(({ lends }) => lends)
+    const among = (some: typeof own, namespace: string) =>
+      some.some(({ namespaces }) => namespaces.some((glob) => glob.test(namespace)))
     return {
       everything: false,
       some: { read: own.length > 0, write: writing.length > 0 },
-      may: (namespace, kind) => within[kind].some(({ namespaces }) => namespaces.some((glob) => glob.test(namespace))),
+      may: (namespace, kind) => among(within[kind], namespace),
+      lends: (namespace) => among(lending, namespace),
     }
   }
 
