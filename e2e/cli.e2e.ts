@@ -266,12 +266,15 @@ onGantry((target) => {
     expect((await status()).status).toBe('running')
     expect(rows((await gantry('top', 'frozen')).stdout)).toEqual([[String(pid)]])
     expect(JSON.parse((await gantry('top', '--json', 'frozen')).stdout)).toEqual([{ pid }])
-    await gantry('rm', '-f', 'frozen')
+    await gantry('kill', 'frozen')
+    await until('it has ended', async () => (await gantry('top', 'frozen')).stderr.includes('it is not running'))
+    await gantry('rm', 'frozen')
     expect(await gantry('top', 'frozen')).toMatchObject({ code: 1, stdout: '' })
   })
 
   test('stats shows what runs, for people and for machines', async () => {
-    await gantry('create', '--name', 'idle', image, 'true')
+    await gantry('run', '-d', '--name', 'idle', image, 'true')
+    await until('idle has ended', async () => /Exited \(0\)/.test((await gantry('ps', '-a')).stdout))
     await gantry('run', '-d', '--name', 'busy', '-m', '64m', image, 'sh', '-c', 'while :; do :; done')
 
     const [shown, read, idle, none] = await Promise.all([

@@ -34,13 +34,16 @@ test('an option behind the command counts more than before it, that more than th
   })
 })
 
-test('a command that does not exist is refused with the nearest', async () => {
+test.each([
+  ['pul', 'Did you mean pull?'],
+  ['constructor', "unknown command 'constructor'"],
+])('%s does not exist: it is refused with the nearest', async (name, expected) => {
   const said: string[] = []
-  const program = await createProgram(['pul'], process)
+  const program = await createProgram([name], process)
   program.configureOutput({ writeErr: (part) => said.push(part), outputError: (part) => said.push(part) })
 
-  await expect(program.parseAsync(['pul'], { from: 'user' })).rejects.toThrow(CommanderError)
-  expect(said.join('')).toContain('Did you mean pull?')
+  await expect(program.parseAsync([name], { from: 'user' })).rejects.toThrow(CommanderError)
+  expect(said.join('')).toContain(expected)
 })
 
 test.each([

@@ -81,7 +81,7 @@ export async function createProgram(argv: readonly string[], context: Context): 
       outputError: (text, write) => write(text.replace(/^error: /, 'gantry: ')),
     })
   const chosen = chosenIn(argv)
-  const entry = chosen === undefined ? undefined : COMMANDS[chosen]
+  const entry = chosen !== undefined && Object.hasOwn(COMMANDS, chosen) ? COMMANDS[chosen] : undefined
   if (entry) program.addCommand(inherit((await entry.load()).createCommand(context), program).summary(entry.summary))
   if (entry && !wantsAll(argv, chosen)) return program // to make the others takes longer than some commands
   for (const [name, { summary }] of Object.entries(COMMANDS))

@@ -1,6 +1,6 @@
-import type { TaskStats } from '@gantry/client/tasks'
+import type { TaskInfo, TaskStats } from '@gantry/client/tasks'
 import { expect, test } from 'vitest'
-import { drawOn, usesOf } from './commands/stats.ts'
+import { drawOn, runningOf, usesOf } from './commands/stats.ts'
 
 const MIB = 1024n ** 2n
 const box: TaskStats = {
@@ -32,6 +32,12 @@ test('one that has just begun has no use of processors yet; they are in the orde
     ['a', undefined],
     ['box', undefined],
   ])
+})
+
+test('what has ended uses nothing', () => {
+  const tasks = [{ containerId: 'box', status: 'stopped' }] as TaskInfo[]
+
+  expect(runningOf([box, { ...box, containerId: 'other' }], tasks)).toEqual([{ ...box, containerId: 'other' }])
 })
 
 test('people see a table, one without a limit may use the memory of the host', () => {

@@ -35,9 +35,8 @@ export async function importFrom(
   await using session = openSession(command, context)
   const bytes = file === '-' ? context.stdin : readFile(file)
   const names = await load(bytes, wish, session, context)
-  const quiet = wish.quiet || session.json
   if (session.json) return printJson(session, names)
-  for (const name of names) context.stdout.write(quiet ? `${name}\n` : `Loaded image: ${printable(name)}\n`)
+  for (const name of names) context.stdout.write(`${wish.quiet ? '' : 'Loaded image: '}${printable(name)}\n`)
   if (names.length === 0)
     context.stderr.write('gantry: No image of the archive has a name: give one with --index-name or --digests\n')
 }

@@ -1,6 +1,6 @@
 import { totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { TaskStats } from '@gantry/client/tasks'
+import type { TaskInfo, TaskStats } from '@gantry/client/tasks'
 import { Fault } from '@gantry/model/fault'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
@@ -25,14 +25,15 @@ export function createCommand(context: Context): Command {
       const { client, signal, stdout, address } = session
       const ids: string[] = []
       for (const name of names) ids.push((await findContainer(client, name, signal)).id)
-      let before = await client.tasks.stats(ids, signal)
+      const look = async () => runningOf(await client.tasks.stats(ids, signal), await client.tasks.list(signal))
+      let before = await look()
       for (const [at, id] of ids.entries())
         if (!before.some(({ containerId }) => containerId === id))
           throw new Fault('failed-precondition', `Cannot show what "${names[at]}" uses: it is not running`)
       const draw = drawOn(session, { inPlace: stream && stdout.isTTY, hostMemory: memoryOf(address) })
       do {
         await sleep(PERIOD_MS, undefined, { signal })
-        const now = await client.tasks.stats(ids, signal)
+        const now = await look()
         draw(usesOf(before, now))
         before = now
       } while (stream)
@@ -42,6 +43,12 @@ export function createCommand(context: Context): Command {
 interface Use extends TaskStats {
   /** Of one processor; undefined while there is nothing to compare with. */
   readonly cpuPercent: number | undefined
+}
+
+/** The node also tells of tasks that have ended and were not deleted. */
+export function runningOf(stats: readonly TaskStats[], tasks: readonly TaskInfo[]): TaskStats[] {
+  const ended = new Set(tasks.filter(({ status }) => status === 'stopped').map(({ containerId }) => containerId))
+  return stats.filter(({ containerId }) => !ended.has(containerId))
 }
 
 /** What was used between two looks, by container. */

@@ -15,7 +15,8 @@ export function createCommand(context: Context): Command {
       await using session = openSession(command, context)
       const { client, signal } = session
       const task = await taskOf(client, (await findContainer(client, name, signal)).id, signal)
-      if (!task) throw new Fault('failed-precondition', `Cannot list the processes of "${name}": it is not running`)
+      if (!task || (await task.status(signal)).status === 'stopped')
+        throw new Fault('failed-precondition', `Cannot list the processes of "${name}": it is not running`)
       const pids = await task.pids(signal)
       if (session.json) return printJson(session, pids)
       const rows = pids.map(({ pid, execId }) => [String(pid), execId ?? ''])

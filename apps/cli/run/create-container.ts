@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { GantryClient } from '@gantry/client/client'
 import type { Container } from '@gantry/client/containers'
 import { Fault, ignoring, isFault } from '@gantry/model/fault'
+import { parseIdentifier } from '@gantry/model/identifier'
 import { parseLabel } from '../commands/namespaces.ts'
 import { pullImage } from '../pull/pull-image.ts'
 import type { Session } from '../session.ts'
@@ -27,7 +28,7 @@ export interface Wanted {
  */
 export async function createContainer(session: Session, { image, args, options }: Wanted): Promise<Container> {
   const { client, signal } = session
-  const id = options.name ?? randomBytes(32).toString('hex')
+  const id = options.name === undefined ? randomBytes(32).toString('hex') : parseIdentifier(options.name, 'name')
   const own = specOf(options, { id, args }, session.env)
   const spec = { ...own, ...(await sharedNamespaces(client, options, signal)) }
   const network = networkOf(options)

@@ -92,6 +92,19 @@ test('a service that refuses to start ends the node with its reason', async () =
   expect(existsSync(join(dir, 'state', 'up.lock'))).toBe(false)
 })
 
+test('processes that cannot be remembered run all the same, once', async () => {
+  mkdirSync(join(dir, 'state', 'up.processes.new')) // as on a full disk, the list cannot be written
+
+  const running = start()
+  await heard('gantry is ready on')
+  stop.abort()
+  await running
+
+  expect(lines.filter((line) => line.includes(': serving as '))).toHaveLength(APPS.length)
+  expect(lines.filter((line) => line.includes('starting it again'))).toEqual([])
+  expect(lines.filter((line) => line.startsWith('Cannot remember that '))).toHaveLength(APPS.length)
+})
+
 function start(): Promise<void> {
   const [root, state] = [join(dir, 'root'), join(dir, 'state')]
   return runNode(

@@ -61,7 +61,11 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
     onStart(name, pid) {
       const id = identify(pid)
       const { count = 0, how = '' } = ends.get(name) ?? {}
-      if (id) lock.record({ ...id, name, restarts: count, lastEnd: how })
+      try {
+        if (id) lock.record({ ...id, name, restarts: count, lastEnd: how })
+      } catch (error) {
+        parts.printer.say('warn', `Cannot remember that ${name} is process ${pid}: ${error}`) // it runs all the same
+      }
     },
     onCrash(name, ended, delayMs) {
       ends.set(name, { count: (ends.get(name)?.count ?? 0) + 1, how: ended.how })
