@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Status } from '@gantry/api/gantry/status/v1/status_pb'
 import { createMetrics } from '@gantry/model/metric'
 import { clientOf, connect } from '@gantry/rpc/client'
@@ -14,7 +15,7 @@ import { z } from 'zod'
 import { parseConfig } from './config.ts'
 import { serveMetrics } from './metrics-endpoint.ts'
 import { statusBinding } from './status-service.ts'
-import { openTelemetry } from './telemetry.ts'
+import { openTelemetry, telemetryOfCalls } from './telemetry.ts'
 import { openTracer } from './tracer.ts'
 
 const log = pino({ level: 'silent' })
@@ -87,6 +88,30 @@ test('calls are counted, and whoever asks beside the socket reads the numbers', 
   expect(again.status).toBe(200)
   expect(await read({ socketPath }, '/else')).toMatchObject({ status: 404 })
   expect(await read({ socketPath }, '/metrics', 'POST')).toMatchObject({ status: 405 })
+})
+
+test('calls are labelled as containerd labels them', () => {
+  const metrics = createMetrics()
+  const { of } = telemetryOfCalls(metrics, undefined)
+  const codes = [0, 1, 2, 5, 9, 4]
+  const { read, write } = Content.method
+
+  for (const code of codes)
+    of(read)
+      .begin(() => undefined)
+      .end(code)
+  of(write)
+    .begin(() => undefined)
+    .end(0)
+
+  const handled = [...metrics.render().matchAll(/^grpc_server_handled_total.*_type="(\w+)".*_code="(\w+)"/gm)]
+  expect(handled.map(([, type, code]) => [type, code])).toEqual([
+    ...['OK', 'Canceled', 'Unknown', 'NotFound', 'FailedPrecondition', 'DeadlineExceeded'].map((code) => [
+      'server_stream',
+      code,
+    ]),
+    ['bidi_stream', 'OK'],
+  ])
 })
 
 test('a port of this machine is a matter of configuration, and any other is refused', async () => {

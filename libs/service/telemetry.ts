@@ -11,6 +11,7 @@ import { openTracer } from './tracer.ts'
 
 /** Asked for at every start and by every watcher: as spans they would be noise. */
 const UNTRACED = 'grpc.health.v1.Health'
+const CANCELLED = 1
 
 /** What a process tells of itself: numbers on an endpoint of its own, and spans to a collector where one is configured. */
 export interface Telemetry extends AsyncDisposable {
@@ -70,13 +71,13 @@ interface Counting {
 
 function methodTelemetry(method: DescMethod, counting: Counting, tracer: Tracer | undefined): MethodTelemetry {
   const service = method.parent.typeName
-  const labels = [method.methodKind, service, method.name]
+  const labels = [method.methodKind.replace('streaming', 'stream'), service, method.name]
   const count = later(() => ({ started: counting.started(...labels), seconds: counting.seconds(...labels) }))
   const codes = new Map<number, ReturnType<Counting['handled']>>()
   const recorder = service === UNTRACED ? undefined : tracer
 
   function over(code: number, from: number): void {
-    const known = codes.get(code) ?? counting.handled(...labels, nameOfCode(code))
+    const known = codes.get(code) ?? counting.handled(...labels, goNameOf(code))
     codes.set(code, known)
     known.add()
     count().seconds.observe((performance.now() - from) / 1000)
@@ -109,6 +110,12 @@ function attributesOf(method: DescMethod, { requestId }: Scope, namespace: strin
     'gantry.request_id': requestId,
     ...(namespace !== undefined && { 'containerd.namespace': namespace }),
   }
+}
+
+/** What Go calls a code, such as `NotFound`, and with it everybody who counts calls. */
+function goNameOf(code: number): string {
+  if (code <= CANCELLED) return code === CANCELLED ? 'Canceled' : 'OK'
+  return nameOfCode(code).replace(/([A-Z])([A-Z]*)_?/g, (_, first: string, rest: string) => first + rest.toLowerCase())
 }
 
 /** Made when first needed: most methods of a process are never called. */
