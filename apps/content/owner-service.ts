@@ -62,11 +62,11 @@ async function* growths(
   }
 }
 
-/** gantry.owner.v1.Owner: metadata asks before it deletes a namespace. */
+/** gantry.owner.v1.Owner: metadata asks before it lists or deletes namespaces. */
 export function ownerService(blobs: Blobs): Implementation<typeof Owner> {
   return {
     async holdings() {
-      return { holdings: [...blobs.holdings()].map(([namespace, count]) => ({ namespace, blobs: count })) }
+      return { holdings: Array.from(blobs.namespaces(), (namespace) => ({ namespace, hasBlobs: true })) }
     },
   }
 }

@@ -8,7 +8,7 @@ import { bind } from '@gantry/rpc/service'
 import { expect, test } from 'vitest'
 import { createOwners } from './owners.ts'
 
-const HELD = { namespace: 'a', blobs: 2n, snapshots: 0n }
+const HELD = { namespace: 'a', hasBlobs: true }
 const quiet = { error() {}, debug() {} }
 
 /** Two owners of which only content answers. */

@@ -6,11 +6,12 @@ import type { Snapshots } from './snapshots.ts'
 export function ownerService(snapshots: Snapshots): Implementation<typeof Owner> {
   return {
     async holdings() {
-      const holdings = Array.from(snapshots.holdings(), ([namespace, count]) => ({
-        namespace,
-        snapshots: BigInt(count),
-      }))
-      return { holdings }
+      return {
+        holdings: Array.from(snapshots.scopes(), ({ namespace, snapshotter }) => ({
+          namespace,
+          snapshotters: [snapshotter],
+        })),
+      }
     },
   }
 }

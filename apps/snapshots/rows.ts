@@ -34,6 +34,8 @@ export interface Rows {
   find(scope: Scope): Find
   /** All of a scope in key order; of one namespace, or of all, when less is given. */
   list(prefix: readonly string[]): Iterable<{ readonly scope: Scope; readonly snapshot: Snapshot }>
+  /** Where there are any, in order. */
+  scopes(): Iterable<Scope>
   hasChildren(snapshot: Snapshot): boolean
   /** Inside a write: stores a new snapshot, or a changed one under the same key. */
   put(scope: Scope, snapshot: Snapshot): void
@@ -64,6 +66,10 @@ export function rowsOf(store: Pick<Store, 'table'>): Rows {
         const [namespace = '', snapshotter = '', name = ''] = key
         yield { scope: { namespace: namespace as Namespace, snapshotter }, snapshot: fromRow(name as Key, value) }
       }
+    },
+    *scopes() {
+      for (const namespace of snapshots.parts([]))
+        for (const snapshotter of snapshots.parts([namespace])) yield { namespace: namespace as Namespace, snapshotter }
     },
     hasChildren: ({ id }) => !isEmpty(children, [String(id)]),
     put(scope, snapshot) {

@@ -99,9 +99,9 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(await listed(node, [], 'other')).toEqual(['k000'])
       await expect(listed(node, ['name=='])).rejects.toThrow(fault('invalid-argument'))
       const { holdings } = await node.owner.holdings({}, call)
-      expect(holdings.map(({ namespace, snapshots }) => [namespace, snapshots])).toEqual([
-        ['other', 1n],
-        ['test', 120n],
+      expect(holdings.map(({ namespace, snapshotters }) => [namespace, snapshotters])).toEqual([
+        ['other', [snapshotter]],
+        ['test', [snapshotter]],
       ])
     })
 

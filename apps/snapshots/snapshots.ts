@@ -60,8 +60,8 @@ export interface Snapshots {
   usage(scope: Scope, key: Key, signal: AbortSignal): Promise<Usage>
   /** Resolves when what was removed before is off the disk. */
   cleanup(scope: Scope, signal: AbortSignal): Promise<void>
-  /** How many there are in each namespace. */
-  holdings(): ReadonlyMap<string, number>
+  /** Where there are any, in order. */
+  scopes(): Iterable<Scope>
   /** Numbers whose trees are being made, and have no record yet. */
   making(): ReadonlySet<number>
 }
@@ -127,7 +127,7 @@ interface Inner extends SnapshotsParts {
   readonly driverOf: (scope: Pick<Scope, 'snapshotter'>) => Driver
 }
 
-type Readers = 'layers' | 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'cleanup' | 'holdings' | 'canStage'
+type Readers = 'layers' | 'mounts' | 'stat' | 'has' | 'list' | 'usage' | 'cleanup' | 'scopes' | 'canStage'
 
 function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
   return {
@@ -160,11 +160,7 @@ function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
         })
     },
     cleanup: (scope, signal) => driverOf(scope).cleanup(signal),
-    holdings() {
-      const counts = new Map<string, number>()
-      for (const { scope } of rows.list([])) counts.set(scope.namespace, (counts.get(scope.namespace) ?? 0) + 1)
-      return counts
-    },
+    scopes: rows.scopes,
   }
 }
 

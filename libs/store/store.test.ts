@@ -233,6 +233,33 @@ describe('keys', () => {
     expect(Array.from(things.list(), ({ key, value }) => [key, value])).toEqual(listed(model, {}))
   })
 
+  test('the parts behind a prefix come once each and in order, also over uncommitted changes', async () => {
+    await using store = openStore(newFolder())
+    const things = store.table('things', jsonCodec<number>())
+    const left = all.filter((_, i) => i % 5)
+    const partsOf = (prefix: Key, keys: readonly Key[]) =>
+      new Set(
+        keys
+          .filter(isBelow(prefix))
+          .toSorted(bytewise)
+          .map((key) => key[prefix.length]),
+      )
+    const check = (keys: readonly Key[]): void => {
+      for (const prefix of [[], [''], ['a'], ['\u0000'], ['\u0001'], ['nothing']])
+        expect([...things.parts(prefix)]).toEqual([...partsOf(prefix, keys)].filter((part) => part !== undefined))
+    }
+
+    await store.write(() => {
+      for (const key of all) things.put(key, 1)
+    })
+    check(all)
+    await store.write(() => {
+      for (const [i, key] of all.entries()) if (i % 5 === 0) things.remove(key)
+      check(left)
+    })
+    check(left)
+  })
+
   function listed(model: Map<string, number>, { prefix = [], after, reverse = false, limit = 1e9 }: ListOptions) {
     const keys = sorted.filter((key) => model.has(JSON.stringify(key)) && isBelow(prefix)(key))
     const ordered = reverse ? keys.toReversed() : keys

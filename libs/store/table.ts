@@ -1,5 +1,5 @@
 import type { Codec } from './codec.ts'
-import { decodeKey, encodeKey, encodePrefix, type Key } from './key.ts'
+import { afterPrefix, decodeKey, encodeKey, encodePrefix, type Key } from './key.ts'
 import { type Entry, entriesOf, rangeOf, type View } from './view.ts'
 
 export type { Key } from './key.ts'
@@ -27,6 +27,8 @@ export interface Table<V> {
   remove(key: Key): void
   /** Reads on demand, a page at a time: take it in one go, or live with records that change between pages. */
   list(options?: ListOptions): Iterable<{ readonly key: Key; readonly value: V }>
+  /** Each part that comes next in keys behind `prefix`, once and in order. Skips from one to the next, however many keys share it. */
+  parts(prefix: Key): Iterable<string>
 }
 
 /** What a table needs from its store: the state to read now, and the writes of the transaction that runs now. */
@@ -52,9 +54,23 @@ export function createTable<V>(name: string, codec: Codec<V>, access: Access): T
     *list({ prefix = [], after, reverse = false, limit = Number.POSITIVE_INFINITY } = {}) {
       const range = rangeOf(encodePrefix(name, prefix), after && encodeKey(name, after), reverse)
       let left = limit
-      for (const entry of entriesOf(access.view(), range)) {
+      for (const entry of entriesOf(access.view(), range, limit)) {
         if (left-- <= 0) return
         yield toRecord(entry)
+      }
+    },
+    *parts(prefix) {
+      let range = rangeOf(encodePrefix(name, prefix), undefined, false)
+      for (;;) {
+        const [entry] = entriesOf(access.view(), range, 1)
+        if (!entry) return
+        const part = decodeKey(entry.key)[prefix.length]
+        if (part === undefined)
+          range = { ...range, from: `${entry.key}\u0000` } // the key is the prefix itself
+        else {
+          yield part
+          range = { ...range, from: afterPrefix(encodePrefix(name, [...prefix, part])).toString('latin1') }
+        }
       }
     },
   }

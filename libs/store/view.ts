@@ -46,12 +46,16 @@ function larger(a: string, b: string): string {
   return a < b ? b : a
 }
 
-/** Walks a range in its direction; changes hide and complete what is committed. */
-export function* entriesOf(view: View, range: Range): Generator<Entry> {
+/**
+ * Walks a range in its direction; changes hide and complete what is committed.
+ *
+ * @param wanted of how many the caller makes use at most: more are not read ahead
+ */
+export function* entriesOf(view: View, range: Range, wanted: number): Generator<Entry> {
   const changed = changesIn(view.layers, range)
   const before = (a: string, b: string): boolean => (range.reverse ? a > b : a < b)
   let next = 0
-  for (const stored of storedIn(view, range)) {
+  for (const stored of storedIn(view, range, Math.min(wanted, PAGE))) {
     for (let change = changed[next]; change && !before(stored.key, change.key); change = changed[next]) {
       if (change.key === stored.key) break
       next++
@@ -67,13 +71,13 @@ export function* entriesOf(view: View, range: Range): Generator<Entry> {
   for (const change of changed.slice(next)) if (change.value) yield { key: change.key, value: change.value.slice() }
 }
 
-function* storedIn(view: View, range: Range): Generator<Entry> {
+function* storedIn(view: View, range: Range, limit: number): Generator<Entry> {
   let rest = range
   for (;;) {
-    const page = view.page(rest, PAGE)
+    const page = view.page(rest, limit)
     yield* page
     const last = page.at(-1)
-    if (page.length < PAGE || last === undefined) return
+    if (page.length < limit || last === undefined) return
     rest = range.reverse ? { ...range, to: last.key } : { ...range, from: `${last.key}\u0000` }
   }
 }

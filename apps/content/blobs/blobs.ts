@@ -41,8 +41,8 @@ export interface Blobs {
   ): AsyncIterable<[chunk: Chunk, length: number]>
   /** @throws {Fault} `not-found` */
   locate(namespace: Namespace, digest: Digest): { path: string; size: bigint }
-  /** How many blobs each namespace has. */
-  holdings(): Map<string, bigint>
+  /** Those that have blobs, in order. */
+  namespaces(): Iterable<string>
 }
 
 export function createBlobs({ rows, folder, changes, leases, now }: Parts): Blobs {
@@ -105,10 +105,6 @@ export function createBlobs({ rows, folder, changes, leases, now }: Parts): Blob
       const { size } = info(namespace, digest)
       return { path: folder.blobPath(digest), size }
     },
-    holdings() {
-      const counts = new Map<string, bigint>()
-      for (const { key } of rows.blobs.list()) counts.set(key[0] ?? '', (counts.get(key[0] ?? '') ?? 0n) + 1n)
-      return counts
-    },
+    namespaces: () => rows.blobs.parts([]),
   }
 }

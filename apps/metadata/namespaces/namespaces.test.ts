@@ -1,8 +1,10 @@
 import { create } from '@bufbuild/protobuf'
+import { ImageSchema } from '@gantry/api/containerd/services/images/v1/images_pb'
 import { type Holding, HoldingSchema } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import { expect, test } from 'vitest'
+import { createImages } from '../images/images.ts'
 import { createLeases } from '../leases/leases.ts'
 import type { Owners } from '../owners.ts'
 import { openTestStore } from '../test-store.ts'
@@ -27,7 +29,7 @@ test('a namespace nobody made can be got, but is not listed', async () => {
 
 test('a listing joins what is recorded with what owners hold, in order', async () => {
   await using store = openTestStore()
-  const held = ['z', 'b', 'z'].map((namespace) => create(HoldingSchema, { namespace, blobs: 1n }))
+  const held = ['z', 'b', 'z'].map((namespace) => create(HoldingSchema, { namespace, hasBlobs: true }))
   const namespaces = createNamespaces({ ...store, owners: holding(held) })
   await namespaces.update(B, { x: '1' }, [])
   await createLeases(store).create(A, 'l', {})
@@ -41,7 +43,7 @@ test('a listing joins what is recorded with what owners hold, in order', async (
 
 test('a namespace that exists cannot be created, also when only an owner knows it', async () => {
   await using store = openTestStore()
-  const held = [create(HoldingSchema, { namespace: 'b', snapshots: 1n })]
+  const held = [create(HoldingSchema, { namespace: 'b', snapshotters: ['native'] })]
   const namespaces = createNamespaces({ ...store, owners: holding(held) })
   await namespaces.create(A, { x: '1', y: '' }, signal)
 
@@ -73,11 +75,25 @@ test.each(['labels', 'name', 'labels.'])('an update of "%s" is refused', async (
 
 test('a namespace that still holds something stays', async () => {
   await using store = openTestStore()
-  const held = [create(HoldingSchema, { namespace: 'b', blobs: 2n })]
+  const held = [
+    { namespace: 'a', snapshotters: ['native'] },
+    { namespace: 'b', hasBlobs: true },
+    { namespace: 'b', snapshotters: ['native', 'overlayfs'] },
+  ].map((holding) => create(HoldingSchema, holding))
   const namespaces = createNamespaces({ ...store, owners: holding(held) })
   await namespaces.update(B, {}, [])
+  const target = { mediaType: 'm', digest: `sha256:${'a'.repeat(64)}`, size: 1n }
+  await createImages(store).create(
+    { namespace: B, lease: undefined },
+    create(ImageSchema, { name: 'box', target }),
+    undefined,
+  )
 
-  await expect(namespaces.delete('b', signal)).rejects.toMatchObject({ code: 'failed-precondition' })
+  await expect(namespaces.delete('b', signal)).rejects.toMatchObject({
+    code: 'failed-precondition',
+    message:
+      'namespace "b" must be empty, but it still has images, blobs, snapshots on "native" snapshotter, snapshots on "overlayfs" snapshotter',
+  })
   await expect(namespaces.delete('never', signal)).rejects.toMatchObject({ code: 'not-found' })
 })
 

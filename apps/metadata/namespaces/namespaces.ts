@@ -6,6 +6,7 @@ import {
   NamespaceUpdateSchema,
 } from '@gantry/api/containerd/events/namespace_pb'
 import { NamespaceSchema, type Namespace as Tenant } from '@gantry/api/containerd/services/namespaces/v1/namespace_pb'
+import type { Holding } from '@gantry/api/gantry/owner/v1/owner_pb'
 import { Fault } from '@gantry/model/fault'
 import { checkLabels, type Labels, withoutEmpty } from '@gantry/model/labels'
 import { parseMask, updateMap } from '@gantry/model/mask'
@@ -45,7 +46,8 @@ export function createNamespaces({
     async create(name: Namespace, labels: Labels, signal: AbortSignal): Promise<Tenant> {
       checkLabels(labels)
       const exists = () => new Fault('already-exists', `namespace "${name}": already exists`)
-      if (rows.namespaces.has([name]) || holds(await owners.reachable(signal), name)) throw exists()
+      if (rows.namespaces.has([name])) throw exists()
+      if ((await owners.reachable(signal)).some(({ namespace }) => namespace === name)) throw exists()
       return changes.write((emit) => {
         if (rows.namespaces.has([name])) throw exists()
         const created = tenant(name, withoutEmpty(labels))
@@ -78,12 +80,15 @@ export function createNamespaces({
      *   `unavailable` when an owner cannot be asked
      */
     async delete(name: string, signal: AbortSignal): Promise<void> {
-      checkBare(rows, name)
-      const full = holds(await owners.all(signal), name)
-      if (full) throw notEmpty(name, `${full.blobs} blobs and ${full.snapshots} snapshots`)
+      const held = (await owners.all(signal)).filter(({ namespace }) => namespace === name)
       await changes.write((emit) => {
+        const left = contentsOf(name, rows, held)
+        if (left.length > 0)
+          throw new Fault(
+            'failed-precondition',
+            `namespace "${name}" must be empty, but it still has ${left.join(', ')}`,
+          )
         if (!rows.namespaces.has([name])) throw new Fault('not-found', `namespace ${JSON.stringify(name)}: not found`)
-        checkBare(rows, name)
         for (const table of [rows.leases, rows.leaseResources, rows.sandboxes]) removeUnder<unknown>(table, [name])
         rows.namespaces.remove([name])
         emit(name, '/namespaces/delete', NamespaceDeleteSchema, { name })
@@ -96,15 +101,13 @@ function tenant(name: string, labels: Record<string, string> = {}): Tenant {
   return create(NamespaceSchema, { name, labels })
 }
 
-function holds<H extends { namespace: string }>(holdings: readonly H[], name: string): H | undefined {
-  return holdings.find(({ namespace }) => namespace === name)
-}
-
-function checkBare({ images, containers }: Rows, name: string): void {
-  if (!isBare(images, [name])) throw notEmpty(name, 'images')
-  if (!isBare(containers, [name])) throw notEmpty(name, 'containers')
-}
-
-function notEmpty(name: string, what: string): Fault {
-  return new Fault('failed-precondition', `namespace "${name}" must be empty, but it still has ${what}`)
+/** What keeps it, in containerd's words and order. */
+function contentsOf(name: string, { images, containers }: Rows, held: readonly Holding[]): string[] {
+  const snapshotters = held.flatMap(({ snapshotters }) => snapshotters)
+  return [
+    ...(isBare(images, [name]) ? [] : ['images']),
+    ...(held.some(({ hasBlobs }) => hasBlobs) ? ['blobs'] : []),
+    ...(isBare(containers, [name]) ? [] : ['containers']),
+    ...snapshotters.map((snapshotter) => `snapshots on "${snapshotter}" snapshotter`),
+  ]
 }

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gantry/owner/v1/owner.proto.
  */
 export const file_gantry_owner_v1_owner: GenFile = /*@__PURE__*/
-  fileDesc("ChtnYW50cnkvb3duZXIvdjEvb3duZXIucHJvdG8SD2dhbnRyeS5vd25lci52MSIRCg9Ib2xkaW5nc1JlcXVlc3QiPgoQSG9sZGluZ3NSZXNwb25zZRIqCghob2xkaW5ncxgBIAMoCzIYLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nIj4KB0hvbGRpbmcSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWJsb2JzGAIgASgEEhEKCXNuYXBzaG90cxgDIAEoBCIgCg1SZXBhaXJSZXF1ZXN0Eg8KB2RyeV9ydW4YASABKAgiQgoOUmVwYWlyUmVzcG9uc2USMAoLZGlmZmVyZW5jZXMYASADKAsyGy5nYW50cnkub3duZXIudjEuRGlmZmVyZW5jZSLLAQoKRGlmZmVyZW5jZRIMCgR3aGF0GAEgASgJEgoKAm9mGAIgASgJEjQKB291dGNvbWUYAyABKA4yIy5nYW50cnkub3duZXIudjEuRGlmZmVyZW5jZS5PdXRjb21lEg4KBmFkdmljZRgEIAEoCSJdCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIRCg1PVVRDT01FX0ZPVU5EEAESFAoQT1VUQ09NRV9SRVBBSVJFRBACEhAKDE9VVENPTUVfTEVGVBADMlgKBU93bmVyEk8KCEhvbGRpbmdzEiAuZ2FudHJ5Lm93bmVyLnYxLkhvbGRpbmdzUmVxdWVzdBohLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nc1Jlc3BvbnNlMlUKBlJlcGFpchJLCgZSZXBhaXISHi5nYW50cnkub3duZXIudjEuUmVwYWlyUmVxdWVzdBofLmdhbnRyeS5vd25lci52MS5SZXBhaXJSZXNwb25zZTABYgZwcm90bzM");
+  fileDesc("ChtnYW50cnkvb3duZXIvdjEvb3duZXIucHJvdG8SD2dhbnRyeS5vd25lci52MSIRCg9Ib2xkaW5nc1JlcXVlc3QiPgoQSG9sZGluZ3NSZXNwb25zZRIqCghob2xkaW5ncxgBIAMoCzIYLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nIksKB0hvbGRpbmcSEQoJbmFtZXNwYWNlGAEgASgJEhEKCWhhc19ibG9icxgCIAEoCBIUCgxzbmFwc2hvdHRlcnMYBCADKAlKBAgDEAQiIAoNUmVwYWlyUmVxdWVzdBIPCgdkcnlfcnVuGAEgASgIIkIKDlJlcGFpclJlc3BvbnNlEjAKC2RpZmZlcmVuY2VzGAEgAygLMhsuZ2FudHJ5Lm93bmVyLnYxLkRpZmZlcmVuY2UiywEKCkRpZmZlcmVuY2USDAoEd2hhdBgBIAEoCRIKCgJvZhgCIAEoCRI0CgdvdXRjb21lGAMgASgOMiMuZ2FudHJ5Lm93bmVyLnYxLkRpZmZlcmVuY2UuT3V0Y29tZRIOCgZhZHZpY2UYBCABKAkiXQoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASEQoNT1VUQ09NRV9GT1VORBABEhQKEE9VVENPTUVfUkVQQUlSRUQQAhIQCgxPVVRDT01FX0xFRlQQAzJYCgVPd25lchJPCghIb2xkaW5ncxIgLmdhbnRyeS5vd25lci52MS5Ib2xkaW5nc1JlcXVlc3QaIS5nYW50cnkub3duZXIudjEuSG9sZGluZ3NSZXNwb25zZTJVCgZSZXBhaXISSwoGUmVwYWlyEh4uZ2FudHJ5Lm93bmVyLnYxLlJlcGFpclJlcXVlc3QaHy5nYW50cnkub3duZXIudjEuUmVwYWlyUmVzcG9uc2UwAWIGcHJvdG8z");
 
 /**
  * @generated from message gantry.owner.v1.HoldingsRequest
@@ -45,7 +45,8 @@ export const HoldingsResponseSchema: GenMessage<HoldingsResponse> = /*@__PURE__*
   messageDesc(file_gantry_owner_v1_owner, 1);
 
 /**
- * Numbers of things in one namespace. Ingests do not count: they do not keep a namespace from being deleted.
+ * What there is in one namespace, and not how much: it is asked every few seconds, of owners that keep very much. Ingests do
+ * not count: they do not keep a namespace from being deleted.
  *
  * @generated from message gantry.owner.v1.Holding
  */
@@ -56,14 +57,16 @@ export type Holding = Message<"gantry.owner.v1.Holding"> & {
   namespace: string;
 
   /**
-   * @generated from field: uint64 blobs = 2;
+   * @generated from field: bool has_blobs = 2;
    */
-  blobs: bigint;
+  hasBlobs: boolean;
 
   /**
-   * @generated from field: uint64 snapshots = 3;
+   * Those that have snapshots in it.
+   *
+   * @generated from field: repeated string snapshotters = 4;
    */
-  snapshots: bigint;
+  snapshotters: string[];
 };
 
 /**
