@@ -68,7 +68,7 @@ export class ServedCall extends Life implements Call {
   }
 
   async send(message: Uint8Array, gone?: () => void): Promise<void> {
-    if (this.isOver) return
+    if (this.#isGone()) return
     if (!this.#stream.headersSent) this.#beginStream()
     await write(this.#stream, message, gone)
   }
@@ -76,7 +76,7 @@ export class ServedCall extends Life implements Call {
   /** Sends bytes that are framed already. @param gone called when they are sent, or nobody wants them any more */
   pass(bytes: Buffer, gone: () => void): void {
     const stream = this.#stream
-    if (this.isOver || stream.destroyed) {
+    if (this.#isGone()) {
       gone()
       return
     }
@@ -91,7 +91,7 @@ export class ServedCall extends Life implements Call {
   /** The only reply, framed already, and the end. */
   replyFramed(...pieces: Uint8Array[]): void {
     const stream = this.#stream
-    if (!this.close(OK.code) || stream.destroyed) return
+    if (this.#isGone() || !this.close(OK.code)) return
     this.#begin()
     const last = pieces.pop()
     for (const piece of pieces) stream.write(piece)
@@ -101,12 +101,21 @@ export class ServedCall extends Life implements Call {
 
   end(status: CallStatus): void {
     const stream = this.#stream
-    if (!this.close(status.code)) return
+    if (this.#isGone() || !this.close(status.code)) return
     this.#final = status
-    if (stream.destroyed) return
     if (stream.headersSent) stream.end()
     else stream.respond({ ...HEAD, ...trailersOf(status) }, ALL)
     stream.resume() // what still comes is nobody's
+  }
+
+  /** Is it over? A stream that its caller reset without an error is closed, but not destroyed before all of it is read. */
+  #isGone(): boolean {
+    const stream = this.#stream
+    if (stream.closed && !this.isOver) {
+      this.hangUp()
+      stream.destroy()
+    }
+    return this.isOver || stream.destroyed
   }
 
   #begin(): void {

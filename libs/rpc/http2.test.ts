@@ -22,6 +22,7 @@ import {
   openRaw,
   PING,
   RST_STREAM,
+  SETTINGS,
 } from './raw-http2.fixture.ts'
 import { listen, listenTls, type Served } from './server.ts'
 import { bind, type Implementation, unimplemented } from './service.ts'
@@ -64,7 +65,8 @@ const content: Implementation<typeof Content> = {
       running--
     }
   },
-  async *write(requests) {
+  async *write(requests, { header }) {
+    if (header('x-late')) await release.promise
     for await (const { data } of requests) yield { offset: BigInt(data.length) }
   },
   /** Waits for the test, as a call that changes something may. */
@@ -300,6 +302,23 @@ describe('clients that mean ill', () => {
     await raw.closed
 
     await vi.waitFor(() => expect(running).toBe(0), { timeout: 30_000 })
+  })
+
+  test('a caller that leaves without an error while its messages wait ends nothing but its call', async () => {
+    await using node = await serve()
+    using raw = await openRaw(node.path)
+    const WRITE = { ':path': '/containerd.services.content.v1.Content/Write', 'x-late': '1' }
+    const payload = headerBlock({ ':method': 'POST', ':scheme': 'http', ':authority': 'a', ...WRITE })
+    const pieces = Array.from({ length: 30 }, () => frame({ stream: 1, payload: framed(Buffer.alloc(16_000)) }))
+
+    await raw.send(frame({ type: SETTINGS, flags: ACK }))
+    await raw.send(frame({ type: HEADERS, flags: END_HEADERS, stream: 1, payload }), ...pieces)
+    await raw.send(frame({ type: RST_STREAM, stream: 1, payload: Buffer.alloc(4) }))
+    await raw.send(frame({ type: PING, payload: Buffer.alloc(8) })) // all is heard when it is answered
+    await vi.waitFor(() => expect(raw.frames.some(({ type }) => type === PING)).toBe(true), { timeout: 10_000 })
+    release.resolve()
+
+    expect(await infoOf(node.path)).toMatchObject({ size: 1n })
   })
 
   test('CVE-2024-27316: headers without end are cut off, and others are answered', async () => {
