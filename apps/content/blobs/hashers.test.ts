@@ -2,8 +2,23 @@ import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Worker } from 'node:worker_threads'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { createHashers, type Hashers } from './hashers.ts'
+
+const threads = vi.hoisted((): Worker[] => [])
+vi.mock('node:worker_threads', async (original) => {
+  const all = await original<typeof import('node:worker_threads')>()
+  return {
+    ...all,
+    Worker: class extends all.Worker {
+      constructor(...args: ConstructorParameters<typeof Worker>) {
+        super(...args)
+        threads.push(this)
+      }
+    },
+  }
+})
 
 const OFFLINE = { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: 1000 }
 let dir: string
@@ -50,6 +65,23 @@ test('a file that is shorter than was told fails its digest, and only its own', 
 
   await expect(wrong.digest()).rejects.toThrow('The file ends at 3, before 4')
   expect(await right.digest()).toBe(hexOf(Buffer.from('abc')))
+})
+
+test('a thread that ended is replaced: who was with it fails, who comes next does not', async () => {
+  threads.length = 0
+  await using own = createHashers(1, OFFLINE)
+  await using file = await open(join(dir, 'killed'), 'w+')
+  await file.write(Buffer.from('abc'))
+  await using first = own.follow(file.fd)
+  first.grown(3, 'now')
+  expect(await first.digest()).toBe(hexOf(Buffer.from('abc')))
+
+  await threads[0]?.terminate()
+  await using next = own.follow(file.fd)
+  next.grown(3, 'now')
+
+  await expect(first.digest()).rejects.toThrow('A hashing thread has ended')
+  expect(await next.digest()).toBe(hexOf(Buffer.from('abc')))
 })
 
 test('whoever waits when the threads end is told so', async () => {

@@ -26,11 +26,16 @@ export interface Follower extends AsyncDisposable {
   readonly courier: Courier
 }
 
-/** @param threads how many there are; the first one starts at once, the others when they are needed */
+/**
+ * A thread that ends by itself is replaced: whose files it had fail, and are hashed again by the next writer.
+ *
+ * @param threads how many there are; the first one starts at once, the others when they are needed
+ */
 export function createHashers(threads: number, network: Network): Hashers {
   const pool: Thread[] = [startThread(network)]
   const threadAt = (at: number): Thread => {
-    const thread = pool[at] ?? startThread(network)
+    const known = pool[at]
+    const thread = known?.isAlive() ? known : startThread(network)
     pool[at] = thread
     return thread
   }
@@ -63,6 +68,7 @@ export function createHashers(threads: number, network: Network): Hashers {
 }
 
 interface Thread extends ReceivingThread, AsyncDisposable {
+  isAlive(): boolean
   post(order: ThreadOrder): void
   ask(job: HashJob): Promise<string>
 }
@@ -89,6 +95,7 @@ function startThread(network: Network): Thread {
   worker.on('exit', () => breakAll(new Error('A hashing thread has ended')))
   worker.unref() // it waits for work; work waits for it only where somebody asked
   return {
+    isAlive: () => broken === undefined,
     post: (order) => worker.postMessage(order),
     async ask(job) {
       if (broken) throw broken.error
