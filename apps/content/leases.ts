@@ -33,7 +33,8 @@ export interface Leases {
   create(namespace: Namespace, signal: AbortSignal): Promise<OwnLease>
   /**
    * The lease for a purpose: the same one for all who want it at once, given back by the last of them. One that a crash
-   * left behind is gone on with, and what it holds stays held until then.
+   * left behind is gone on with, and what it holds stays held until then; one that expires within half a day is left
+   * beside a new one, for leases cannot be renewed.
    */
   take(namespace: Namespace, purpose: string, signal: AbortSignal): Promise<OwnLease>
 }
@@ -44,6 +45,8 @@ interface OwnLease extends AsyncDisposable {
 
 interface Taken {
   users: number
+  /** All that have to be given back. */
+  readonly ids: Set<string>
   ready: Promise<unknown>
 }
 
@@ -57,6 +60,13 @@ export function createLeases(metadata: Channel, log: Log): Leases {
     const labels = { [EXPIRE]: new Date(Date.now() + DAY_MS).toISOString() }
     const { lease } = await client.create({ id, labels }, { namespace, signal })
     return lease?.id ?? ''
+  }
+  const makeOrFind = async (namespace: Namespace, id: string, signal: AbortSignal): Promise<string> => {
+    const made = await ignoring('already-exists', make(namespace, id, signal))
+    if (made !== undefined) return made
+    const { leases } = await client.list({ filters: [`id==${id}`] }, { namespace, signal })
+    const untilMs = Date.parse(leases[0]?.labels[EXPIRE] ?? '')
+    return untilMs - Date.now() > DAY_MS / 2 ? id : await make(namespace, '', signal)
   }
   const giveBack = (namespace: Namespace, id: string): Promise<void> =>
     quietly(
@@ -84,28 +94,29 @@ export function createLeases(metadata: Channel, log: Log): Leases {
     async take(namespace, purpose, signal) {
       const id = `gantry-${createHash('sha256').update(purpose).digest('hex').slice(0, 32)}`
       const key = `${namespace}/${id}`
-      const lease = taken.get(key) ?? { users: 0, ready: Promise.resolve() }
+      const lease = taken.get(key) ?? { users: 0, ids: new Set([id]), ready: Promise.resolve() }
       taken.set(key, lease)
       lease.users++
       // one after the other: what one gives back must not be what the next one has just been told exists
-      const ready = lease.ready.then(() => ignoring('already-exists', make(namespace, id, signal)))
+      const ready = lease.ready.then(() => makeOrFind(namespace, id, signal))
       lease.ready = ready.catch(() => undefined)
       const leave = async (): Promise<void> => {
         lease.users--
         if (lease.users > 0) return
         lease.ready = lease.ready.then(async () => {
-          if (lease.users === 0) await giveBack(namespace, id)
+          if (lease.users === 0) await Promise.all([...lease.ids].map((one) => giveBack(namespace, one)))
           if (lease.users === 0) taken.delete(key)
         })
         await lease.ready
       }
       try {
-        await ready
+        const mine = await ready
+        lease.ids.add(mine)
+        return { id: mine, [Symbol.asyncDispose]: leave }
       } catch (error) {
         await leave()
         throw error
       }
-      return { id, [Symbol.asyncDispose]: leave }
     },
   }
 }
