@@ -154,7 +154,7 @@ test('bytes that a crash left without a name go, unless an upload may come back 
   const stray = Buffer.from('nobody knows these')
   await writeFile(before.folder.blobPath(sha256Of(stray)), stray)
   const writer = await before.ingests.open(
-    { namespace: A, lease: undefined, ref: 'r', expected: undefined, total: BigInt(BYTES.length) },
+    { namespace: A, lease: undefined, ref: 'r', expected: DIGEST, total: BigInt(BYTES.length) },
     signal,
   )
   await writer.append(BYTES)

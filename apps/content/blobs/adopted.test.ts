@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sha256Of } from '@gantry/model/digest'
@@ -28,6 +29,49 @@ test('an upload that became a blob just before the process ended is not asked fo
 
   expect(parts.blobs.has(NS, DIGEST)).toBe(true)
   expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
+})
+
+test('an upload that said nothing of its digest has only what it became', async () => {
+  await using parts = await openTestParts({ mayShare: false })
+  const theirs = sha256Of(Buffer.from('secret'))
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: theirs, total: BigInt(DATA.length) }
+  await using other = await parts.ingests.open({ ...opening, namespace: parseNamespace('other') }, signal)
+  await other.append(Buffer.from('secret'))
+  await other.commit({ ...opening, labels: {} }, signal)
+  {
+    const write: typeof parts.changes.write = async (fn) => {
+      if (existsSync(parts.folder.blobPath(DIGEST))) throw new Error('the disk is full')
+      return await parts.changes.write(fn)
+    }
+    const ingests = createIngests({ ...parts, changes: { write } })
+    await using writer = await ingests.open(opening, signal)
+    await writer.append(DATA)
+    await expect(writer.commit({ ...opening, expected: DIGEST, labels: {} }, signal)).rejects.toThrow(
+      'the disk is full',
+    )
+  }
+
+  {
+    await using writer = await parts.ingests.open(opening, signal)
+    expect(writer.status().offset).toBe(0n)
+  }
+})
+
+test('an upload that named no digest is not asked for again either', async () => {
+  await using parts = await openTestParts({ mayShare: false })
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: undefined, total: 0n }
+  const write: typeof parts.changes.write = async (fn) => {
+    if (existsSync(parts.folder.blobPath(DIGEST))) throw new Error('killed')
+    return await parts.changes.write(fn)
+  }
+  {
+    await using writer = await createIngests({ ...parts, changes: { write } }).open(opening, signal)
+    await writer.append(DATA)
+    await expect(writer.commit({ ...opening, labels: {} }, signal)).rejects.toThrow('killed')
+  }
+
+  await using writer = await parts.ingests.open({ ...opening, expected: DIGEST }, signal)
+  expect(writer.status().offset).toBe(BigInt(DATA.length))
 })
 
 test('another upload does not get what nobody may share', async () => {
@@ -96,4 +140,28 @@ test('an upload that is aborted while it is taken up again is gone, and its ref 
   expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
   await using writer = await parts.ingests.open(opening, signal)
   expect(writer.status().offset).toBe(0n)
+})
+
+test('an upload that is aborted while what it stood for is copied leaves nothing', async () => {
+  await using parts = await openTestParts()
+  const opening = { namespace: NS, lease: undefined, ref: 'r', expected: DIGEST, total: 0n }
+  await using first = await parts.ingests.open({ ...opening, namespace: parseNamespace('other') }, signal)
+  await first.append(DATA)
+  await first.commit({ ...opening, labels: {} }, signal)
+  const { openIngest } = parts.folder
+  const folder = {
+    ...parts.folder,
+    async openIngest(id: string) {
+      await parts.ingests.abort(opening, 'r')
+      return await openIngest(id)
+    },
+  }
+  const writer = await createIngests({ ...parts, folder }).open(opening, signal)
+
+  await writer.append(Buffer.from('more'))
+  await expect(writer.append(Buffer.from('more'))).rejects.toMatchObject({ code: 'not-found' })
+  await writer[Symbol.asyncDispose]()
+
+  expect([...parts.ingests.ids()]).toEqual([])
+  expect(await readdir(join(parts.root, 'content', 'ingest'))).toEqual([])
 })

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { Digest } from '@gantry/model/digest'
 import type { Folder } from './folder.ts'
+import { hasBecome } from './ingests.ts'
 import { holdersOf, type Rows } from './rows.ts'
 
 const STEP = 500 // files between two turns of others
@@ -18,10 +19,7 @@ export interface Bytes {
   drop(digest: Digest): Promise<'gone' | 'absent' | 'kept' | 'claimed'>
   /** Those on disk that no namespace has, as far as it can be said while others go on: `drop` looks again. */
   unnamed(): AsyncIterable<Digest>
-  /**
-   * May they be those of an upload that was proven and became a blob just before a crash? Its client comes back for them;
-   * all that is known of them is their size.
-   */
+  /** Are they those of an upload that was proven and became a blob just before a crash? Its client comes back for them. */
   isAwaited(digest: Digest): Promise<boolean>
 }
 
@@ -44,9 +42,7 @@ export function createBytes({ rows, folder }: { rows: Rows; folder: Folder }): B
       return isThere ? 'gone' : 'absent'
     },
     async isAwaited(digest) {
-      const size = String(await folder.blobSize(digest))
-      for (const { value } of rows.ingests.list())
-        if (!value.shared && value.total === size && !(await folder.hasIngest(value.id))) return true
+      for (const { value } of rows.ingests.list()) if (await hasBecome(digest, value, folder)) return true
       return false
     },
     /** Both lists are in the order of digests, so one walk along them will do: there may be many. */

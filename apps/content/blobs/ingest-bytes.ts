@@ -36,13 +36,14 @@ interface BytesParts extends IngestFileParts {
   readonly file: IngestFile | undefined
   /** Resolves when the ingest has its record. */
   readonly recorded: Promise<void>
-  /** Records that the ingest stands for no other blob any more. */
-  readonly becameOwn: (ingest: Ingest) => Promise<unknown>
+  /** Records what the ingest is now, unless it was aborted. */
+  readonly record: (ingest: Ingest) => Promise<unknown>
 }
 
-export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, ...parts }: BytesParts): IngestBytes {
+export function createIngestBytes({ ingest, file: opened, recorded, record, ...parts }: BytesParts): IngestBytes {
   const { folder } = parts
   let file = opened
+  const { shared: _, ...own } = ingest // what it is with bytes of its own
   const offset = (): bigint => file?.offset() ?? BigInt(ingest.total)
 
   async function digestAs(like: Digest | undefined): Promise<Digest> {
@@ -51,15 +52,14 @@ export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, .
     throw new Error('An ingest has neither bytes nor a blob to share')
   }
 
-  async function own(source: Digest | undefined): Promise<IngestFile> {
+  async function owned(source: Digest | undefined): Promise<IngestFile> {
     if (file) return file
     file = await openIngestFile(parts, ingest.id) // closed with the rest, whatever happens next
     await file.truncate()
     if (source)
       for await (const chunk of createReadStream(folder.blobPath(source), { highWaterMark: CHUNK }))
         await file.append(chunk)
-    const { shared: _, ...rest } = ingest
-    await becameOwn(rest)
+    await record(own)
     return file
   }
 
@@ -67,7 +67,7 @@ export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, .
     offset,
     path: () => (file || !ingest.shared ? folder.ingestPath(ingest.id) : folder.blobPath(ingest.shared)),
     digest: () => digestAs(undefined),
-    append: async (...data) => await (await own(ingest.shared)).append(...data),
+    append: async (...data) => await (await owned(ingest.shared)).append(...data),
     courier() {
       const courier = file?.courier()
       return courier && { exchange: (...what) => takenAfter(recorded, courier.exchange(...what)) }
@@ -75,7 +75,7 @@ export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, .
     ahead: async () => await file?.ahead(),
     saved: (bytes) => file?.saved(bytes),
     flush: () => file?.flush(),
-    truncate: async () => await (await own(undefined)).truncate(),
+    truncate: async () => await (await owned(undefined)).truncate(),
     async prove({ total, expected }) {
       if (total > 0n && total !== offset())
         throw new Fault('failed-precondition', `failed size validation: ${offset()} bytes came, not ${total}`)
@@ -87,8 +87,10 @@ export function createIngestBytes({ ingest, file: opened, recorded, becameOwn, .
       return actual
     },
     async adopt(digest) {
-      await file?.settled()
-      if (file) await folder.adopt(ingest.id, file.handle, digest)
+      if (!file) return
+      await file.settled()
+      if (ingest.expected !== digest) await record({ ...own, expected: digest }) // all that tells after a crash
+      await folder.adopt(ingest.id, file.handle, digest)
     },
     [Symbol.asyncDispose]: async () => await file?.[Symbol.asyncDispose](),
   }

@@ -169,6 +169,7 @@ async function begin(parts: Parts, opening: Opening, signal: AbortSignal): Promi
     id: found?.id ?? randomUUID(),
     total: String(total),
     startedAtMs: found && !restart ? found.startedAtMs : now(),
+    ...(opening.expected && { expected: opening.expected }),
     ...(shared !== undefined && opening.expected ? { shared: opening.expected } : {}),
     ...(opening.lease === undefined ? { expiresAtMs: now() + UNLEASED_MS } : {}),
   }
@@ -204,9 +205,13 @@ async function sharedSize(
   const size = await parts.folder.blobSize(opening.expected)
   if (size === undefined || (opening.total > 0n && opening.total !== size)) return undefined
   // this very upload was proven and became the blob, and then the process ended before it was recorded
-  const isProven = found && !found.shared && found.total === String(size) && !(await parts.folder.hasIngest(found.id))
-  if (isProven) return size
+  if (found && (await hasBecome(opening.expected, found, parts.folder))) return size
   return (await parts.mayShare(opening.expected, opening.isolated === true, signal)) ? size : undefined
+}
+
+/** Did the bytes of the upload become this blob? Then there are none of its own any more. */
+export async function hasBecome(digest: Digest, { id, expected, shared }: Ingest, folder: Folder): Promise<boolean> {
+  return expected === digest && !shared && !(await folder.hasIngest(id))
 }
 
 function claim(locks: Map<string, Lock>, key: readonly [string, string]): Lock {

@@ -19,6 +19,8 @@ export interface Ingest {
   /** Bytes the client announced, in decimal; `0` when it did not say. */
   readonly total: string
   readonly startedAtMs: number
+  /** What it is to become, or has become: set before its bytes get that name. */
+  readonly expected?: Digest
   /** Set while the ingest stands for a blob that is there already and no bytes of its own exist. */
   readonly shared?: Digest
   /** When nobody will miss it any more; absent when a lease decides. */

@@ -78,9 +78,10 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
   const isMine = (): boolean => rows.ingests.get(key)?.id === ingest.id
   const bytes = createIngestBytes({
     ...{ ingest, file, recorded, folder, hashers },
-    becameOwn: (own) => changes.write(() => rows.ingests.put(key, own)),
+    record: (now) => changes.write(() => isMine() && rows.ingests.put(key, now)),
   })
-  let updatedAtMs = ingest.startedAtMs
+  const { startedAtMs } = ingest
+  let updatedAtMs = startedAtMs
   let open = true
 
   async function checkMine(): Promise<void> {
@@ -91,13 +92,14 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
   async function dispose(): Promise<void> {
     if (!open) return
     open = false
+    await recorded.catch(() => undefined) // there is none
     await bytes[Symbol.asyncDispose]()
     release()
   }
 
   /** The name goes first, then the bytes. */
   async function discard(): Promise<void> {
-    await recorded.catch(() => undefined) // there is none
+    await recorded.catch(() => undefined)
     if (isMine()) await changes.write(() => isMine() && rows.ingests.remove(key))
     await Promise.all([leases.remove(opening, { ingest: ref }), dispose(), folder.dropIngest(ingest.id)])
   }
@@ -105,12 +107,7 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
   const { path, digest, courier, flush } = bytes
   return {
     ...{ path, digest, courier, flush },
-    status: () => ({
-      offset: bytes.offset(),
-      total: BigInt(ingest.total),
-      startedAtMs: ingest.startedAtMs,
-      updatedAtMs,
-    }),
+    status: () => ({ offset: bytes.offset(), total: BigInt(ingest.total), startedAtMs, updatedAtMs }),
     async append(...data) {
       await checkMine()
       await bytes.append(...data)
@@ -150,6 +147,10 @@ export function createWriter({ opening, ingest, file, recorded, release, ...part
       return digest
     },
     discard,
-    [Symbol.asyncDispose]: dispose,
+    async [Symbol.asyncDispose]() {
+      if (!open) return
+      await dispose()
+      if (!isMine()) await folder.dropIngest(ingest.id) // it was aborted
+    },
   }
 }
