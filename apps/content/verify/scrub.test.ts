@@ -165,6 +165,8 @@ test('what a killed process began is finished, whichever step it had reached', a
     for (const digest of [named, moved, sound]) parts.rows.condemned.put([digest], new Uint8Array())
   })
 
+  await createScrub(parts).resume(AbortSignal.abort(new Error('told to stop'))) // left to the next one
+  expect([...parts.rows.condemned.list()]).not.toEqual([])
   await createScrub(parts).resume(signal)
 
   expect([named, moved, sound].map((digest) => parts.blobs.has(NS, digest))).toEqual([false, false, true])

@@ -35,7 +35,7 @@ export interface Scrub {
    * @throws {Fault} `not-found` for a digest nobody has, before anything is read; `unavailable` while another one runs
    */
   run(wish: { digests: readonly Digest[]; bytesPerSecond: bigint }, signal: AbortSignal): AsyncIterable<Checked>
-  /** Finishes what an earlier process was killed in. Before anybody is served. */
+  /** Finishes what an earlier process was killed in, or leaves it to the next one when told to stop. Before anybody is served. */
   resume(signal: AbortSignal): Promise<void>
 }
 
@@ -66,7 +66,11 @@ export function createScrub(parts: Parts): Scrub {
     },
     async resume(signal) {
       const list = quarantine.unsettled().map((digest) => ({ digest, size: 0n }))
-      for await (const _ of runAll(list, createPace(0n, signal)));
+      try {
+        for await (const _ of runAll(list, createPace(0n, signal)));
+      } catch (error) {
+        if (!signal.aborted) throw error
+      }
     },
   }
 }
