@@ -206,12 +206,16 @@ function replyOf(payload: Buffer | undefined): Uint8Array {
   return response.payload
 }
 
-/** Fails a call when its time is up or nobody wants it any more. The peer is not told: ttrpc has no word for it. */
+/**
+ * Fails a call when its time is up or nobody wants it any more. The peer is not told: ttrpc has no word for it.
+ * @throws {Fault} `cancelled` when nobody wants it already
+ */
 function givingUp(fail: (error: Fault) => void, what: string, { signal, timeoutMs }: TtrpcCallOptions): Disposable {
-  const abort = (): void => fail(new Fault('cancelled', `${what}: the call was cancelled`))
+  const cancelled = (): Fault => new Fault('cancelled', `${what}: the call was cancelled`)
+  if (signal.aborted) throw cancelled()
+  const abort = (): void => fail(cancelled())
   const late = (): void => fail(new Fault('deadline-exceeded', `${what}: no reply within ${timeoutMs} ms`))
   const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs)
-  if (signal.aborted) abort()
   signal.addEventListener('abort', abort, { once: true })
   return {
     [Symbol.dispose]() {

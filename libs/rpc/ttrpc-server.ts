@@ -66,14 +66,15 @@ export async function listenTtrpc(parts: TtrpcParts): Promise<AsyncDisposable> {
 async function serve(parts: TtrpcParts, socket: Socket, signal: AbortSignal): Promise<void> {
   const gone = new AbortController()
   const streams = new Map<number, Inbox>()
+  let room = (): void => undefined
   socket.once('close', () => {
     gone.abort(new Fault('cancelled', 'the peer went away'))
     for (const inbox of streams.values()) inbox.end(gone.signal.reason)
+    room()
   })
   const connection = { socket, streams, signal: AbortSignal.any([signal, gone.signal]) }
   let last = 0
   let calls = 0
-  let room = (): void => undefined
   try {
     for await (const frame of readFrames(socket)) {
       const { streamId } = frame
@@ -97,7 +98,6 @@ async function serve(parts: TtrpcParts, socket: Socket, signal: AbortSignal): Pr
       if (calls >= MAX_CALLS)
         await new Promise<void>((resolve) => {
           room = resolve
-          gone.signal.addEventListener('abort', () => resolve(), { once: true })
         })
       if (socket.writableNeedDrain) await once(socket, 'drain', { signal: connection.signal })
     }

@@ -128,6 +128,21 @@ test('a call that gets no reply ends with its time, its caller or its connection
   await connection.closed
 })
 
+test('a call that was cancelled before is never sent, also over a connection that is lost', async () => {
+  const client = ttrpcClient(Task, connection)
+  const call = () => client.pids({ id: 'late' }, { signal: AbortSignal.abort(), namespace: 'ns' })
+  const stream = ttrpcClient(Content, connection).read({ digest: 'late' }, { signal: AbortSignal.abort() })
+  asked.length = 0
+
+  await expect(call()).rejects.toMatchObject({ code: 'cancelled' })
+  await expect(collect(stream)).rejects.toMatchObject({ code: 'cancelled' })
+  await client.pids({ id: 'now' }, { signal, namespace: 'ns' })
+  await connection[Symbol.asyncDispose]()
+  await expect(call()).rejects.toMatchObject({ code: 'cancelled' })
+
+  expect(asked).toEqual(['ns/now'])
+})
+
 test('frames may come in pieces; one that is too large is thrown away and the next one read', async () => {
   const socket = dial(join(folder, 's'))
   const frames = readFrames(socket as Socket)[Symbol.asyncIterator]()
