@@ -361,14 +361,23 @@ function metadataOf({ Metadata }: typeof GrpcLibrary, options: CallOptions): Met
   return metadata
 }
 
-/** The headers of a call by their names in lower case; a later one takes the place of an earlier one. */
+/**
+ * The headers of a call by their names in lower case; a later one takes the place of an earlier one.
+ * @throws {Fault} `invalid-argument` for a value that cannot travel
+ */
 function headersOfCall({ namespace, lease, headers = {} }: CallOptions): [name: string, value: string][] {
   const scope = currentScope()
   const all: [string, string][] = Object.entries({ ...(scope && headersOf(scope)), ...headers })
   if (namespace !== undefined) all.push([NAMESPACE_HEADER, namespace])
   if (lease !== undefined) all.push([LEASE_HEADER, lease])
-  return all.map(([name, value]) => [name.toLowerCase(), value])
+  return all.map(([name, value]) => {
+    if (BAD_VALUE.test(value))
+      throw new Fault('invalid-argument', `Cannot send the header ${name}: it holds what no header can`)
+    return [name.toLowerCase(), value]
+  })
 }
+
+const BAD_VALUE = /[^\x20-\x7e\x80-\xff]/ // the hop knows no others, either
 
 function grpcOptions({ timeoutMs }: CallOptions): GrpcOptions {
   return timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs }

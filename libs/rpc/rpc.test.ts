@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createHttp } from 'node:http2'
-import { createServer } from 'node:net'
+import { createServer, connect as dial } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
@@ -110,6 +110,17 @@ describe.each(WAYS)('%s', (way) => {
 
     expect(failure).toBeInstanceOf(Fault)
     expect(failure).toMatchObject({ code, message: expect.stringContaining(text) })
+  })
+
+  test('a header that cannot travel is refused', async () => {
+    await using service = await serve(way)
+
+    for (const lease of ['a\0b', '\u{2603}', 'a\nb'])
+      await expect(service.client.info({ digest: 'd' }, { signal, namespace: 'default', lease })).rejects.toMatchObject(
+        {
+          code: 'invalid-argument',
+        },
+      )
   })
 
   test('a method that is not there yet answers UNIMPLEMENTED', async () => {
@@ -301,6 +312,18 @@ test('a socket that somebody serves is not taken over, a stale one is', async ()
   await new Promise((resolve) => other.close(resolve))
 
   await using _ = await listen({ address, bindings: [], log })
+})
+
+test('a socket is not taken over from somebody who is too busy to answer', async () => {
+  const address = join(folder, 'busy.sock')
+  const other = createServer().listen({ path: address, backlog: 1 })
+  const queue = Array.from({ length: 5 }, () => dial(address).on('error', () => undefined)) // more than it has room for
+
+  const refused = listen({ address, bindings: [], log })
+
+  await expect(refused).rejects.toMatchObject({ code: 'failed-precondition' })
+  for (const socket of queue) socket.destroy()
+  await new Promise((resolve) => other.close(resolve))
 })
 
 test('a socket path that the kernel would cut is refused with its length', async () => {

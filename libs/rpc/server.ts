@@ -212,7 +212,8 @@ export async function claimSocket(path: string): Promise<void> {
       `Cannot listen on "${path}": a socket path may have ${MAX_SOCKET_PATH_BYTES} bytes, this one has ${length}; choose a shorter state folder`,
     )
   const alive = await new Promise<boolean>((resolve) => {
-    const probe = dial(path, () => resolve(true)).on('error', () => resolve(false))
+    const probe = dial(path, () => resolve(true))
+    probe.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'EAGAIN')) // so many wait for an answer
     probe.setTimeout(PROBE_MS, () => resolve(true)).on('connect', () => probe.destroy())
   })
   if (alive) throw new Fault('failed-precondition', `Cannot listen on "${path}": another process serves it`)
