@@ -11,6 +11,7 @@ import { bind } from '@gantry/rpc/service'
 import { connectBus } from '@gantry/service/bus'
 import { openChanges } from '@gantry/service/changes'
 import { loadConfig, socketOf } from '@gantry/service/config'
+import { keepHeapSmall } from '@gantry/service/heap'
 import { introspection } from '@gantry/service/plugins'
 import { startProcess, stopped } from '@gantry/service/process'
 import { repairBinding } from '@gantry/service/repair'
@@ -46,6 +47,7 @@ import { unpackService } from './unpack-service.ts'
 import { watchPools, watchUnpacking } from './watch.ts'
 import { addressOf } from './wire.ts'
 
+keepHeapSmall()
 const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
 goFirst() // this thread answers calls; those that extract would let it wait
 const config = loadConfig('snapshots', Config, options)
