@@ -41,3 +41,13 @@ test('an event of an unknown type is shown as bytes, from a server without a log
     sequence: undefined,
   })
 })
+
+test('an event that is not what its publisher calls it is shown as bytes: nobody else misses what follows', () => {
+  const envelope = decodeEnvelope(received({ typeUrl: 'containerd.events.TaskExit', value: Buffer.of(0xff) }, 8n))
+
+  expect(envelope).toMatchObject({
+    event: undefined,
+    json: { '@type': 'containerd.events.TaskExit', value: '/w==' },
+    sequence: 8n,
+  })
+})

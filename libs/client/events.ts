@@ -31,7 +31,7 @@ export interface Envelope {
   readonly topic: string
   /** The message name of the event, such as `containerd.events.TaskExit`. */
   readonly type: string
-  /** The decoded event; `undefined` for a type this client does not know. */
+  /** The decoded event; `undefined` for a type this client does not know, or one that is not what it is called. */
   readonly event: Message | undefined
   /** The event as JSON with proto field names (`container_id`). */
   readonly json: JsonValue
@@ -41,7 +41,7 @@ export interface Envelope {
 
 export interface SubscribeOptions {
   readonly filters?: readonly string[]
-  /** Replays from a sequence number or a time; from now on unless told. */
+  /** Replays from a sequence number or a time; from now on, by our clock, unless told. */
   readonly from?: bigint | Date
 }
 
@@ -108,17 +108,18 @@ export function decodeEnvelope(envelope: WireEnvelope): Envelope {
 
 function decodeEvent(type: string, event: Packed | undefined): { event: Message | undefined; json: JsonValue } {
   const schema = registry.getMessage(type)
-  if (!event || !schema) return { event: undefined, json: opaque(event) }
-  const message = fromBinary(schema, event.value)
-  return { event: message, json: jsonOf(() => toJson(schema, message, { registry, useProtoFieldName: true }), event) }
+  const message = schema && event && readable(() => fromBinary(schema, event.value))
+  if (!schema || !message) return { event: undefined, json: opaque(event) }
+  const json = readable(() => toJson(schema, message, { registry, useProtoFieldName: true }))
+  return { event: message, json: json ?? opaque(event) }
 }
 
-/** An event may hold options of a runtime that we do not know: then it is shown as bytes. */
-function jsonOf(convert: () => JsonValue, event: Packed): JsonValue {
+/** A publisher may send anything under any name, and an event may hold options of a runtime that we do not know. */
+function readable<T>(read: () => T): T | undefined {
   try {
-    return convert()
+    return read()
   } catch {
-    return opaque(event)
+    return undefined
   }
 }
 
