@@ -102,6 +102,42 @@ test('input that ended before the start still ends', async () => {
   io[Symbol.dispose]()
 })
 
+test('input whose source is torn down ends as well, once', async () => {
+  const stdin = new PassThrough()
+  const io = openStdio(dir, box, { stdin })
+  const ends: string[] = []
+
+  const ended = new Promise<void>((resolve) => {
+    io.started(() => {
+      ends.push('end')
+      resolve()
+    })
+  })
+  stdin.destroy()
+  await ended
+  await setTimeout(10)
+
+  expect(ends).toEqual(['end'])
+  io[Symbol.dispose]()
+})
+
+test('a stream of the caller is left as it was', async () => {
+  const [stdin, { stream: stdout }] = [new PassThrough(), sink()]
+  const listeners = () =>
+    [stdin, stdout].flatMap((stream) => stream.eventNames().map((name) => [name, stream.listenerCount(name)]))
+  const before = listeners()
+
+  for (let n = 0; n < 3; n++) {
+    const io = openStdio(dir, { ...box, terminal: true }, { stdin, stdout })
+    io.started(() => undefined)
+    await setTimeout(1)
+    io[Symbol.dispose]()
+  }
+  await setTimeout(1)
+
+  expect(listeners()).toEqual(before)
+})
+
 test('a broken destination does not stop the process that writes', async () => {
   const broken = new PassThrough()
   const io = openStdio(dir, { ...box, terminal: true }, { stdout: broken })

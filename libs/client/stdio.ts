@@ -10,6 +10,9 @@ import { leftStdio, type StdioPaths } from './left-stdio.ts'
 const FIFO_MODE = 0o700
 const IDLE_MS = 300 // an output that is quiet this long after the exit is held open by a stray process: nothing is missed
 
+/** What says that nothing more comes; of a source that is torn down the last is all that is heard. */
+const ENDS = ['end', 'error', 'close'] as const
+
 /**
  * Where a process reads and writes. What is left out reads as empty and is thrown away. With a terminal, stderr is part of stdout.
  * A log URI (`file:///path`, `binary:///path?k=v`) replaces both outputs, for a process that outlives its client.
@@ -158,23 +161,25 @@ function openInput(path: string, source: Readable): Input {
   let finish = (): void => undefined
   const close = (): void => {
     source.unpipe(fifo)
-    source.removeListener('end', finish)
-    source.removeListener('error', finish)
+    for (const event of ENDS) source.removeListener(event, finish)
     source.pause()
     fifo.destroy()
   }
   return {
     close,
     start(onEnd) {
-      // an empty write is called back when everything before it is written
-      finish = () =>
-        void fifo.write(new Uint8Array(), () => {
+      let isOver = false
+      finish = () => {
+        if (isOver) return
+        isOver = true
+        // an empty write is called back when everything before it is written
+        fifo.write(new Uint8Array(), () => {
           fifo.destroy()
           onEnd()
         })
+      }
       if (source.readableEnded || source.destroyed) return finish()
-      source.once('end', finish)
-      source.once('error', finish)
+      for (const event of ENDS) source.once(event, finish)
       source.pipe(fifo, { end: false })
     },
   }
@@ -200,6 +205,7 @@ function openOutput({ path, to }: { path: string; to: Writable }): Output {
     close() {
       to.removeListener('error', discard)
       to.removeListener('close', discard)
+      fifo.unpipe(to)
       fifo.destroy()
     },
   }
