@@ -33,6 +33,7 @@ export async function runHelper(run: HelperRun, signal: AbortSignal): Promise<st
     new Fault('failed-precondition', `Cannot ${action} credentials with ${program}: ${why}`, { cause })
   const child = spawn(program, [action], { env: { ...env }, stdio: ['pipe', 'pipe', 'ignore'], detached: true })
   const stop = (): void => {
+    child.stdout.destroy() // a daemon that it left behind may hold the other end
     if (child.pid === undefined || child.exitCode !== null) return
     try {
       process.kill(-child.pid, 'SIGKILL') // with whatever it started
@@ -52,10 +53,14 @@ export async function runHelper(run: HelperRun, signal: AbortSignal): Promise<st
     exited.catch(() => undefined)
     const chunks: Buffer[] = []
     let size = 0
-    for await (const chunk of child.stdout) {
-      size += chunk.length
-      if (size > MAX_OUTPUT_BYTES) throw failed(`more than ${MAX_OUTPUT_BYTES} bytes`)
-      chunks.push(chunk)
+    try {
+      for await (const chunk of child.stdout) {
+        size += chunk.length
+        if (size > MAX_OUTPUT_BYTES) throw failed(`more than ${MAX_OUTPUT_BYTES} bytes`)
+        chunks.push(chunk)
+      }
+    } catch (error) {
+      if (!late.aborted) throw error
     }
     const code = await exited
     signal.throwIfAborted()

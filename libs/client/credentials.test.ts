@@ -130,6 +130,15 @@ test('a helper that hangs is ended with all that it started', async () => {
   await expect.poll(() => isRunning(pid)).toBe(false)
 })
 
+test('a helper that leaves a daemon with its output behind is not waited for without end', async () => {
+  await helper('box', 'setsid sleep 60 & echo $! > "$STORE"')
+
+  const run = { name: 'box', action: 'get' as const, input: 'reg', env: env(), timeoutMs: 300 }
+  await expect(runHelper(run, signal)).rejects.toThrow('no answer within 0.3 s')
+
+  process.kill(Number(await readFile(join(folder, 'store'), 'utf8')))
+})
+
 test.each(['../box', '', 'a b', '/bin/sh'])('%j is no name of a helper', async (name) => {
   await expect(runHelper({ name, action: 'get', input: '', env: env() }, signal)).rejects.toThrow('bad name')
 })
