@@ -207,6 +207,28 @@ test('a wait that the service broke is asked again', async () => {
   expect(asked).toBe(3)
 })
 
+test('a wait that is given up while the service is away ends as one that was cancelled', async () => {
+  const stop = new AbortController()
+  const wait = async () => {
+    setTimeout(() => stop.abort(), 50) // before it is asked again
+    throw new Fault('unavailable', 'going down')
+  }
+  const task = { get: async () => ({ process: { id: 'box' } }), wait }
+  await using node = await served(some(Tasks, task))
+  const box = await node.client.tasks.get('box', signal)
+
+  const given = box.wait(stop.signal)
+
+  await expect(given).rejects.toMatchObject({ name: 'Fault', code: 'cancelled' })
+})
+
+test.each(['localhost:1234', 'unix:///run/gantry/gantry.sock', 'gantry.sock', '', 'tcp://nobody'])(
+  '%j is no address of a server',
+  (address) => {
+    expect(() => createClient({ address, namespace: 'default' })).toThrow('address')
+  },
+)
+
 test('a container that runs is deleted when that is forced, and is not started again', async () => {
   const calls: string[] = []
   const said = async <T>(what: string, answer: T): Promise<T> => {

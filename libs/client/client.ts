@@ -1,4 +1,5 @@
 import { dirname } from 'node:path'
+import { Fault } from '@gantry/model/fault'
 import { parseNamespace } from '@gantry/model/namespace'
 import { connect, connectLocal } from '@gantry/rpc/client'
 import { deferred } from '@gantry/rpc/deferred'
@@ -49,13 +50,16 @@ export interface GantryClient extends AsyncDisposable {
 export function createClient(options: ClientOptions): GantryClient {
   const namespace = parseNamespace(options.namespace)
   const { address, tls } = options
-  const channel = address.startsWith('/') ? connectLocal(address) : connect(address, tls)
+  const isLocal = address.startsWith('/')
+  if (!isLocal && !address.startsWith('tcp://'))
+    throw new Fault('invalid-argument', `Cannot use address "${address}": give an absolute path, or tcp://host:port`)
+  const channel = isLocal ? connectLocal(address) : connect(address, tls)
   const wire: Wire = {
     services: servicesOf(channel),
     namespace,
     snapshotter: options.snapshotter ?? DEFAULT_SNAPSHOTTER,
     runtime: options.runtime ?? DEFAULT_RUNTIME,
-    fifoDir: options.fifoDir ?? (options.address.startsWith('/') ? `${dirname(options.address)}/fifo` : ''),
+    fifoDir: options.fifoDir ?? (isLocal ? `${dirname(address)}/fifo` : ''),
     call: (signal, more) => ({ ...more, signal, namespace }),
   }
   const images = deferred<Images>(async () => (await import('./images.ts')).createImages(wire), { exportArchive: true })

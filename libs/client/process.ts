@@ -124,7 +124,7 @@ async function wait(wire: Wire, id: { containerId: string; execId: string }, sig
     } catch (error) {
       const restarted = isFault(error, 'unavailable') || isFault(error, 'cancelled')
       if (!restarted || signal.aborted) throw error
-      await setTimeout(ASK_AGAIN_MS, undefined, { signal })
+      await setTimeout(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined) // the next call says so
     }
   }
 }
