@@ -56,9 +56,15 @@ export function claimNamespace(rows: Rows, namespace: Namespace): void {
   if (!rows.namespaces.has([namespace])) rows.namespaces.put([namespace], create(NamespaceSchema, { name: namespace }))
 }
 
-/** Every value whose key begins with `prefix`, in key order. */
-export function valuesUnder<V>(table: Pick<Table<V>, 'list'>, prefix: readonly string[]): V[] {
-  return Array.from(table.list({ prefix }), ({ value }) => value)
+/** Every value whose key begins with `prefix`, in key order; of these only those that are wanted, without keeping the others. */
+export function valuesUnder<V>(
+  table: Pick<Table<V>, 'list'>,
+  prefix: readonly string[],
+  isWanted: (value: V) => boolean = () => true,
+): V[] {
+  const values: V[] = []
+  for (const { value } of table.list({ prefix })) if (isWanted(value)) values.push(value)
+  return values
 }
 
 /** Is there nothing whose key begins with `prefix`? */

@@ -34,7 +34,7 @@ export function createContainers({
     /** In order of ids, as they were when asked. @throws {Fault} `invalid-argument` for a filter that does not parse */
     list(namespace: Namespace, filters: readonly string[]): Container[] {
       const matches = parseFilters(filters)
-      return valuesUnder(rows.containers, [namespace]).filter((container) => matches(containerFields(container)))
+      return valuesUnder(rows.containers, [namespace], (container) => matches(containerFields(container)))
     },
 
     /** All of them in that order, each in the bytes of its message. */

@@ -37,7 +37,7 @@ export function createImages({
     /** In order of names. @throws {Fault} `invalid-argument` for a filter that does not parse */
     list(namespace: Namespace, filters: readonly string[]): Image[] {
       const matches = parseFilters(filters)
-      return valuesUnder(rows.images, [namespace]).filter((image) => matches(imageFields(image)))
+      return valuesUnder(rows.images, [namespace], (image) => matches(imageFields(image)))
     },
 
     /**

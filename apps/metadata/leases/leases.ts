@@ -52,7 +52,7 @@ export function createLeases({ rows, changes, now, deleted }: LeasesParts) {
     /** In order of ids. @throws {Fault} `invalid-argument` for a filter that does not parse */
     list(namespace: Namespace, filters: readonly string[]): Lease[] {
       const matches = parseFilters(filters)
-      return valuesUnder(rows.leases, [namespace]).filter((lease) => matches(leaseFields(lease)))
+      return valuesUnder(rows.leases, [namespace], (lease) => matches(leaseFields(lease)))
     },
 
     /** The resource need not exist; again is no error. @throws {Fault} `not-found`, and as `parseResource` */

@@ -29,7 +29,7 @@ export function createSandboxes({
     /** In order of ids. @throws {Fault} `invalid-argument` for a filter that does not parse */
     list(namespace: Namespace, filters: readonly string[]): Sandbox[] {
       const matches = parseFilters(filters)
-      return valuesUnder(rows.sandboxes, [namespace]).filter((sandbox) => matches(sandboxFields(sandbox)))
+      return valuesUnder(rows.sandboxes, [namespace], (sandbox) => matches(sandboxFields(sandbox)))
     },
 
     /** @throws {Fault} `already-exists`, `invalid-argument` */
