@@ -33,7 +33,7 @@ export async function serveMetrics(options: {
   log: Logger
 }): Promise<MetricsEndpoint> {
   const { socket, tcp, metrics, log } = options
-  const greet = greeter((request, response) => answer(metrics, request, response))
+  const greet = greeter((request, response) => answer({ metrics, log }, request, response))
   await claimSocket(socket)
   const local = await listening({ path: socket }, greet)
   await chmod(socket, 0o600)
@@ -51,11 +51,21 @@ export async function serveMetrics(options: {
   }
 }
 
-function answer(metrics: Metrics, request: IncomingMessage, response: ServerResponse): void {
+function answer(
+  { metrics, log }: { metrics: Metrics; log: Logger },
+  request: IncomingMessage,
+  response: ServerResponse,
+) {
   const path = request.url?.replace(/\?.*$/, '') ?? ''
-  if (request.method !== 'GET' && request.method !== 'HEAD') response.writeHead(405).end()
-  else if (!PATHS.has(path)) response.writeHead(404).end('The metrics are at /metrics\n')
-  else response.writeHead(200, { 'content-type': TYPE, connection: 'close' }).end(metrics.render())
+  if (request.method !== 'GET' && request.method !== 'HEAD') return response.writeHead(405).end()
+  if (!PATHS.has(path)) return response.writeHead(404).end('The metrics are at /metrics\n')
+  try {
+    const text = metrics.render()
+    return response.writeHead(200, { 'content-type': TYPE, connection: 'close' }).end(text)
+  } catch (err) {
+    log.error({ err }, 'The metrics cannot be read') // out of descriptors, for one: just then somebody asks
+    return response.writeHead(500).end('The metrics cannot be read now\n')
+  }
 }
 
 /** Hands connections to an HTTP server that is made for the first of them. */

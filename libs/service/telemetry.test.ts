@@ -127,6 +127,24 @@ test('a port of this machine is a matter of configuration, and any other is refu
   expect(() => configured('[metrics]\ncontent = "127.0.0.1:99999"')).toThrow('must be a loopback address')
 })
 
+test('a number that cannot be read now costs who asks the answer, and nobody else anything', async () => {
+  const metrics = createMetrics()
+  let isThere = false
+  metrics.read('gauge', { name: 'size', help: 'What is there.' }, () => {
+    if (!isThere) throw new Error('EMFILE: too many open files')
+    return 1
+  })
+  const socketPath = join(folder, 'metrics')
+  await using _ = await serveMetrics({ socket: socketPath, tcp: undefined, metrics, log })
+
+  const { status } = await read({ socketPath })
+  isThere = true
+  const { text } = await read({ socketPath })
+
+  expect(status).toBe(500)
+  expect(text).toContain('\nsize 1\n')
+})
+
 test('a traced call and its steps reach the collector as one trace, those of others do not', async () => {
   await using collector = await startCollector()
   await using node = await startProcess(`[trace]\nendpoint = "${collector.url}"`)
