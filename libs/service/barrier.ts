@@ -65,14 +65,16 @@ export function createBarrier(changes: Pick<Changes, 'write'>, clock: () => numb
 
   return {
     changes: {
-      async write(fn) {
+      async write(fn, until) {
         while (cycle?.pause) await cycle.pause.over
         tally.mutation()
-        return changes.write((emit) =>
-          fn((namespace, topic, schema, init) => {
-            if (DELETION.test(topic)) tally.deletion()
-            emit(namespace, topic, schema, init)
-          }),
+        return changes.write(
+          (emit) =>
+            fn((namespace, topic, schema, init) => {
+              if (DELETION.test(topic)) tally.deletion()
+              emit(namespace, topic, schema, init)
+            }),
+          until,
         )
       },
     },

@@ -41,6 +41,20 @@ test('what is written while a scan runs is noted', async () => {
   barrier.resume('t', false)
 })
 
+test('a write that does not wait for the log does not either while collections are possible', async () => {
+  const asked: unknown[] = []
+  const barrier = createBarrier({
+    async write(fn, until) {
+      asked.push(until)
+      return fn(() => undefined)
+    },
+  })
+
+  await barrier.changes.write(() => undefined, 'stored')
+
+  expect(asked).toEqual(['stored'])
+})
+
 const NOTHING = { node: () => undefined, inUse: () => [], sweep: async () => 0, clean: async () => undefined }
 
 /** Reads see what is committed, and nothing is before `commit` is called. */
