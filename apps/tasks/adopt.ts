@@ -57,6 +57,7 @@ function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly st
     task.execs.set(execId, createProcess(task, execId, value))
     if (value.life.status === 'added') runtime.discard(task.bundle.processDir(execId)) // its start was cut short
   }
+  if (init.life.status === 'added') runtime.discard(task.bundle.processDir(''))
   // what comes after the record of an end may have been cut short
   for (const { life } of [task.init, ...task.execs.values()]) if (isStopped(life)) runtime.endInput(life.live)
   registry.add(task)
@@ -66,7 +67,9 @@ function load({ rows, registry, bundles, runtime }: TasksParts, key: readonly st
 export async function catchUp(parts: TasksParts, task: Task): Promise<void> {
   const { init } = task
   const { status } = init.life
-  if (status === 'created') {
+  if (status === 'added' && !task.runtime.shim)
+    await parts.runtime.delete(task) // a shim finds what it started by itself
+  else if (status === 'created') {
     const now = await parts.runtime.status(task)
     if (now === 'running' || now === 'paused') await become(parts, init, 'running', events.started)
   } else if (task.cgroup !== null && (status === 'running' || status === 'paused')) {

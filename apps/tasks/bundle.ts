@@ -103,10 +103,15 @@ export function removeFolder(path: string): void {
   rmSync(path, { recursive: true, force: true })
 }
 
-/** Makes the folder of an exec anew and puts its process there. @returns the path of the process file */
-export function makeExecFolder(dir: string, process: string): string {
+/** Makes the folder of a process anew. */
+export function makeProcessFolder(dir: string): void {
   rmSync(dir, { recursive: true, force: true })
   mkdirSync(dir, { recursive: true, mode: 0o700 })
+}
+
+/** The same for an exec, and puts its process there. @returns the path of the process file */
+export function makeExecFolder(dir: string, process: string): string {
+  makeProcessFolder(dir)
   const path = join(dir, 'process.json')
   writeFileSync(path, process, { mode: 0o600 })
   return path

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isSystemError } from '@gantry/linux/system'
+import type { RuntimeChoice } from './runtime/runtime.ts'
 
 /** Where the hierarchies are: the unified one itself, or one folder a controller. */
 export const CGROUPS = '/sys/fs/cgroup'
@@ -28,9 +29,14 @@ export function cgroupOf(pid: number): string | null {
 }
 
 /** Is a process not the first of a pid namespace of its own? Then others may outlive it. Yes when nobody can tell. */
-export function sharesPids(pid: number): boolean {
+function sharesPids(pid: number): boolean {
   const ids = /^NSpid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1]?.split(/\s+/) ?? []
   return ids.length < 2 || ids.at(-1) !== '1'
+}
+
+/** Where the processes of a container are accounted, and whether they end with its first one. @param pid of that */
+export function accountOf(pid: number, { shim }: Pick<RuntimeChoice, 'shim'>) {
+  return { cgroup: cgroupOf(pid), sharesPids: !shim && sharesPids(pid) }
 }
 
 /** The processes of a cgroup and of the groups below it. */

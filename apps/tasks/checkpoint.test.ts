@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { create, fromBinary } from '@bufbuild/protobuf'
@@ -70,7 +70,6 @@ function writeDump(to: string): void {
 
 test('a checkpoint becomes an archive of the dump and the specification, under the lease of the call', async () => {
   const store = contentStore()
-  mkdirSync(join(folder, 'dumps/dump-of-a-crash'), { recursive: true })
 
   const [dump, config, ...more] = await checkpointsInto(store.client)(request, call)
 

@@ -13,14 +13,14 @@ import type { CheckpointWish } from './runtime/checkpoint.ts'
 import type { ChildEnvironment } from './runtime/runc.ts'
 import type { Tasks } from './tasks.ts'
 
-const DUMP = 'application/vnd.containerd.container.criu.checkpoint.criu.tar'
+export const DUMP = 'application/vnd.containerd.container.criu.checkpoint.criu.tar'
 const SPEC = 'application/vnd.containerd.container.checkpoint.config.v1+proto'
 const ABORT_MS = 5000
 
 export interface CheckpointParts {
   readonly tasks: Pick<Tasks, 'checkpoint'>
   readonly content: Client<typeof Content>
-  /** Folder for dumps on their way; what a crash left in it goes at the start. Not in memory: a dump is as large as the process. */
+  /** Folder for dumps on their way; see `sweepCheckpoints`. Not in memory: a dump is as large as the process. */
   readonly folder: string
   readonly env: ChildEnvironment
 }
@@ -44,7 +44,6 @@ export interface CheckpointBlob {
  * lease, or the blobs are collected before anybody refers to them.
  */
 export function createCheckpoints(parts: CheckpointParts) {
-  rmSync(parts.folder, { recursive: true, force: true })
   return async ({ namespace, id, wish, spec }: CheckpointRequest, call: CallOptions): Promise<CheckpointBlob[]> => {
     mkdirSync(parts.folder, { recursive: true, mode: 0o700 })
     const folder = mkdtempSync(join(parts.folder, 'dump-'))

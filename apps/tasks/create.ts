@@ -1,17 +1,17 @@
 import { dirname } from 'node:path'
 import { parseIdentifier } from '@gantry/model/identifier'
 import { bundleOf, makeBundle } from './bundle.ts'
-import { cgroupOf, sharesPids } from './cgroup.ts'
+import { accountOf } from './cgroup.ts'
 import { events } from './events.ts'
 import { withInit } from './init.ts'
 import { hostnameOf, joinNetwork } from './network/join.ts'
 import { buildTask, putProcess, putTask, type Task } from './registry.ts'
 import { leaveBundle } from './rootfs.ts'
-import type { RuntimeTask } from './runtime/runtime.ts'
+import type { Restore, RuntimeProcess, RuntimeTask } from './runtime/runtime.ts'
 import { checkStdio } from './runtime/stdio.ts'
 import { fitSpec } from './spec.ts'
-import type { Live } from './task.ts'
-import type { CreateOptions, TasksParts } from './tasks.ts'
+import { type Added, type Alive, pidOf } from './task.ts'
+import type { CreateOptions, RootfsMount, TasksParts } from './tasks.ts'
 import { letRootWalk } from './userns.ts'
 
 /** The thing first (mounts, container), its name last (records, with the event). What fails half-way leaves nothing. */
@@ -42,8 +42,8 @@ export async function createTask(
     makeBundle(bundle, { config, runtime: choice }, shim ? [] : rootfs)
     letRootWalk(dirname(bundles), bundle, config)
     const unborn: RuntimeTask = { namespace, id, bundle, runtime: choice, cgroup: null }
-    const live = await runtime.create({ task: unborn, execId: '', stdio }, rootfs)
-    const task = await store(parts, unborn, { ...options, rootfs, sandbox: entry.sandbox }, live).catch(
+    const life = await make(parts, { task: unborn, execId: '', stdio }, rootfs, options.restore)
+    const task = await store(parts, unborn, { ...options, rootfs, sandbox: entry.sandbox }, life).catch(
       async (error) => {
         await runtime.delete(unborn)
         throw error
@@ -51,13 +51,25 @@ export async function createTask(
     )
     registry.add(task)
     endings.follow(task.init)
-    return live.process.pid
+    return pidOf(life)
   } catch (error) {
     runtime.discard(bundle.processDir(''))
     await leaveBundle(parts, place).catch((err) => log.warn({ err, task: id }, 'Cannot remove a bundle yet'))
     if (options.network) await parts.networks.detach(namespace, id)
     throw error
   }
+}
+
+/** What goes on from a checkpoint has no process before it is started. */
+async function make(
+  { runtime }: TasksParts,
+  process: RuntimeProcess,
+  rootfs: readonly RootfsMount[],
+  restore: Restore | undefined,
+): Promise<Alive | Added> {
+  if (!restore) return { status: 'created', live: await runtime.create(process, rootfs) }
+  await runtime.prepare(process, rootfs, restore)
+  return { status: 'added' }
 }
 
 /** The specification, joined to the network that is made for it, if there is one. */
@@ -74,12 +86,12 @@ async function withNetwork(
 async function store(
   { rows, write, boot }: TasksParts,
   { namespace, id, bundle, runtime }: RuntimeTask,
-  { rootfs, stdio, sandbox }: Pick<CreateOptions, 'rootfs' | 'stdio'> & Pick<Task, 'sandbox'>,
-  live: Live,
+  { rootfs, stdio, sandbox, restore }: Pick<CreateOptions, 'rootfs' | 'stdio' | 'restore'> & Pick<Task, 'sandbox'>,
+  life: Alive | Added,
 ): Promise<Task> {
-  const { pid } = live.process
-  const row = { runtime, cgroup: cgroupOf(pid), sharesPids: !runtime.shim && sharesPids(pid), oomSeen: false, sandbox }
-  const task = buildTask({ namespace, id, bundle }, row, { stdio, life: { status: 'created', live } })
+  const account = restore ? { cgroup: null, sharesPids: false } : accountOf(pidOf(life), runtime)
+  const row = { runtime, ...account, oomSeen: false, sandbox, restore: restore ?? null }
+  const task = buildTask({ namespace, id, bundle }, row, { stdio, life })
   await write((emit) => {
     putTask(rows, task, boot)
     putProcess(rows, task.init, task.init.life)
@@ -87,7 +99,7 @@ async function store(
       task,
       emit,
       rootfs.map((mount) => ({ ...mount, options: [...mount.options] })),
-      live.process.pid,
+      pidOf(life),
     )
   })
   return task

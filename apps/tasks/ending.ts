@@ -110,7 +110,7 @@ async function tellOom({ rows, write, boot }: EndingParts, task: Task): Promise<
   await task.init.exclusive(async () => {
     if (task.oomSeen) return
     await write((emit) => {
-      putTask(rows, task, boot, true)
+      putTask(rows, task, boot, { oomSeen: true })
       events.oom(task, emit)
     })
     task.oomSeen = true

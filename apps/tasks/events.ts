@@ -11,17 +11,17 @@ import {
   TaskStartSchema,
 } from '@gantry/api/containerd/events/task_pb'
 import type { MountSchema } from '@gantry/api/containerd/types/mount_pb'
-import { toTimestamp } from '@gantry/model/clock'
+import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import type { Emit } from '@gantry/service/changes'
 import type { Process, Task } from './registry.ts'
-import { type Exit, pidOf } from './task.ts'
+import { type Exit, type Life, pidOf } from './task.ts'
 
 /** What tasks tell the world (behaviour facts, 9.5): one function an event, called inside the write it stands for. */
 export const events = {
   created(task: Task, emit: Emit, rootfs: MessageInitShape<typeof MountSchema>[], pid: number): void {
     const io = task.init.stdio
     emit(task.namespace, '/tasks/create', TaskCreateSchema, {
-      ...{ containerId: task.id, bundle: task.bundle.dir, rootfs, checkpoint: '', pid },
+      ...{ containerId: task.id, bundle: task.bundle.dir, rootfs, checkpoint: task.restore?.images ?? '', pid },
       io: { stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, terminal: io.terminal },
     })
   },
@@ -43,11 +43,8 @@ export const events = {
     })
   },
 
-  deleted(task: Task, emit: Emit, exit: Exit): void {
-    emit(task.namespace, '/tasks/delete', TaskDeleteSchema, {
-      ...{ containerId: task.id, pid: pidOf(task.init.life) },
-      ...{ exitStatus: exit.status, exitedAt: toTimestamp(exit.atMs) },
-    })
+  deleted({ namespace, id, init: { life } }: Task, emit: Emit): void {
+    emit(namespace, '/tasks/delete', TaskDeleteSchema, { containerId: id, pid: pidOf(life), ...exitOf(life) })
   },
 
   paused(task: Task, emit: Emit): void {
@@ -61,4 +58,10 @@ export const events = {
   oom(task: Task, emit: Emit): void {
     emit(task.namespace, '/tasks/oom', TaskOOMSchema, { containerId: task.id })
   },
+}
+
+/** A process that has not ended has the zero time, never none: clients test for it. */
+export function exitOf(life: Life) {
+  if (life.status !== 'stopped') return { exitStatus: 0, exitedAt: ZERO_TIME }
+  return { exitStatus: life.exit.status, exitedAt: toTimestamp(life.exit.atMs) }
 }

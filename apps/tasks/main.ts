@@ -31,6 +31,7 @@ import { tasksPlugins } from './plugins.ts'
 import { keepReconciled } from './reconcile.ts'
 import { createRegistry } from './registry.ts'
 import { createMonitor, type Monitor } from './restart/monitor.ts'
+import { createRestores, sweepCheckpoints } from './restore.ts'
 import { createRootfsMounts } from './rootfs.ts'
 import { openRows } from './rows.ts'
 import { createHost, findConmon } from './runtime/choose.ts'
@@ -122,8 +123,11 @@ const runtimes = { configured: config.runtime, host, state: config.state, init: 
 const tasks = createTasks(parts)
 const containers = clientOf(Containers, metadata)
 const folder = `${config.root}/tasks/checkpoints`
-const checkpoint = createCheckpoints({ tasks, content: clientOf(Content, content), folder, env })
-const service = tasksService({ tasks, checkpoint, containers, runtimes })
+sweepCheckpoints(folder, parts.registry)
+const blobs = clientOf(Content, content)
+const checkpoint = createCheckpoints({ tasks, content: blobs, folder, env })
+const restoreOf = createRestores({ content: blobs, host, folder })
+const service = tasksService({ tasks, checkpoint, restoreOf, containers, runtimes })
 const sandboxes = createSandboxes({
   ...{ ...pods, shims, host, init: config.init, now: Date.now },
   containers: { registry: parts.registry, tasks },

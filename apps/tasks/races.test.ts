@@ -200,6 +200,22 @@ test('an exec that was given up is watched no more', async () => {
   }
 })
 
+test('what a restore that was cut short has left is ended at the next start', async () => {
+  const { rows, write } = node.parts
+  const restore = { images: '/nosuch', workPath: '', owned: true }
+  await write(() => {
+    rows.tasks.put([NS, 'box'], { ...ROW, restore })
+    rows.processes.put(processKey(NS, 'box', ''), { stdio: QUIET, spec: null, life: { status: 'added' } })
+  })
+
+  await adopt(node.parts)
+
+  const task = node.parts.registry.find(NS, 'box')
+  expect(node.runtime.discard).toHaveBeenCalledWith(task.bundle.processDir(''))
+  expect(node.runtime.delete).toHaveBeenCalledWith(task)
+  expect([task.init.life.status, task.restore]).toEqual(['added', restore])
+})
+
 test('what held the input of a process is ended at the next start, when its end was cut short after its record', async () => {
   const { rows, write } = node.parts
   const life = { status: 'stopped', live: LIVE, exit: { status: 0, atMs: 1 } } as const

@@ -16,7 +16,7 @@ export interface TaskWish {
   readonly namespace: string
   readonly rootfs: readonly RootfsMount[]
   readonly stdio: Stdio
-  readonly runtime: Pick<Wish, 'path' | 'options' | 'address' | 'version'>
+  readonly runtime: Pick<Wish, 'path' | 'options' | 'address' | 'version' | 'isRestored'>
 }
 
 /** How the task of a container is to be made. @throws {Fault} `invalid-argument` or `not-found` for a runtime that is none, `failed-precondition` for a program that is missing */

@@ -2,17 +2,20 @@ import { Fault } from '@gantry/model/fault'
 import type { Emit } from '@gantry/service/changes'
 import type { Bundle } from './bundle.ts'
 import { processKey, type Rows, type TaskRow } from './rows.ts'
-import type { RuntimeTask } from './runtime/runtime.ts'
+import type { Restore, RuntimeTask } from './runtime/runtime.ts'
 import type { Stdio } from './runtime/stdio.ts'
 import type { Life } from './task.ts'
 
 /** A task as this process holds it: what is stored, and who waits for it. */
 export interface Task extends RuntimeTask {
   readonly namespace: string
+  cgroup: string | null
   /** Its processes do not die with its init, so they have to be killed. */
-  readonly sharesPids: boolean
+  sharesPids: boolean
   /** The sandbox it belongs to, or null. */
   readonly sandbox: string | null
+  /** The checkpoint that init is to go on from, until it does. */
+  restore: Restore | null
   readonly init: Process
   readonly execs: Map<string, Process>
   oomSeen: boolean
@@ -89,9 +92,9 @@ export function buildTask(
   row: Omit<TaskRow, 'boot'>,
   { stdio, life }: { readonly stdio: Stdio; readonly life: Life },
 ): Task {
-  const { runtime, cgroup, sharesPids, oomSeen, sandbox = null } = row
+  const { runtime, cgroup, sharesPids, oomSeen, sandbox = null, restore = null } = row
   const task: Task = {
-    ...{ ...name, runtime, cgroup, sharesPids, oomSeen, sandbox },
+    ...{ ...name, runtime, cgroup, sharesPids, oomSeen, sandbox, restore },
     ending: life.status === 'stopped',
     execs: new Map(),
     get init() {
@@ -126,9 +129,11 @@ export function putProcess(rows: Rows, process: Process, life: Life): void {
   rows.processes.put(processKey(task.namespace, task.id, execId), { stdio, spec, life })
 }
 
-export function putTask(rows: Rows, task: Task, boot: string, oomSeen = task.oomSeen): void {
-  const { runtime, cgroup, sharesPids, sandbox } = task
-  rows.tasks.put([task.namespace, task.id], { boot, runtime, cgroup, sharesPids, oomSeen, sandbox })
+/** @param change what is different from then on */
+export function putTask(rows: Rows, task: Task, boot: string, change: Partial<TaskRow> = {}): void {
+  const { runtime, cgroup, sharesPids, oomSeen, sandbox, restore } = task
+  const row = { boot, runtime, cgroup, sharesPids, oomSeen, sandbox, restore }
+  rows.tasks.put([task.namespace, task.id], { ...row, ...change })
 }
 
 /** Removes everything that is stored of a task. */

@@ -1,7 +1,7 @@
 import { jsonCodec } from '@gantry/store/codec'
 import type { Store } from '@gantry/store/store'
 import type { Key, Table } from '@gantry/store/table'
-import type { RuntimeChoice } from './runtime/runtime.ts'
+import type { Restore, RuntimeChoice } from './runtime/runtime.ts'
 import type { Stdio } from './runtime/stdio.ts'
 import type { Life } from './task.ts'
 
@@ -22,6 +22,8 @@ export interface TaskRow {
   readonly oomSeen: boolean
   /** The sandbox it belongs to; absent in records of before there were any. */
   readonly sandbox?: string | null
+  /** The checkpoint that its init is to go on from, until it does. */
+  readonly restore?: Restore | null
 }
 
 export interface ProcessRow {

@@ -1,14 +1,19 @@
 import { Fault } from '@gantry/model/fault'
+import { accountOf } from './cgroup.ts'
 import { events } from './events.ts'
-import { type Process, putProcess } from './registry.ts'
+import { type Process, putProcess, putTask } from './registry.ts'
+import { removeImages } from './restore.ts'
+import type { Restore } from './runtime/runtime.ts'
 import { checkExec, checkInit, type Live, move, pidOf } from './task.ts'
 import type { TasksParts } from './tasks.ts'
 
 const SIGKILL = 9
 
 /** Lets a created init go on. @returns its pid */
-export async function startInit({ runtime, rows, write }: TasksParts, init: Process): Promise<number> {
+export async function startInit(parts: TasksParts, init: Process): Promise<number> {
+  const { runtime, rows, write } = parts
   checkInit('start', init.life.status)
+  if (init.task.restore) return restoreInit(parts, init, init.task.restore)
   await runtime.start(init.task)
   const running = move(init.life, 'running')
   await write((emit) => {
@@ -17,6 +22,30 @@ export async function startInit({ runtime, rows, write }: TasksParts, init: Proc
   })
   init.life = running
   return pidOf(running)
+}
+
+/** What cannot be restored stays, to be started again or deleted. @returns the pid of init */
+async function restoreInit(parts: TasksParts, init: Process, from: Restore): Promise<number> {
+  const { runtime, rows, write, boot, endings } = parts
+  const { task } = init
+  const live = await runtime.restore(init, from)
+  const life = { status: 'running', live } as const
+  const change = { ...accountOf(pidOf(life), task.runtime), restore: null }
+  try {
+    await write((emit) => {
+      putTask(rows, task, boot, change)
+      putProcess(rows, init, life)
+      events.started(init, emit, pidOf(life))
+    })
+  } catch (error) {
+    runtime.discard(task.bundle.processDir('')) // nobody would ever hear of it
+    throw error
+  }
+  Object.assign(task, change)
+  init.life = life
+  removeImages(from)
+  endings.follow(init)
+  return pidOf(life)
 }
 
 /** An exec that cannot be started stays, as clients expect, to be deleted; who waits for it goes on at once. @returns its pid */

@@ -7,6 +7,8 @@ import { Fault } from '@gantry/model/fault'
  *   init  create --> created --start--> running <--pause, resume--> paused
  *                       |                  |                          |
  *                       +------ exit ------+--------- exit -----------+--> stopped --delete--> (gone)
+ *         create from a checkpoint --> added --start--> running ...
+ *                                        +--------------------------------------delete--> (gone)
  *
  *   exec  exec --> added --start--> running --exit--> stopped --deleteProcess--> (gone)
  *                    +-- start fails --> failed -----------------deleteProcess--> (gone)
@@ -15,7 +17,7 @@ import { Fault } from '@gantry/model/fault'
  */
 export type Life = Added | Failed | Alive | Stopped
 
-/** An exec that is registered and has not been started. */
+/** An exec that is registered and has not been started, or an init that is to be restored. */
 export interface Added {
   readonly status: 'added'
 }
@@ -59,11 +61,11 @@ export type Verb = 'start' | 'kill' | 'pause' | 'resume' | 'delete' | 'exec' | '
 
 /** Which verbs a task answers in which state (behaviour facts, 9.1). */
 const INIT_ALLOWS: Record<Verb, readonly Status[]> = {
-  start: ['created'],
+  start: ['created', 'added'],
   kill: ['created', 'running', 'paused'],
   pause: ['running'],
   resume: ['paused'],
-  delete: ['created', 'stopped'],
+  delete: ['created', 'added', 'stopped'],
   exec: ['created', 'running'],
   update: ['created', 'running', 'paused'],
   checkpoint: ['running', 'paused'],
@@ -82,11 +84,16 @@ const EXEC_ALLOWS: Record<'start' | 'kill' | 'delete', readonly Status[]> = {
  */
 export function checkInit(verb: Verb, status: Status): void {
   if (INIT_ALLOWS[verb].includes(status)) return
-  if (verb === 'kill') throw alreadyFinished()
-  if (verb === 'delete') throw new Fault('unknown', `failed to delete task: cannot delete a ${status} process`)
-  if (verb === 'exec') throw new Fault('unknown', `cannot exec in a ${status} state`)
+  if (verb === 'kill')
+    throw status === 'added' ? new Fault('not-found', 'no such container: not found') : alreadyFinished()
+  const state = status === 'added' ? 'created' : status
+  if (verb === 'delete') throw new Fault('unknown', `failed to delete task: cannot delete a ${state} process`)
+  if (verb === 'exec') throw new Fault('unknown', `cannot exec in a ${state} state`)
+  if (verb === 'checkpoint' && state === 'created')
+    throw new Fault('unknown', 'cannot checkpoint a task in created state')
+  if (verb !== 'update' && state === 'created') throw new Fault('unknown', `cannot ${verb} task in created state`)
   const what = verb === 'start' || (verb === 'resume' && status === 'running') ? 'process' : 'container'
-  throw new Fault('unknown', `cannot ${verb} a ${status} ${what}`)
+  throw new Fault('unknown', `cannot ${verb} a ${state} ${what}`)
 }
 
 /**

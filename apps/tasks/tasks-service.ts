@@ -4,7 +4,6 @@ import type { Containers } from '@gantry/api/containerd/services/containers/v1/c
 import type { Tasks as TasksDescriptor } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
 import { CheckpointOptionsSchema, ProcessDetailsSchema } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Status } from '@gantry/api/containerd/types/task/task_pb'
-import { toTimestamp, ZERO_TIME } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { fieldsOf, parseFilters } from '@gantry/model/filter'
 import { parseIdentifier } from '@gantry/model/identifier'
@@ -12,10 +11,13 @@ import type { Client } from '@gantry/rpc/client'
 import { decode } from '@gantry/rpc/message'
 import type { Implementation } from '@gantry/rpc/service'
 import type { createCheckpoints } from './checkpoint.ts'
+import { exitOf } from './events.ts'
 import { readMetrics } from './metrics.ts'
 import { fromRecord, type RecordParts } from './record.ts'
 import type { Process } from './registry.ts'
-import { type CheckpointWish, requireCriu } from './runtime/checkpoint.ts'
+import { type createRestores, removeImages } from './restore.ts'
+import type { CheckpointWish } from './runtime/checkpoint.ts'
+import { criuPathsOf } from './runtime/resolve.ts'
 import { type Life, pidOf } from './task.ts'
 import type { Tasks } from './tasks.ts'
 
@@ -32,6 +34,8 @@ export interface TasksServiceParts {
   readonly tasks: Tasks
   /** Makes checkpoints into content. */
   readonly checkpoint: ReturnType<typeof createCheckpoints>
+  /** Finds what a task is to go on from. */
+  readonly restoreOf: ReturnType<typeof createRestores>
   /** Who keeps the container records; Create needs it, and Checkpoint without a folder. */
   readonly containers: Client<typeof Containers>
   readonly runtimes: RecordParts
@@ -48,8 +52,8 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
     },
 
     async delete({ containerId }, { namespace }) {
-      const { live, exit } = await tasks.deleteTask(namespace, containerId)
-      return { id: '', pid: live.process.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.atMs) }
+      const { life } = await tasks.deleteTask(namespace, containerId)
+      return { id: '', pid: pidOf(life), ...exitOf(life) }
     },
 
     async deleteProcess({ containerId, execId }, { namespace }) {
@@ -121,22 +125,26 @@ export function tasksService(parts: TasksServiceParts): Implementation<typeof Ta
 }
 
 const createTask = async (
-  { tasks, containers, runtimes }: TasksServiceParts,
+  { tasks, restoreOf, containers, runtimes }: TasksServiceParts,
   request: Parameters<Implementation<typeof TasksDescriptor>['create']>[0],
   { namespace, signal }: Parameters<Implementation<typeof TasksDescriptor>['create']>[1],
 ) => {
-  const { containerId, rootfs, stdin, stdout, stderr, terminal } = request
-  if (request.checkpoint !== undefined) {
-    await requireCriu(runtimes.host)
-    throw new Fault('unimplemented', 'Restoring a checkpoint is not supported yet')
-  }
+  const { containerId, rootfs, stdin, stdout, stderr, terminal, checkpoint } = request
   const { container } = await containers.get({ id: containerId }, { namespace, signal })
   if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
-  const wish = { namespace, rootfs, stdio: { stdin, stdout, stderr, terminal } }
   const { runtimePath: path, options, taskApiAddress: address, taskApiVersion: version } = request
-  const runtime = { path, options, address, version }
-  const pid = await tasks.create(namespace, containerId, fromRecord(runtimes, container, { ...wish, runtime }))
-  return { containerId, pid }
+  const paths = criuPathsOf({ options, containerOptions: container.runtime?.options })
+  const isRestored = checkpoint !== undefined || paths.images !== ''
+  const runtime = { path, options, address, version, isRestored }
+  const wish = { namespace, rootfs, stdio: { stdin, stdout, stderr, terminal }, runtime }
+  const made = fromRecord(runtimes, container, wish)
+  const restore = isRestored ? await restoreOf(made.runtime, { checkpoint, paths }, { namespace, signal }) : undefined
+  try {
+    return { containerId, pid: await tasks.create(namespace, containerId, { ...made, restore }) }
+  } catch (error) {
+    removeImages(restore)
+    throw error
+  }
 }
 
 const checkpointTask = async (
@@ -169,12 +177,6 @@ function toWire({ task, execId, stdio, life }: Process) {
     ...stdio,
     ...exitOf(life),
   }
-}
-
-/** A process that has not ended has the zero time, never none: clients test for it. */
-function exitOf(life: Life) {
-  if (life.status !== 'stopped') return { exitStatus: 0, exitedAt: ZERO_TIME }
-  return { exitStatus: life.exit.status, exitedAt: toTimestamp(life.exit.atMs) }
 }
 
 /** Only the first process of an exec has details. */

@@ -252,7 +252,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     })
 
     expect(await exitOf('box')).toBe(3)
-    const { live } = await node.tasks.deleteTask(NS, 'box')
+    const live = liveOf((await node.tasks.deleteTask(NS, 'box')).life)
 
     await vi.waitFor(() => expect([out.text(), err.text()]).toEqual(['hello\n', 'oops\n']), 10_000)
     expect(live.process.pid).toBe(pid)
@@ -385,7 +385,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
 
     await run('box', ['sh'], { stdout: `binary://${logger('exec 5>&-; exec sleep 60')}?to=/dev/null` })
     await exitOf('box')
-    const { live } = await node.tasks.deleteTask(NS, 'box')
+    const live = liveOf((await node.tasks.deleteTask(NS, 'box')).life)
     expect(live.logger && isAlive(live.logger)).toBe(false)
   })
 
@@ -513,7 +513,7 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     await once(writer, 'exit')
 
     expect(await exitOf('box')).toBe(4)
-    const { live } = await node.tasks.deleteTask(NS, 'box')
+    const live = liveOf((await node.tasks.deleteTask(NS, 'box')).life)
     expect(out.text().replaceAll('\r', '')).toBe('30 90\nthere\ngot there\n40 100\n')
     expect([live.input, live.output].map((helper) => helper !== null && isAlive(helper))).toEqual([false, false])
     out.socket.destroy()

@@ -7,15 +7,16 @@ import type { EndingParts, Endings } from './ending.ts'
 import { events } from './events.ts'
 import type { Networks } from './network/networks.ts'
 import { createProcess, notFound, type Process, putProcess, type Registry, removeTask, type Task } from './registry.ts'
+import { removeImages } from './restore.ts'
 import type { RootfsMounts } from './rootfs.ts'
 import { processKey } from './rows.ts'
 import type { CheckpointWish } from './runtime/checkpoint.ts'
-import type { RuntimeChoice } from './runtime/runtime.ts'
+import type { Restore, RuntimeChoice } from './runtime/runtime.ts'
 import { checkStdio, type Stdio } from './runtime/stdio.ts'
 import type { Entrance } from './sandbox/entrance.ts'
 import { fitProcess, type HostLimits } from './spec.ts'
 import { startExec, startInit } from './start.ts'
-import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf, type Stopped } from './task.ts'
+import { checkExec, checkInit, isAliveLife, isStopped, move, pidOf } from './task.ts'
 
 const SIGKILL = 9
 
@@ -39,6 +40,8 @@ export interface CreateOptions {
   readonly sandbox?: string | undefined
   /** Path of the small init that is to run its command. */
   readonly init?: string | undefined
+  /** The checkpoint that it is to go on from when it is started. */
+  readonly restore?: Restore | undefined
 }
 
 export interface TasksParts extends EndingParts {
@@ -77,6 +80,7 @@ export function createTasks(parts: TasksParts) {
     wait: async (namespace: string, id: string, execId: string, signal: AbortSignal): Promise<Process> => {
       const process = registry.findProcess(namespace, id, execId)
       await untilAborted(process.ended.promise, signal)
+      if (process.life.status === 'added') throw notFound(id, execId) // deleted without having run
       return process
     },
 
@@ -93,7 +97,7 @@ export function createTasks(parts: TasksParts) {
         await parts.runtime.checkpoint(init.task, wish)
       })
     },
-    deleteTask: (namespace: string, id: string): Promise<Stopped> => deleteTask(parts, registry.find(namespace, id)),
+    deleteTask: (namespace: string, id: string): Promise<Process> => deleteTask(parts, registry.find(namespace, id)),
     deleteExec: (namespace: string, id: string, execId: string): Promise<Process> =>
       deleteExec(parts, registry.findProcess(namespace, id, execId)),
 
@@ -193,7 +197,7 @@ function updateTask({ runtime }: TasksParts, task: Task, resources: string): Pro
  * Takes a stopped task down: output drained, container forgotten, rootfs free, then its records gone with the event, and at
  * last the bundle. Until the records are gone it may be repeated.
  */
-async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
+async function deleteTask(parts: TasksParts, task: Task): Promise<Process> {
   const { runtime, rows, write, registry, bundles, log } = parts
   const { init } = task
   checkInit('delete', init.life.status)
@@ -203,7 +207,7 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
   }
   return inTurn(parts, init, async () => {
     const { life } = init
-    if (!isStopped(life)) throw new Error('A task that may be deleted has not stopped')
+    if (isAliveLife(life)) throw new Error('A task that may be deleted has not stopped')
     const all = [init, ...task.execs.values()]
     await Promise.all(all.map((each) => isStopped(each.life) && runtime.release(each, each.life.live)))
     await runtime.delete(task)
@@ -212,16 +216,17 @@ async function deleteTask(parts: TasksParts, task: Task): Promise<Stopped> {
     await parts.rootfs.deactivate(task)
     await write((emit) => {
       removeTask(rows, task.namespace, task.id)
-      events.deleted(task, emit, life.exit)
+      events.deleted(task, emit)
     })
     registry.remove(task)
-    for (const exec of task.execs.values()) exec.ended.resolve()
+    for (const each of all) each.ended.resolve()
+    removeImages(task.restore)
     try {
       removeBundle(bundles, task.namespace, task.id)
     } catch (err) {
       log.warn({ err, task: task.id }, 'Cannot remove a bundle yet')
     }
-    return life
+    return init
   })
 }
 

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import type { CheckpointOptions } from '@gantry/api/containerd/types/runc/options/oci_pb'
 import { Fault, isFault } from '@gantry/model/fault'
 import { createHost, type Host } from './choose.ts'
+import { isCrun } from './reach.ts'
 import { type Commanding, runRuntime } from './runc.ts'
 import type { RuntimeTask } from './runtime.ts'
 
@@ -32,6 +33,15 @@ export async function checkpointContainer(
       `Cannot checkpoint "${task.id}": ${task.runtime.binary} is built without criu; run the container by runc`,
     )
   }
+}
+
+/** Can a runtime restore here? @throws {Fault} `failed-precondition` that says what is missing */
+export async function requireRestore(binary: string, host: Pick<Host, 'find'>): Promise<void> {
+  await requireCriu(host)
+  if (!isCrun(binary)) return
+  const { stdout } = await promisify(execFile)(binary, ['--version'], { env: { PATH }, timeout: CHECK_MS })
+  if (!stdout.includes('+CRIU'))
+    throw new Fault('failed-precondition', `Cannot restore: ${binary} is built without criu; run the container by runc`)
 }
 
 /** @throws {Fault} `failed-precondition` that says what to do */

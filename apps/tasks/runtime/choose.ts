@@ -49,9 +49,10 @@ export function createHost(path: string): Host {
  * It is asked at every Create, so that installing a program needs no restart.
  * @param configured `auto` or an absolute path
  * @param spec the container's, when it is known: some are better left to runc, if that is there
+ * @param isRestored it goes on from a checkpoint: Debian's crun is built without criu
  * @throws {Fault} `failed-precondition` that says what is missing and how to get it
  */
-export function chooseRuntime(configured: string, host: Host, spec?: Uint8Array): Choice {
+export function chooseRuntime(configured: string, host: Host, spec?: Uint8Array, isRestored = false): Choice {
   if (configured !== 'auto') {
     const binary = host.find(configured)
     if (binary !== undefined) return { binary, reason: 'it is configured' }
@@ -60,11 +61,11 @@ export function chooseRuntime(configured: string, host: Host, spec?: Uint8Array)
   const left = host.leftControllers()
   const crun = host.find('crun')
   const runc = host.find('runc')
-  const isLeft = runc !== undefined && spec !== undefined && suitsRunc(spec, left !== '')
+  const isLeft = runc !== undefined && (isRestored || (spec !== undefined && suitsRunc(spec, left !== '')))
   if (crun !== undefined && !isLeft && left === '') return { binary: crun, reason: 'crun is installed and works here' }
   if (crun !== undefined && !isLeft && host.canHide())
     return { binary: crun, reason: `crun is installed and is not shown what is left in cgroup v2 (${left})` }
-  if (runc !== undefined && isLeft) return { binary: runc, reason: 'the specification is one for runc' }
+  if (runc !== undefined && isLeft) return { binary: runc, reason: 'the container is one for runc' }
   if (runc !== undefined) return { binary: runc, reason: crun === undefined ? 'only runc is installed' : hybrid(left) }
   if (crun !== undefined) throw new Fault('failed-precondition', `Cannot run containers: ${hybrid(left)}; install runc`)
   throw new Fault('failed-precondition', 'Cannot run containers: no OCI runtime is installed; install crun or runc')

@@ -5,10 +5,16 @@ import { identify, openPipe, type ProcessId } from '@gantry/linux/process'
 import { spawnDetached } from '@gantry/linux/spawn'
 import type { Reached } from './reach.ts'
 import { type ChildEnvironment, globalArgs, inWordsOfRunc, lastError } from './runc.ts'
-import type { RuntimeTask } from './runtime.ts'
+import type { Restore, RuntimeTask } from './runtime.ts'
 
 const MAX_REPORT = 64 * 1024 // bytes of what conmon says about the start
 const SYNC_FD = 3 // the first descriptor behind stdio: conmon's report comes there
+
+/** What the monitor has the OCI runtime do. */
+export type Work =
+  | { readonly verb: 'create' }
+  | { readonly verb: 'exec' /** path of the OCI process */; readonly processFile: string }
+  | { readonly verb: 'restore'; readonly from: Restore }
 
 /** What to start under a monitor. */
 export interface Monitored {
@@ -19,8 +25,7 @@ export interface Monitored {
   readonly task: RuntimeTask
   /** The process folder, new: the monitor's working folder, where it leaves `pid`, `exit` and `oom`. */
   readonly folder: string
-  /** Path of the OCI process of an exec, or undefined for `create`. */
-  readonly processFile: string | undefined
+  readonly work: Work
   /** Path of the socket that takes the terminal, when there is one. */
   readonly consoleSocket: string | undefined
   /** What the container's process gets as its stdio: the log driver `passthrough` hands it on untouched. */
@@ -33,7 +38,7 @@ export type Report =
   | { readonly ok: false; readonly error: string }
 
 /**
- * Starts conmon, which runs `create` or `exec` of the OCI runtime, and waits for its report. conmon leads a session of its
+ * Starts conmon, which runs `create`, `exec` or `restore` of the OCI runtime, and waits for its report. conmon leads a session of its
  * own, so it outlives us; we are its parent only as long as we live.
  */
 export async function startMonitor(what: Monitored): Promise<Report> {
@@ -59,7 +64,7 @@ async function spawnMonitor(what: Monitored): Promise<readonly [monitor: Process
   }
 }
 
-function monitorArgs({ task, folder, processFile, consoleSocket, reached }: Monitored): string[] {
+function monitorArgs({ task, folder, work, consoleSocket, reached }: Monitored): string[] {
   const { runtime, id, bundle } = task
   const runtimeArgs = [...reached.args, ...globalArgs(runtime), '--log', join(folder, 'log.json')]
   return [
@@ -69,10 +74,17 @@ function monitorArgs({ task, folder, processFile, consoleSocket, reached }: Moni
     ...['--log-path', 'passthrough', '--no-sync-log'],
     ...runtimeArgs.map((arg) => `--runtime-arg=${arg}`),
     ...(consoleSocket === undefined ? [] : ['--runtime-opt=--console-socket', `--runtime-opt=${consoleSocket}`]),
-    ...(processFile === undefined ? [] : ['--exec', '--exec-process-spec', processFile]),
+    ...argsOf(work),
     ...(runtime.noPivot ? ['--no-pivot'] : []),
-    ...(runtime.noNewKeyring ? ['--no-new-keyring'] : []),
+    ...(runtime.noNewKeyring && work.verb !== 'restore' ? ['--no-new-keyring'] : []), // which knows no such thing
   ]
+}
+
+function argsOf(work: Work): string[] {
+  if (work.verb === 'create') return []
+  if (work.verb === 'exec') return ['--exec', '--exec-process-spec', work.processFile]
+  const { images, workPath } = work.from
+  return ['--restore', images, ...(workPath ? ['--runtime-opt=--work-path', `--runtime-opt=${workPath}`] : [])]
 }
 
 /** What conmon writes first, empty when it ended without a word. Nothing is read after that. */
@@ -114,8 +126,9 @@ function failureOf(what: Monitored, report: string): string {
   return report.trim() || 'the monitor ended without a report'
 }
 
-function programOf({ task, processFile }: Monitored): string | undefined {
-  const spec = JSON.parse(readFileSync(processFile ?? join(task.bundle.dir, 'config.json'), 'utf8'))
-  const program: unknown = (processFile === undefined ? spec.process : spec).args?.[0]
+function programOf({ task, work }: Monitored): string | undefined {
+  const isExec = work.verb === 'exec'
+  const spec = JSON.parse(readFileSync(isExec ? work.processFile : join(task.bundle.dir, 'config.json'), 'utf8'))
+  const program: unknown = (isExec ? spec : spec.process).args?.[0]
   return typeof program === 'string' ? program : undefined
 }

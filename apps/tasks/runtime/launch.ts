@@ -3,7 +3,7 @@ import { identify, processesIn, sendSignal } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
 import { readText } from '../cgroup.ts'
 import type { Live } from '../task.ts'
-import { type Report, startMonitor } from './conmon.ts'
+import { type Report, startMonitor, type Work } from './conmon.ts'
 import { type Helpers, openConsoleSocket, startCopiers, startHolder } from './console.ts'
 import { type Logger, startLogger } from './logger.ts'
 import type { OciParts } from './oci.ts'
@@ -14,7 +14,7 @@ import { loggerOf, openStdio, openTerminalStdio } from './stdio.ts'
 const SIGKILL = 9
 
 /**
- * Starts one process of a container with its stdio: init when there is no `processFile`. When it fails nothing is left.
+ * Starts one process of a container with its stdio. When it fails nothing is left.
  *
  * Without a terminal the process writes straight into the client's FIFOs, and a holder keeps the input open. With one, the
  * runtime sends us its end and two copiers take it; holder and copiers outlive us, as the monitor does.
@@ -23,7 +23,7 @@ const SIGKILL = 9
 export async function launch(
   parts: LaunchParts & { readonly hurry: () => void },
   process: RuntimeProcess,
-  processFile: string | undefined,
+  work: Work,
 ): Promise<Live> {
   const { task, execId, stdio } = process
   const folder = task.bundle.processDir(execId)
@@ -31,12 +31,12 @@ export async function launch(
   parts.hurry()
   try {
     const start = stdio.terminal ? launchOnTerminal : launchPlain
-    const [report, helpers] = await start(parts, process, processFile)
-    if (!report.ok) throw refusal(processFile !== undefined, report.error)
+    const [report, helpers] = await start(parts, process, work)
+    if (!report.ok) throw refusal(work, report.error)
     return { process: report.process, monitor: report.monitor, ...helpers }
   } catch (error) {
     discard(folder)
-    if (processFile === undefined) await runRuntime(task.runtime, ['delete', '--force', task.id], parts).catch(ignore)
+    if (work.verb !== 'exec') await runRuntime(task.runtime, ['delete', '--force', task.id], parts).catch(ignore)
     throw error
   }
 }
@@ -44,14 +44,14 @@ export async function launch(
 type LaunchParts = OciParts & Commanding
 type Launched = readonly [Report, Helpers]
 
-async function launchPlain(parts: LaunchParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+async function launchPlain(parts: LaunchParts, process: RuntimeProcess, work: Work): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
   using logger = await startLoggerOf(process, folder)
   using opened = openStdio(process.stdio, logger)
   own(process.task.runtime, [opened.input, opened.output, opened.error])
   using reached = parts.reach(process.task.runtime.binary)
   const starting = startMonitor({
-    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, processFile },
+    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, work },
     consoleSocket: undefined,
     stdio: [opened.input, opened.output, opened.error],
   })
@@ -60,14 +60,14 @@ async function launchPlain(parts: LaunchParts, process: RuntimeProcess, processF
   return [await starting, { input: await holding, output: null, logger: logger?.process ?? null }]
 }
 
-async function launchOnTerminal(parts: LaunchParts, process: RuntimeProcess, processFile?: string): Promise<Launched> {
+async function launchOnTerminal(parts: LaunchParts, process: RuntimeProcess, work: Work): Promise<Launched> {
   const folder = process.task.bundle.processDir(process.execId)
   using logger = await startLoggerOf(process, folder)
   using socket = openConsoleSocket(parts.state)
   using nothing = openStdio({ stdin: '', stdout: '', stderr: '', terminal: true })
   using reached = parts.reach(process.task.runtime.binary)
   const report = await startMonitor({
-    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, processFile },
+    ...{ conmon: parts.conmon(), env: parts.env, reached, task: process.task, folder, work },
     consoleSocket: socket.path,
     stdio: [nothing.input, nothing.output, nothing.error],
   })
@@ -100,13 +100,9 @@ export function discard(folder: string): void {
   }
 }
 
-function refusal(isExec: boolean, error: string): Fault {
-  return new Fault(
-    'unknown',
-    isExec
-      ? `OCI runtime exec failed: ${error}: unknown`
-      : `failed to create shim task: OCI runtime create failed: ${error}: unknown`,
-  )
+function refusal({ verb }: Work, error: string): Fault {
+  const where = verb === 'create' ? 'failed to create shim task: ' : ''
+  return new Fault('unknown', `${where}OCI runtime ${verb} failed: ${error}: unknown`)
 }
 
 function ignore(): void {

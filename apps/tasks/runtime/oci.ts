@@ -5,7 +5,7 @@ import { borrowFd, identify, isAlive, type ProcessId, sendSignal } from '@gantry
 import { isSystemError } from '@gantry/linux/system'
 import { setWindowSize } from '@gantry/linux/tty'
 import { Fault } from '@gantry/model/fault'
-import { makeExecFolder } from '../bundle.ts'
+import { makeExecFolder, makeProcessFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
 import { checkpointContainer } from './checkpoint.ts'
 import { createHost } from './choose.ts'
@@ -38,11 +38,22 @@ export function createOciRuntime(parts: OciParts): Runtime {
   const starting = { ...parts, ...commanding, hurry: createHurry() }
   const command = (task: RuntimeTask, ...args: [string, ...string[]]) => runRuntime(task.runtime, args, commanding)
   return {
-    create: (process) => launch(starting, process, undefined),
-    exec: (process, spec) =>
-      launch(starting, process, makeExecFolder(process.task.bundle.processDir(process.execId), spec)),
+    create: (process) => launch(starting, process, { verb: 'create' }),
+    exec(process, spec) {
+      const processFile = makeExecFolder(process.task.bundle.processDir(process.execId), spec)
+      return launch(starting, process, { verb: 'exec', processFile })
+    },
     async start(task) {
       if (!(await startDirectly(task))) await command(task, 'start', task.id)
+    },
+    prepare: async () => undefined,
+    async restore(process, from) {
+      const { task } = process
+      const folder = task.bundle.processDir('')
+      discard(folder)
+      await command(task, 'delete', '--force', task.id)
+      makeProcessFolder(folder)
+      return launch(starting, process, { verb: 'restore', from })
     },
     kill: async (_process, live, signal) => signalProcess(live.process, signal),
     async killAll(task, live, signal) {

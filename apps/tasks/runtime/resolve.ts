@@ -35,6 +35,8 @@ export interface Wish {
   readonly containerOptions: Any | undefined
   /** The container's specification, when it is known already. */
   readonly spec?: Uint8Array | undefined
+  /** It is to go on from a checkpoint. */
+  readonly isRestored?: boolean
 }
 
 /**
@@ -49,7 +51,7 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
   const options = parseOptions(wish.options) ?? parseOptions(wish.containerOptions)
   const binary = options?.binaryName
     ? find(options.binaryName, host)
-    : chooseRuntime(configured, host, wish.spec).binary
+    : chooseRuntime(configured, host, wish.spec, wish.isRestored).binary
   return {
     binary,
     root: join(options?.root || join(state, basename(binary)), wish.namespace),
@@ -60,6 +62,13 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
     ioGid: options?.ioGid ?? 0,
     shim: null,
   }
+}
+
+/** Folders that a client names for criu; empty for none. The options of another runtime name none. */
+export function criuPathsOf({ options, containerOptions }: Pick<Wish, 'options' | 'containerOptions'>) {
+  const isOurs = (any: Any | undefined): boolean => any?.typeUrl.endsWith(OptionsSchema.typeName) === true
+  const chosen = [options, containerOptions].filter(isOurs).flatMap((any) => parseOptions(any) ?? [])[0]
+  return { images: chosen?.criuImagePath ?? '', workPath: chosen?.criuWorkPath ?? '' }
 }
 
 /** What the built-in runtime would be told. */

@@ -6,6 +6,8 @@ export function routeRuntime(builtIn: Runtime, shims: Runtime): Runtime {
   return {
     create: (process, rootfs) => of(process.task).create(process, rootfs),
     start: (task) => of(task).start(task),
+    prepare: (process, rootfs, from) => of(process.task).prepare(process, rootfs, from),
+    restore: (process, from) => of(process.task).restore(process, from),
     exec: (process, spec) => of(process.task).exec(process, spec),
     kill: (process, live, signal) => of(process.task).kill(process, live, signal),
     killAll: (task, live, signal) => of(task).killAll(task, live, signal),

@@ -32,6 +32,16 @@ export interface RuntimeChoice {
   readonly shim: ShimChoice | null
 }
 
+/** A checkpoint that a container is to go on from. */
+export interface Restore {
+  /** Folder of what criu wrote. */
+  readonly images: string
+  /** Where criu works and writes its log; the bundle when it is empty. */
+  readonly workPath: string
+  /** The folder was made for this task: it goes when it has served. */
+  readonly owned: boolean
+}
+
 /** A task as its runtime knows it. */
 export interface RuntimeTask {
   readonly namespace: string
@@ -69,6 +79,10 @@ export interface Runtime {
    */
   create(process: RuntimeProcess, rootfs: readonly RootfsMount[]): Promise<Live>
   start(task: RuntimeTask): Promise<void>
+  /** Makes ready what `restore` lets go on; nothing runs before that. The rest is as of `create`. */
+  prepare(process: RuntimeProcess, rootfs: readonly RootfsMount[], from: Restore): Promise<void>
+  /** Goes on from a checkpoint. What an attempt that was cut short has left is no hindrance, and on failure it may be repeated. */
+  restore(process: RuntimeProcess, from: Restore): Promise<Live>
   /** Starts a further process. @param spec JSON of an OCI process */
   exec(process: RuntimeProcess, spec: string): Promise<Live>
   /** @returns false when the process is gone */

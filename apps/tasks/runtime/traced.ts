@@ -7,6 +7,7 @@ export function tracedRuntime(runtime: Runtime): Runtime {
     ...runtime,
     create: (process, rootfs) => traced('create container', about(process.task), () => runtime.create(process, rootfs)),
     start: (task) => traced('start container', about(task), () => runtime.start(task)),
+    restore: (process, from) => traced('restore container', about(process.task), () => runtime.restore(process, from)),
     exec: (process, spec) => traced('start exec', about(process.task), () => runtime.exec(process, spec)),
     delete: (task) => traced('delete container', about(task), () => runtime.delete(task)),
   }

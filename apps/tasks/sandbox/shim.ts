@@ -73,7 +73,16 @@ export function createShimSandboxes(parts: ShimRuntimeParts): ShimSandboxes {
     endInput: () => undefined,
     release: async () => undefined,
     discard: () => undefined,
-    ...{ exec: refuse, killAll: refuse, pause: refuse, resume: refuse, update: refuse, checkpoint: refuse },
+    ...{
+      prepare: refuse,
+      restore: refuse,
+      exec: refuse,
+      killAll: refuse,
+      pause: refuse,
+      resume: refuse,
+      update: refuse,
+      checkpoint: refuse,
+    },
     ...{
       pids: refuse,
       status: async (task) => (started(task) ? 'running' : 'created'),

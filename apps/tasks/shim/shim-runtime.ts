@@ -44,6 +44,18 @@ export function createShimRuntime(parts: ShimRuntimeParts): Runtime {
   return {
     create: (process, rootfs) => create(parts, process, rootfs),
     start: async (task) => void (await call(task, (calls, options) => calls.start({ id: task.id }, options), MAKE_MS)),
+    prepare: async (process, rootfs, { images }) => void (await create(parts, process, rootfs, images)),
+    async restore({ task }) {
+      const { id } = task
+      const { pid } = await call(task, (calls, options) => calls.start({ id }, options), MAKE_MS).catch(
+        async (error) => {
+          const { taskPid } = await call(task, (calls, options) => calls.connect({ id }, options))
+          if (taskPid === 0) throw error
+          return { pid: taskPid } // started for a call that was cut short
+        },
+      )
+      return liveOf(pid, readBootstrap(task)?.process)
+    },
     async exec({ task, execId, stdio }, spec) {
       const { id } = task
       const added = { id, execId, ...stdio, spec: { typeUrl: `${SPEC}Process`, value: Buffer.from(spec) } }
@@ -120,11 +132,18 @@ async function create(
   parts: ShimRuntimeParts,
   { task, stdio }: RuntimeProcess,
   rootfs: Parameters<Runtime['create']>[1],
+  checkpoint = '',
 ): Promise<Live> {
   const { binary, options, joins } = shimOf(task)
   const { namespace, id, bundle } = task
   const wanted = {
-    ...{ id, bundle: bundle.dir, ...stdio, rootfs: rootfs.map((each) => ({ ...each, options: [...each.options] })) },
+    ...{
+      id,
+      bundle: bundle.dir,
+      ...stdio,
+      checkpoint,
+      rootfs: rootfs.map((each) => ({ ...each, options: [...each.options] })),
+    },
     ...(options === null ? {} : { options: { typeUrl: options.typeUrl, value: Buffer.from(options.value, 'base64') } }),
   }
   try {
