@@ -15,6 +15,7 @@ import { eventFields } from './event-fields.ts'
 
 /** Of which namespaces a caller may hear, and in which it may publish. */
 export interface Asked {
+  /** @throws {Fault} when it may not hear anything any more */
   mayRead(namespace: string): boolean
   /** @throws {Fault} `permission-denied` */
   write(namespace: string): void

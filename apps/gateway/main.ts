@@ -79,10 +79,10 @@ const owned = [
   ...[Snapshots, Diff, Mounts].map((service) => route(service, snapshots, calls)),
   ...[Tasks, Controller].map((service) => route(service, tasks, calls)),
 ]
-const within = (rights: Rights, caller: Caller) =>
+const within = (caller: Caller, now: () => Rights) =>
   [
-    bind(Namespaces, namespacesWithin(rights, caller, metadata)),
-    bind(Events, eventsService(bus, eventsWithin(rights, caller))),
+    bind(Namespaces, namespacesWithin(now, caller, metadata)),
+    bind(Events, eventsService(bus, eventsWithin(now, caller))),
   ].map((binding) => routeOf(binding, watched))
 const served = {
   bindings: [],

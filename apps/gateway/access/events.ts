@@ -5,12 +5,19 @@ import type { Caller } from './caller.ts'
 import { denied } from './guard.ts'
 import type { Rights } from './policy.ts'
 
-/** What a caller may do with events: subscriptions are not bound to a namespace, so that each event is looked at. */
-export function eventsWithin(rights: Rights, caller: Caller): Asked {
+/**
+ * What a caller may do with events: subscriptions are not bound to a namespace, so that each event is looked at. They last,
+ * so that the policy is asked at each.
+ */
+export function eventsWithin(now: () => Rights, caller: Caller): Asked {
   return {
-    mayRead: (namespace) => rights.may(namespace, 'read'),
+    mayRead(namespace) {
+      const rights = now()
+      if (!rights.some.read) throw denied(caller, pathOf(Events.method.subscribe))
+      return rights.may(namespace, 'read')
+    },
     write(namespace) {
-      if (!rights.may(namespace, 'write')) throw denied(caller, pathOf(Events.method.publish), namespace)
+      if (!now().may(namespace, 'write')) throw denied(caller, pathOf(Events.method.publish), namespace)
     },
   }
 }

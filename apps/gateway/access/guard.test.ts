@@ -57,6 +57,7 @@ access = "write"
 let authority: Authority
 let keys: Record<'ci' | 'reader' | 'admin' | 'stranger', TlsKeys>
 let policy: Policy
+let between: () => void // two events
 let node: Awaited<ReturnType<typeof startNode>>
 beforeAll(async () => {
   authority = await createAuthority()
@@ -76,11 +77,13 @@ afterAll(async () => {
 afterEach(() => {
   vi.useRealTimers()
   policy = parsePolicy('policy', POLICY, '')
+  between = () => undefined
 })
 
 /** An owner, and before it what the gateway puts there. Its answers tell what reached it. */
 async function startNode() {
   policy = parsePolicy('policy', POLICY, '')
+  between = () => undefined
   const stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'gantry-guard-'))
   stack.defer(() => rmSync(folder, { recursive: true }))
@@ -118,10 +121,10 @@ async function startNode() {
     telemetry: {
       of: ({ name }) => ({ begin: () => ({ scope: SCOPE, end: (code) => void refused.push([name, code]) }) }),
     },
-    within: (rights, caller) =>
+    within: (caller, now) =>
       [
-        bind(Namespaces, namespacesWithin(rights, caller, owner)),
-        bind(Events, eventsService(bus, eventsWithin(rights, caller))),
+        bind(Namespaces, namespacesWithin(now, caller, owner)),
+        bind(Events, eventsService(bus, eventsWithin(now, caller))),
       ].map((binding) => routeOf(binding, watched)),
   })
   const tls = readTls(await authority.server())
@@ -132,8 +135,10 @@ async function startNode() {
 }
 
 async function* logged() {
-  for (const [sequence, event] of published.entries())
+  for (const [sequence, event] of published.entries()) {
     yield { sequence, id: '', envelope: toBinary(EnvelopeSchema, create(EnvelopeSchema, event)) }
+    between()
+  }
 }
 
 function clientFor(who: keyof typeof keys, { port } = node) {
@@ -301,6 +306,39 @@ test('a certificate that runs out while its connection stands is worth nothing f
   await expect(ci.images.list({}, { signal, namespace: 'ci-1' })).rejects.toMatchObject({ code: 'unauthenticated' })
 })
 
+test.each([
+  [
+    'that the policy ends',
+    'permission-denied',
+    () => {
+      policy = parsePolicy('policy', '', '')
+    },
+  ],
+  [
+    'whose certificate runs out',
+    'unauthenticated',
+    () => {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * DAY_MS })
+    },
+  ],
+])('a subscription %s hears nothing more', async (_what, code, happens) => {
+  await using ci = clientFor('ci')
+  await using admin = clientFor('admin')
+  for (const { events } of [ci, admin]) {
+    const heard: string[] = []
+    const hearing = (async () => {
+      for await (const { namespace } of events.subscribe({}, { signal })) heard.push(namespace)
+    })()
+    between = happens
+
+    await expect(hearing).rejects.toMatchObject({ code })
+
+    expect(heard).toEqual(['ci-1'])
+    vi.useRealTimers()
+    policy = parsePolicy('policy', POLICY, '')
+  }
+})
+
 test('a method that nobody has said of what it takes is not served', () => {
   const strange = new Map([['/a.B/C', { serve: () => undefined }]])
   const guard = { policy: () => policy, within: () => [], audit: { follow: () => undefined } }
@@ -319,7 +357,11 @@ test('the audit log has who changed what, and who was refused, and nothing else 
   await stranger.images.list({}, { signal, namespace: 'ci-1' }).catch(() => undefined)
   await ci.images.create({ image }, { signal, namespace: 'other' }).catch(() => undefined)
   await ci.images.update({ image }, { signal, namespace: 'ci-1' }).catch(() => undefined)
-  await expect.poll(() => own.records.length, { timeout: 10_000 }).toBe(4)
+  await ci.namespaces.get({ name: 'ci-1' }, { signal, namespace: 'ci-1' })
+  await ci.namespaces.get({ name: 'other' }, { signal, namespace: 'ci-1' }).catch(() => undefined)
+  const event = { namespace: 'ci-2', topic: '/t', event: { typeUrl: 'x' }, timestamp: { seconds: 1n } }
+  await ci.events.forward({ envelope: event }, { signal, namespace: 'ci-1' })
+  await expect.poll(() => own.records.length, { timeout: 10_000 }).toBe(6)
 
   const common = { caller: 'certificate "ci"', target: 'docker.io/a:1', namespace: 'ci-1' }
   const expected = [
@@ -327,6 +369,8 @@ test('the audit log has who changed what, and who was refused, and nothing else 
     { caller: 'certificate "stranger"', method: 'containerd.services.images.v1.Images/List', code: 7, target: '' },
     { ...common, namespace: 'other', code: 7, target: '' },
     { ...common, method: 'containerd.services.images.v1.Images/Update', code: 12 },
+    { method: 'containerd.services.namespaces.v1.Namespaces/Get', namespace: 'other', target: 'other', code: 7 },
+    { method: 'containerd.services.events.v1.Events/Forward', namespace: 'ci-2', target: '/t', code: 0 },
   ]
   expect(own.records).toEqual(expect.arrayContaining(expected.map((record) => expect.objectContaining(record))))
   expect(own.refused).toEqual([

@@ -7,7 +7,7 @@ import { toStatus } from '@gantry/rpc/status'
 import type { Telemetry } from '@gantry/rpc/telemetry'
 import type { Audit } from '../audit/audit.ts'
 import { type Caller, callerOf } from './caller.ts'
-import { type Access, METHODS } from './methods.ts'
+import { type Access, LASTING, METHODS } from './methods.ts'
 import type { Policy, Rights } from './policy.ts'
 
 /** What stands between callers and methods. */
@@ -16,8 +16,13 @@ export interface Guard {
   readonly audit: Audit
   /** Hears of the calls that are refused; routes have their own. */
   readonly telemetry: Telemetry
-  /** The methods whose requests name namespaces themselves, for somebody who may not do everything. */
-  readonly within: (rights: Rights, caller: Caller) => readonly Route[]
+  /**
+   * The methods whose requests name namespaces themselves, for somebody who may not do everything, and those that go on
+   * asking for as long as they last.
+   *
+   * @param now what the caller may do by then. @throws {Fault} `unauthenticated`
+   */
+  readonly within: (caller: Caller, now: () => Rights) => readonly Route[]
 }
 
 /**
@@ -34,24 +39,27 @@ function guardOne(path: string, target: Target, { policy, audit, telemetry, with
   const access = METHODS.get(path)
   if (!access) throw new Error(`${path} is served, but access/methods.ts does not say what it takes`)
   const watch = telemetry.of(access.method)
-  const narrow = memoized((rights: Rights, caller: Caller) =>
-    within(rights, caller)
+  const reads = access.kind === 'read'
+  const isInBody = access.scope === 'body'
+  const lasts = isInBody && LASTING.has(path)
+  const narrow = memoized((caller: Caller) =>
+    within(caller, () => rightsNow(policy(), caller))
       .find((route) => route.has(path))
       ?.get(path),
   )
   return {
     serve(stream, headers, live) {
       const caller = callerOf(stream.session)
-      if (access.kind === 'write') audit.follow(stream, headers, { path, caller, target: access.target })
+      if (!reads || isInBody) audit.follow(stream, headers, { path, caller, ...access, reads })
       try {
         const rights = rightsNow(policy(), caller)
-        if (rights.everything) return target.serve(stream, headers, live)
-        const checked = check({ path, access, rights, caller, headers })
-        const chosen = access.scope === 'body' ? narrow(rights, caller) : target
+        if (rights.everything && !lasts) return target.serve(stream, headers, live)
+        const checked = rights.everything ? headers : check({ path, access, rights, caller, headers })
+        const chosen = isInBody ? narrow(caller) : target
         if (!chosen) throw denied(caller, path)
         return chosen.serve(stream, checked, live)
       } catch (error) {
-        if (access.kind === 'read') audit.follow(stream, headers, { path, caller })
+        if (reads && !isInBody) audit.follow(stream, headers, { path, caller })
         const status = toStatus(error)
         watch.begin((name) => firstOf(headers, name)).end(status.code)
         refuse(stream, status)
@@ -98,12 +106,12 @@ function rightsNow(policy: Policy, caller: Caller): Rights {
 const rights = new WeakMap<Caller, { readonly policy: Policy; readonly rights: Rights }>()
 const NEVER = new AbortController().signal
 
-/** Keeps what was made for each caller's rights while they last. */
-function memoized(make: (rights: Rights, caller: Caller) => Target | undefined) {
-  const made = new WeakMap<Rights, Target | undefined>()
-  return (rights: Rights, caller: Caller): Target | undefined => {
-    if (!made.has(rights)) made.set(rights, make(rights, caller))
-    return made.get(rights)
+/** Keeps what was made for each caller. */
+function memoized(make: (caller: Caller) => Target | undefined) {
+  const made = new WeakMap<Caller, Target | undefined>()
+  return (caller: Caller): Target | undefined => {
+    if (!made.has(caller)) made.set(caller, make(caller))
+    return made.get(caller)
   }
 }
 

@@ -28,7 +28,7 @@ test('the audit log finds the name in the request of every write', async () => {
   for (const method of await publicMethods()) {
     const { kind, target } = METHODS.get(pathOf(method)) ?? {}
     if (kind !== 'write') continue
-    const [number, inner] = target ?? []
+    const [number, inner] = target?.fields ?? []
     const field = method.input.fields.find((candidate) => candidate.number === number)
     const holder = field?.fieldKind === 'message' ? field.message : undefined
     const name = holder?.fields.find((candidate) => candidate.number === inner)?.name

@@ -17,7 +17,7 @@ import { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
 import { Audit } from '@gantry/api/gantry/audit/v1/audit_pb'
 import { Status } from '@gantry/api/gantry/status/v1/status_pb'
 import { pathOf } from '@gantry/rpc/service'
-import { targetPath } from '../audit/target.ts'
+import { namespacePath, type TargetPath, targetPath } from '../audit/target.ts'
 
 export type Kind = 'read' | 'write'
 
@@ -32,8 +32,10 @@ export interface Access {
   readonly method: DescMethod
   readonly kind: Kind
   readonly scope: Scope
-  /** Of a write: where its request names what it is about; see `audit/target.ts`. */
-  readonly target: readonly number[] | undefined
+  /** Where its request names what it is about; not of a read that its headers decide on. */
+  readonly target: TargetPath | undefined
+  /** Where its request names the namespace, when no header does. */
+  readonly namespace: TargetPath | undefined
 }
 
 /** One word a method of the service: leave one out and it does not compile. */
@@ -97,6 +99,7 @@ export const LASTING: ReadonlySet<string> = new Set(
 function allow<S extends DescService>(service: S, scope: Scope, kinds: Kinds<S>): [string, Access][] {
   return service.methods.map((method) => {
     const kind = kinds[method.localName as keyof Kinds<S>]
-    return [pathOf(method), { method, kind, scope, target: kind === 'write' ? targetPath(method) : undefined }]
+    const target = kind === 'write' || scope === 'body' ? targetPath(method) : undefined
+    return [pathOf(method), { method, kind, scope, target, namespace: namespacePath(method) }]
   })
 }

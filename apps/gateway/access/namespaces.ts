@@ -7,12 +7,16 @@ import type { Kind } from './methods.ts'
 import type { Rights } from './policy.ts'
 
 /** containerd.services.namespaces.v1.Namespaces for a caller who may not know of every namespace. */
-export function namespacesWithin(rights: Rights, caller: Caller, metadata: Channel): Implementation<typeof Namespaces> {
+export function namespacesWithin(
+  now: () => Rights,
+  caller: Caller,
+  metadata: Channel,
+): Implementation<typeof Namespaces> {
   const owner = clientOf(Namespaces, metadata)
   const { method } = Namespaces
 
   function ask(name: string, kind: Kind, path: string): void {
-    if (!rights.may(name, kind)) throw denied(caller, path, name)
+    if (!now().may(name, kind)) throw denied(caller, path, name)
   }
 
   return {
@@ -22,6 +26,7 @@ export function namespacesWithin(rights: Rights, caller: Caller, metadata: Chann
     },
     async list(request, { signal }) {
       const { namespaces } = await owner.list(request, { signal })
+      const rights = now()
       return { namespaces: namespaces.filter(({ name }) => rights.may(name, 'read')) }
     },
     async create(request, { signal }) {

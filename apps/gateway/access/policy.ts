@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { Fault } from '@gantry/model/fault'
 import { parseFile } from '@gantry/service/config'
 import { z } from 'zod'
@@ -6,7 +5,8 @@ import type { Caller } from './caller.ts'
 import type { Kind } from './methods.ts'
 
 const ROOT = 0
-const GROUPS_FILE = '/etc/group'
+/** Where names of groups have their numbers. */
+export const GROUPS_FILE = '/etc/group'
 const MAX_GLOB = 128 // characters
 
 const Rule = z
@@ -68,19 +68,10 @@ const EVERYTHING: Rights = { everything: true, some: { read: true, write: true }
 /** Without a policy file whoever can connect may do anything, as with containerd. */
 export const OPEN: Policy = { rightsOf: () => EVERYTHING }
 
-/** @throws {Fault} `invalid-argument` with one clear line */
-export function readPolicy(file: string): Policy {
-  let text: string
-  try {
-    text = readFileSync(file, 'utf8')
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new Fault('invalid-argument', `Cannot read the policy ${file}: ${reason}`, { cause: error })
-  }
-  return parsePolicy(file, text, readFileSync(GROUPS_FILE, 'utf8'))
-}
-
-/** @param groups the text of /etc/group, for the numbers of groups that are named */
+/**
+ * @param groups the text of /etc/group, for the numbers of groups that are named
+ * @throws {Fault} `invalid-argument` with one clear line
+ */
 export function parsePolicy(file: string, text: string, groups: string): Policy {
   const rules = parseFile(File, file, text).allow.map((rule) => ({
     matches: matcherOf(rule, (name) => gidOf(name, groups, file)),

@@ -7,7 +7,7 @@ import { toTimestamp } from '@gantry/model/clock'
 import { NAMESPACE_HEADER } from '@gantry/rpc/context'
 import type { Journal } from '@gantry/service/journal'
 import type { Caller } from '../access/caller.ts'
-import { createTargetReader, type TargetReader } from './target.ts'
+import { createTargetReader, type TargetPath, type TargetReader } from './target.ts'
 
 const MAX_WAITING = 8192 // records; with 700 bytes each at most 6 MB
 const BATCH = 256 // records of one message
@@ -17,13 +17,18 @@ const COMPLAIN_MS = 10_000
 const LAST_MS = 1000 // for what waits at the end of the process
 const MAX_NAME = 128 // characters of a caller or a namespace
 const CANCELLED = 1
+const REFUSED = [7, 16] // permission denied, unauthenticated
 
 /** What is known of a call before it is served. */
 export interface Asked {
   readonly path: string
   readonly caller: Caller
-  /** Where the name is in the request; see `target.ts`. */
-  readonly target?: readonly number[] | undefined
+  /** Where its request names what it is about. */
+  readonly target?: TargetPath | undefined
+  /** Where its request names the namespace, when no header does. */
+  readonly namespace?: TargetPath | undefined
+  /** It changes nothing: it is noted when it was refused. */
+  readonly reads?: boolean
 }
 
 /** Notes calls. It never makes one wait or fail: what comes faster than the log takes it is dropped, and counted. */
@@ -116,24 +121,34 @@ export function createAudit({ journal, log }: { journal: Journal; log: Log }): A
 function follow(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { path, caller, target, note }: Asked & { note(record: Note): void },
+  { path, caller, target, namespace, reads, note }: Asked & { note(record: Note): void },
 ): void {
   const time = new Date()
   const start = performance.now()
-  const reader = target && createTargetReader(target)
-  if (reader) listenAlong(stream, reader)
+  const targetOf = reading(stream, target)
+  const namespaceOf = namespace ? reading(stream, namespace) : () => namespaceIn(headers)
   stream.once('close', () => {
     const status = stream.sentTrailers?.['grpc-status'] ?? stream.sentHeaders?.['grpc-status']
+    const code = status === undefined ? CANCELLED : Number(status)
+    if (reads && !REFUSED.includes(code)) return
     note({
       time: toTimestamp(time),
       ...whoIs(caller),
       method: path.slice(1),
-      namespace: namespaceOf(headers),
-      target: reader?.target ?? '',
-      code: status === undefined ? CANCELLED : Number(status),
+      namespace: namespaceOf().slice(0, MAX_NAME),
+      target: targetOf(),
+      code,
       durationUs: BigInt(Math.round((performance.now() - start) * 1000)),
     })
   })
+}
+
+/** Reads a name in the request of a call; what is returned tells it once that is over. */
+function reading(stream: ServerHttp2Stream, path: TargetPath | undefined): () => string {
+  if (!path) return () => ''
+  const reader = createTargetReader(path)
+  listenAlong(stream, reader)
+  return () => reader.target
 }
 
 /** Looks at the bytes that somebody else reads: by itself it would start them flowing before anybody takes them. */
@@ -156,8 +171,8 @@ function whoIs(caller: Caller): Pick<Note, 'caller' | 'uid' | 'gid' | 'pid' | 'f
   return { caller: name }
 }
 
-function namespaceOf(headers: IncomingHttpHeaders): string {
+function namespaceIn(headers: IncomingHttpHeaders): string {
   const value = headers[NAMESPACE_HEADER]
   const [first = ''] = (Array.isArray(value) ? (value[0] ?? '') : (value ?? '')).split(', ')
-  return first.slice(0, MAX_NAME)
+  return first
 }
