@@ -6,6 +6,7 @@ import type { Digest } from '@gantry/model/digest'
 import { Fault } from '@gantry/model/fault'
 import type { Namespace } from '@gantry/model/namespace'
 import { type Channel, clientOf } from '@gantry/rpc/client'
+import { abortable } from '@gantry/service/abortable'
 import { detectsCodec } from './diff/media-type.ts'
 import type { Processors } from './diff/processors.ts'
 import { mergeLayers } from './diff/target.ts'
@@ -15,7 +16,7 @@ import type { Limits } from './extract/limits.ts'
 import type { Loose } from './extract/loose.ts'
 import type { Pool } from './extract/pool.ts'
 
-const SYNC_MS = 600_000 // it cannot be stopped, and belongs to several callers
+const SYNC_MS = 600_000 // one round: it cannot be stopped, and belongs to several callers
 
 /** A layer's blob, and the folder it is laid out in. */
 export interface LayingOut {
@@ -47,12 +48,16 @@ export interface Layers {
    * @param lowers folders of the layers below, nearest first; they are settled themselves
    */
   settle(root: string, left: { loose: Loose; lowers: readonly string[] }, signal: AbortSignal): Promise<boolean>
-  /**
-   * Resolves when all that was written before the call to trees of the same driver is on disk. Those who ask while it is
-   * being written share the next round.
-   */
-  sync(root: string): Promise<void>
+  /** To be called before the first byte goes to `root`: how to have on disk what is written there from now on. */
+  startSyncing(root: string): Sync
 }
+
+/**
+ * Resolves when all that was written before the call to trees of the same driver is on disk; those who ask while it is being
+ * written share the next round. The kernel tells only once of bytes that it could not write, and not whose they were: so
+ * after a round that failed it rejects for all who had started by then.
+ */
+export type Sync = (signal: AbortSignal) => Promise<void>
 
 interface LayersParts {
   /** The process that keeps the blobs. */
@@ -76,7 +81,7 @@ interface Placing {
 
 export function createLayers({ content, pool, syncs, processors, limits, mountRoot }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
-  const rounds = new Map<string, () => Promise<void>>()
+  const disks = new Map<string, () => Sync>()
 
   async function layOutProcessed(path: string, { mediaType, ...how }: Placing, signal: AbortSignal): Promise<Applied> {
     await using layer = await processors.run({ path, mediaType }, {}, signal)
@@ -128,12 +133,11 @@ export function createLayers({ content, pool, syncs, processors, limits, mountRo
       }
     },
 
-    sync(root) {
+    startSyncing(root) {
       const all = dirname(dirname(root)) // those of another driver may lie on another disk
-      const round =
-        rounds.get(all) ?? shared(() => syncs.run({ kind: 'sync', root: all }, AbortSignal.timeout(SYNC_MS)))
-      rounds.set(all, round)
-      return round()
+      const start = disks.get(all) ?? shared(() => syncs.run({ kind: 'sync', root: all }, AbortSignal.timeout(SYNC_MS)))
+      disks.set(all, start)
+      return start()
     },
   }
 }
@@ -144,17 +148,40 @@ async function whole(follow: AsyncIterable<FollowResponse>): Promise<string> {
   throw new Error('content has stopped to tell how a blob grows')
 }
 
-/** One round at a time; a call gets a round that begins after it. */
-function shared(work: () => Promise<void>): () => Promise<void> {
+/** One round at a time; a call gets a round that begins after it, if anybody still waits for that by then. */
+function shared(work: () => Promise<void>): () => Sync {
   let last: Promise<void> = Promise.resolve()
-  let next: Promise<void> | undefined // has not begun
-  return () => {
-    if (next) return next
-    next = last.then(() => {
+  let next: { readonly round: Promise<void>; readonly waiting: AbortSignal[] } | undefined // has not begun
+  let failures = 0
+  let failure: unknown
+
+  function join(signal: AbortSignal): Promise<void> {
+    next ??= begin([])
+    next.waiting.push(signal)
+    return abortable(next.round, signal)
+  }
+
+  function begin(waiting: AbortSignal[]): NonNullable<typeof next> {
+    const round = last.then(async () => {
       next = undefined
-      return work()
+      if (waiting.every(({ aborted }) => aborted)) return
+      try {
+        await work()
+      } catch (error) {
+        failures++
+        failure = error
+        throw error
+      }
     })
-    last = next.catch(() => {})
-    return next
+    last = round.catch(() => {})
+    return { round, waiting }
+  }
+
+  return () => {
+    const before = failures
+    return async (signal) => {
+      await join(signal)
+      if (failures > before) throw failure
+    }
   }
 }

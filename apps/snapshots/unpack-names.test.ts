@@ -33,7 +33,7 @@ function play(stored: Promise<void>, log: string[]) {
       log.push(`lay out ${diffId}`)
       return { digest: diffId, size: 1n, usage, loose: SETTLED, spent }
     },
-    async sync() {},
+    startSyncing: () => async () => {},
     settle: async () => false,
   }
   const leases = {

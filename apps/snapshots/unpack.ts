@@ -62,8 +62,6 @@ interface Run {
   readonly call: Leased
   /** Folders that were not needed; others may still read them, so they go when the call ends. */
   readonly surplus: Staged[]
-  /** Syncs that were asked for; they need the folders. */
-  readonly syncs: Promise<void>[]
 }
 
 /**
@@ -83,7 +81,7 @@ export function createUnpack(parts: UnpackParts): Unpack {
   return async function* (scope, layers, call) {
     const end = new AbortController()
     const signal = AbortSignal.any([call.signal, end.signal])
-    const run: Run = { call: { lease: call.lease, signal }, surplus: [], syncs: [] }
+    const run: Run = { call: { lease: call.lease, signal }, surplus: [] }
     const works: Work[] = []
     for (const step of stepsOf(scope, layers)) works.push(bring(run, step, works.at(-1)))
     try {
@@ -93,7 +91,6 @@ export function createUnpack(parts: UnpackParts): Unpack {
     } finally {
       end.abort()
       await Promise.allSettled(works.map(({ done }) => done))
-      await Promise.all(run.syncs)
       for (const staged of run.surplus) await parts.snapshots.abandon(staged)
     }
   }
@@ -173,6 +170,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined, name
   held.catch(() => {}) // heard below, unless something else fails first
   try {
     const { root } = staged
+    const sync = layers.startSyncing(root)
     const what = { namespace: scope.namespace, ...layer, root, isBase: below === undefined }
     const first = await layers.layOut(what, call.signal)
     if (first.digest !== layer.diffId)
@@ -182,8 +180,8 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined, name
       )
     watch.lap('lay out')
 
-    const synced = layers.sync(root) // while those below, and others, are still laid out
-    run.syncs.push(synced.catch(() => {})) // heard below, unless something else fails first
+    const synced = sync(call.signal) // while those below, and others, are still laid out
+    synced.catch(() => {}) // heard below, unless something else fails first
     const lowers = (await below?.joined) ?? []
     watch.lap('below')
     const { usage, loose } = first.loose.needsBelow ? await layers.layOutOn(lowers, what, call.signal) : first
@@ -192,7 +190,7 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined, name
     watch.lap('settle')
 
     await synced
-    if (changed || first.loose.needsBelow) await layers.sync(root)
+    if (changed || first.loose.needsBelow) await sync(call.signal)
     watch.lap('sync')
     await Promise.all([held, below?.named])
     const labels = labelsOf(step)

@@ -28,7 +28,6 @@ export function createNative(parts: FoldersParts): Driver {
         if (kind === 'view' || parent === undefined) return
         const to = `${folder.slice(root.length)}/fs`
         await pool.run({ kind: 'copy', root, from: `/${parent}/fs`, to }, signal)
-        await pool.run({ kind: 'sync', root }, signal)
       })
       return { made: mountsOf(stack) }
     },

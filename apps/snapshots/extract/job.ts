@@ -61,7 +61,7 @@ export interface EmptyJob {
   readonly root: string
 }
 
-/** Copies a tree into an empty folder; both are paths inside `root`. */
+/** Copies a tree into an empty folder, and writes the file system to its disk; both are paths inside `root`. */
 export interface CopyJob {
   readonly kind: 'copy'
   readonly root: string

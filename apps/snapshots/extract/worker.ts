@@ -50,7 +50,9 @@ function codeOf(code: string): FaultCode {
 /** @param left is called when the thread is out of the jail again, or was never in it */
 async function run(job: Job, hooks: Hooks, left: () => void): Promise<Results[keyof Results]> {
   using opened = job.kind === 'apply' ? openAll(job) : undefined
-  using outside = openFolders(job.kind === 'sync' ? [job.root] : job.kind === 'settle' ? job.lowers : [])
+  using outside = openFolders(
+    job.kind === 'sync' || job.kind === 'copy' ? [job.root] : job.kind === 'settle' ? job.lowers : [],
+  )
   if (job.kind === 'sync') {
     for (const folder of outside.folders) syncfs(folder)
     left()
@@ -64,8 +66,10 @@ async function run(job: Job, hooks: Hooks, left: () => void): Promise<Results[ke
     if (job.kind === 'apply') return opened && (await applyLayer(job, opened, hooks))
     if (job.kind === 'usage') return usageOfRoot(hooks.check)
     if (job.kind === 'settle') settle(job.loose, outside.folders)
-    else if (job.kind === 'copy') copyTree(job.from, job.to, hooks.check)
-    else emptyRoot()
+    else if (job.kind === 'copy') {
+      copyTree(job.from, job.to, hooks.check)
+      for (const folder of outside.folders) syncfs(folder)
+    } else emptyRoot()
     return undefined
   } finally {
     jail[Symbol.dispose]()
