@@ -129,15 +129,21 @@ test('a push asks for a token that allows it', async () => {
   expect(seen[1]).toBe('GET /token?scope=repository:team/app:pull,push')
 })
 
-test('an upload that breaks off is sent again from its start', async () => {
-  let times = 0
-  const { host, bodies } = await startFake({
-    ...takes,
-    'PUT /upload': (_, response) => (times++ === 0 ? response.writeHead(503).end() : response.writeHead(201).end()),
+test('an upload that breaks off is begun anew and sent from its start: docker-registry takes no second start of the same', async () => {
+  let uploads = 0
+  const { host, bodies, seen } = await startFake({
+    'POST /v2/team/app/blobs/uploads/': (_, response) =>
+      response.writeHead(202, { location: `/upload/${++uploads}` }).end(),
+    'PUT /upload/1': (_, response) => response.writeHead(503).end(),
+    'PUT /upload/2': ({ socket }) => socket.destroy(),
+    'PUT /upload/3': (_, response) => response.writeHead(201).end(),
   })
 
   expect((await pushBlob(host)).result).toBe('complete')
-  expect(bodies).toEqual([BLOB, BLOB])
+  expect(bodies).toEqual([BLOB, BLOB, BLOB])
+  expect(seen.filter((line) => line.startsWith('PUT'))).toEqual(
+    [1, 2, 3].map((at) => `PUT /upload/${at}?digest=${DIGEST}`),
+  )
 })
 
 test('a manifest gets its tag unless the tag names it already', async () => {

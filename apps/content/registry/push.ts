@@ -60,13 +60,14 @@ export function createPusher(parts: PusherParts): Pusher {
       if (await exists(pushing, { kind: 'blobs', object: digest, digest, mediaType: '' }, signal))
         return 'already exists'
       const from = bestMount(to.reference, upload.mountFrom)
-      const location = await openUpload(pushing, { digest, from }, signal)
-      if (location === 'mounted') return 'mounted'
+      const open = () => openUpload(pushing, digest, signal)
+      const url = (from === undefined ? undefined : await mount(pushing, { digest, from }, signal)) ?? (await open())
+      if (url === 'mounted') return url
       const headers = { 'content-type': 'application/octet-stream', 'content-length': String(size) }
       const what = `push ${digest} to ${to.reference.text}`
-      location.searchParams.set('digest', digest)
       const body = () => counted(upload)
-      await put(pushing, { method: 'PUT', url: location, what, headers, body, digest }, signal)
+      // one that broke off is begun anew: registries take no second start of the same
+      await put(pushing, { method: 'PUT', url, what, headers, body, digest, renew: open }, signal)
       return 'complete'
     },
     async manifest(to, { descriptor, bytes, tag }, signal) {
@@ -91,11 +92,9 @@ interface Pushing {
   readonly site: Site
 }
 
-function pushErrand(
-  site: Site,
-  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'>,
-  mountFrom = '',
-): Errand {
+type PushErrand = Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body' | 'renew'>
+
+function pushErrand(site: Site, request: PushErrand, mountFrom = ''): Errand {
   const { path } = site.source.reference
   const mount = mountFrom === '' ? [] : [`repository:${mountFrom}:pull`]
   return errandFor(site, { ...request, scopes: [`repository:${path}:pull,push`, ...mount] })
@@ -122,28 +121,45 @@ async function exists(
   return false // whatever it means, the upload will tell
 }
 
-/** Where to upload to, or that there is nothing to upload: the registry took the blob from another repository. */
-async function openUpload(
+/** Where to upload to. */
+async function openUpload(pushing: Pushing, digest: Digest, signal: AbortSignal): Promise<URL> {
+  const errand = uploadErrand(pushing.site, digest)
+  await using answer = await pushing.sender.send(errand, signal)
+  if (!OPENED.includes(answer.status)) throw await refusal(errand, answer)
+  return locationOf(answer, { what: errand.what, digest })
+}
+
+/** Has the registry take the blob from another repository; undefined where it may not: that is no failure. */
+async function mount(
   { sender, site }: Pushing,
-  { digest, from }: { digest: Digest; from: string | undefined },
+  { digest, from }: { digest: Digest; from: string },
   signal: AbortSignal,
-): Promise<URL | 'mounted'> {
-  const { endpoint, source } = site
-  const what = `push ${digest} to ${source.reference.text}`
-  const open = async (mountFrom: string): Promise<Answer> => {
-    const url = apiUrlOf(endpoint, `/${source.reference.path}/blobs/uploads/`)
-    if (mountFrom !== '') {
-      url.searchParams.set('mount', digest)
-      url.searchParams.set('from', mountFrom)
-    }
-    return await sender.send(
-      pushErrand(site, { method: 'POST', url, what, headers: { 'content-length': '0' } }, mountFrom),
-      signal,
-    )
+): Promise<URL | 'mounted' | undefined> {
+  const errand = uploadErrand(site, digest, from)
+  try {
+    await using answer = await sender.send(errand, signal)
+    if (answer.status === 201) return 'mounted'
+    return OPENED.includes(answer.status) ? locationOf(answer, { what: errand.what, digest }) : undefined
+  } catch (error) {
+    if (isFault(error, 'unauthenticated')) return undefined
+    throw error
   }
-  await using answer = from === undefined ? await open('') : ((await mount(open, from)) ?? (await open('')))
-  if (answer.status === 201 && from !== undefined) return 'mounted'
-  if (![200, 201, 202, 204].includes(answer.status)) throw await refusal(pushErrand(site, { ...NOTHING, what }), answer)
+}
+
+const OPENED = [200, 201, 202, 204]
+
+function uploadErrand(site: Site, digest: Digest, mountFrom = ''): Errand {
+  const { endpoint, source } = site
+  const url = apiUrlOf(endpoint, `/${source.reference.path}/blobs/uploads/`)
+  if (mountFrom !== '') {
+    url.searchParams.set('mount', digest)
+    url.searchParams.set('from', mountFrom)
+  }
+  const what = `push ${digest} to ${source.reference.text}`
+  return pushErrand(site, { method: 'POST', url, what, headers: { 'content-length': '0' } }, mountFrom)
+}
+
+function locationOf(answer: Answer, { what, digest }: { what: string; digest: Digest }): URL {
   const location = URL.parse(answer.header('location'), answer.url.href)
   if (!location || !['http:', 'https:'].includes(location.protocol))
     throw new Fault('failed-precondition', `Cannot ${what}: ${answer.url.host} does not say where to`)
@@ -154,27 +170,13 @@ async function openUpload(
     )
   location.username = ''
   location.password = ''
+  location.searchParams.set('digest', digest)
   return location
-}
-
-const NOTHING = { method: 'POST', url: new URL('https://foreign.invalid'), headers: {} } as const
-
-/** A mount that is not allowed is no failure: then the bytes are sent. */
-async function mount(open: (from: string) => Promise<Answer>, from: string): Promise<Answer | undefined> {
-  try {
-    const answer = await open(from)
-    if ([200, 201, 202, 204].includes(answer.status)) return answer
-    await answer[Symbol.asyncDispose]()
-    return undefined
-  } catch (error) {
-    if (isFault(error, 'unauthenticated')) return undefined
-    throw error
-  }
 }
 
 async function put(
   { sender, site }: Pushing,
-  { digest, ...request }: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'> & { digest: Digest },
+  { digest, ...request }: PushErrand & { digest: Digest },
   signal: AbortSignal,
 ): Promise<void> {
   const errand = pushErrand(site, request)

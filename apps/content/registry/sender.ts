@@ -28,6 +28,8 @@ export interface Errand extends Omit<Question, 'dial'> {
   readonly what: string
   /** How often it may be tried; fewer where another endpoint can be asked instead. */
   readonly attempts?: number
+  /** Where to send it when it is tried again; to the same address unless told. */
+  readonly renew?: (() => Promise<URL>) | undefined
   /** Asks in place of the transport. */
   readonly courier?: Courier | undefined
   /** Told of every exchange, those for a token included. */
@@ -96,8 +98,9 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
   }
 
   return {
-    async send(errand, signal) {
-      const { attempts: most = MAX_ATTEMPTS } = errand
+    async send(given, signal) {
+      const { attempts: most = MAX_ATTEMPTS, renew } = given
+      let errand = given
       for (let attempts = 1; ; attempts++) {
         const result = await outcome(errand, attempt(errand, signal), now)
         if ('answer' in result) return result.answer
@@ -105,6 +108,7 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
         if (!result.again || attempts >= most) throw result.fault
         const backoff = Math.min(backoffMs * 2 ** (attempts - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2)
         await sleep(Math.max(result.waitMs, backoff), undefined, { signal })
+        if (renew) errand = { ...errand, url: await renew() }
       }
     },
   }

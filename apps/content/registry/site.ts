@@ -72,7 +72,7 @@ export async function sitesOf(
 /** A request to a site. Headers of the client are for the host it named, those of the file for the host they stand at. */
 export function errandFor(
   { endpoint, source, wallet, last }: Site,
-  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body'> & {
+  request: Pick<Errand, 'method' | 'url' | 'what' | 'headers' | 'body' | 'renew'> & {
     readonly scopes?: readonly string[]
   },
 ): Errand {
