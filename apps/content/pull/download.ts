@@ -54,11 +54,10 @@ export async function download(descriptor: Descriptor, to: Download, signal: Abo
 }
 
 async function bring(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<'fetched' | 'exists'> {
-  const { namespace, isolated, blobs, progress, source } = to
+  const { namespace, blobs, progress, source } = to
   if (descriptor.size === 0n)
     throw new Fault('invalid-argument', `Cannot fetch ${descriptor.digest}: its descriptor says that it is empty`)
-  const flight = isolated ? `${namespace}/${descriptor.digest}` : descriptor.digest // what others bring is of no use to it
-  using _ = blobs.has(namespace, descriptor.digest) ? undefined : await to.flights.join(flight, signal)
+  using _ = blobs.has(namespace, descriptor.digest) ? undefined : await takeOff(descriptor, to, signal)
   const writer = await openWriter(descriptor, to, signal)
   if (!writer) {
     const { labels } = blobs.info(namespace, descriptor.digest)
@@ -77,6 +76,19 @@ async function bring(descriptor: Descriptor, to: Download, signal: AbortSignal):
     to.grower.restart()
     await writer.discard()
     throw error
+  }
+}
+
+/** The flight of the blob. Not while a client is at the upload: that may last, and other namespaces need not wait for it. */
+async function takeOff(descriptor: Descriptor, to: Download, signal: AbortSignal): Promise<Disposable> {
+  const { namespace, isolated, ingests, flights } = to
+  const { digest } = descriptor
+  const ref = refKey(descriptor)
+  for (;;) {
+    while (ingests.isBusy(namespace, ref)) await ingests.released(namespace, ref, signal)
+    const flight = await flights.join(isolated ? `${namespace}/${digest}` : digest, signal) // what others bring is of no use to it
+    if (!ingests.isBusy(namespace, ref)) return flight
+    flight[Symbol.dispose]()
   }
 }
 

@@ -399,6 +399,27 @@ test('who may have nothing of others does not wait for what they bring', async (
   await expect(stuck).rejects.toThrow()
 })
 
+test('a client that is at an upload holds up pulls of its own namespace alone', async () => {
+  const { registry, parts, namespace } = puller
+  const { manifest, config, layers } = registry.image(['a layer'])
+  registry.tag('app:1', manifest)
+  const [layer] = layers
+  const ref = `layer-${layer?.digest}`
+  const opening = { namespace, lease: undefined, ref, expected: undefined, total: 0n }
+  const client = await parts.ingests.open(opening, AbortSignal.timeout(DEADLINE_MS))
+  const asked = Promise.withResolvers<void>()
+  const done: string[] = []
+  registry.misbehave(new RegExp(config.digest), (_, response, body) => asked.resolve() ?? response.end(body), 1)
+  const waiting = puller.pull().then(() => done.push('mine'))
+  await asked.promise
+
+  await puller.pull({ into: parseNamespace('b') }).then(() => done.push('theirs'))
+  await client.discard()
+  await waiting
+
+  expect(done).toEqual(['theirs', 'mine'])
+})
+
 test('a 401 loop ends: a token that is never good enough is one clear fault', async () => {
   let tokens = 0
   puller.registry.misbehave(/\/token/, (_, response) => response.end(JSON.stringify({ token: `t${++tokens}` })))

@@ -16,6 +16,7 @@ import { noUnpacker } from './unpacker.ts'
 
 interface PullOptions {
   readonly object: string
+  readonly into: Namespace
   /** In another namespace, for a caller that may have nothing of others. */
   readonly isolatedIn: Namespace
   readonly headers: Readonly<Record<string, string>>
@@ -51,8 +52,8 @@ export async function openPuller({ stallMs = STALL_MS, downloads = 4 } = {}) {
       const reference = parseReference(`${registry.host}/app${object}`)
       const source = { reference, defaultScheme: '', headers }
       const request = { source, store: create(ImageStoreSchema, { name: 'my-image' }), platforms: [] }
-      const { isolatedIn = namespace } = options
-      const holder = { namespace: isolatedIn, lease: undefined, isolated: isolatedIn !== namespace }
+      const { into = namespace, isolatedIn } = options
+      const holder = { namespace: isolatedIn ?? into, lease: undefined, isolated: isolatedIn !== undefined }
       await run(request, holder, { progress, signal })
     },
     /** What is left of a pull besides whole blobs: when it failed nothing may be. */
