@@ -14,6 +14,7 @@ const SETTLED_MS = 5000 // a session that lasted this long ends without counting
 const CONNECT_MS = 3000
 const PUBLISH_MS = 3000
 const PING_MS = 10_000
+const CLOSED = new Fault('unavailable', 'The event bus is closed')
 
 /** One connection to the server, whose log is known to exist. It never reconnects: the link opens the next one. */
 export interface Session {
@@ -36,7 +37,7 @@ export interface Link {
 export function createLink(config: NatsConfig, log: Logger): Link {
   const stop = new AbortController()
   let session: Session | undefined
-  let opened = newPromise()
+  const waiting = new Set<PromiseWithResolvers<Session>>() // not one promise for all: it would keep those who gave up
 
   async function run(): Promise<void> {
     let delay = FIRST_DELAY_MS
@@ -47,7 +48,7 @@ export function createLink(config: NatsConfig, log: Logger): Link {
         session = await openSession(config)
         complaint = ''
         log.info({ server: session.connection.getServer() }, 'The event bus is connected')
-        opened.resolve(session)
+        for (const { resolve } of waiting) resolve(session)
         await aborted(AbortSignal.any([session.ended, stop.signal]))
         if (!stop.signal.aborted) log.warn('The event bus is lost: events wait in the outbox')
       } catch (error) {
@@ -59,15 +60,13 @@ export function createLink(config: NatsConfig, log: Logger): Link {
       delay = Date.now() - started > SETTLED_MS ? FIRST_DELAY_MS : Math.min(delay * 2, LAST_DELAY_MS)
       await sleep(delay * (0.5 + Math.random() / 2), undefined, { signal: stop.signal }).catch(() => {})
     }
-    opened.reject(new Fault('unavailable', 'The event bus is closed'))
+    for (const { reject } of waiting) reject(CLOSED)
   }
 
   async function endSession(): Promise<void> {
-    if (!session) return // whoever waits for the next one goes on waiting
-    const { connection } = session
+    const connection = session?.connection
     session = undefined
-    opened = newPromise()
-    await connection.close()
+    await connection?.close()
   }
 
   const running = run()
@@ -75,19 +74,18 @@ export function createLink(config: NatsConfig, log: Logger): Link {
     get session() {
       return session
     },
-    next: (signal) => (session ? Promise.resolve(session) : abortable(opened.promise, signal)),
+    async next(signal) {
+      if (session) return session
+      if (stop.signal.aborted) throw CLOSED
+      const waiter = Promise.withResolvers<Session>()
+      waiting.add(waiter)
+      return await abortable(waiter.promise, signal).finally(() => waiting.delete(waiter))
+    },
     async close() {
       stop.abort()
       await running
     },
   }
-}
-
-/** Rejected at the close of the link, also when nobody waits. */
-function newPromise(): PromiseWithResolvers<Session> {
-  const opened = Promise.withResolvers<Session>()
-  opened.promise.catch(() => {})
-  return opened
 }
 
 async function openSession(config: NatsConfig): Promise<Session> {
