@@ -62,6 +62,12 @@ function readTls(tls: Globals['tls']): TlsKeys {
   return readKeys(tls)
 }
 
+/** @param what of a container is read as a file of the node @throws {Fault} `failed-precondition` over TCP */
+export function refuseRemote({ address }: Pick<Session, 'address'>, what: string): void {
+  if (address.startsWith('tcp://'))
+    throw new Fault('failed-precondition', `Cannot read ${what} over TCP: its files are on the node, look there`)
+}
+
 /** Writes one document for machines. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: unknown): void {
   stdout.write(`${toJsonText(value)}\n`)

@@ -10,8 +10,10 @@ import {
   RESTART_STATUS,
 } from '@gantry/model/restart'
 import { packJson } from './any.ts'
-import type { Images, ResolvedImage } from './images.ts'
+import type { CommitOptions } from './commit.ts'
+import type { Image, Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
+import type { Change } from './list-changes.ts'
 import type { SnapshotMount } from './rootfs.ts'
 import type { Spec } from './spec.ts'
 import type { IdRange, SpecOptions } from './spec-options.ts'
@@ -80,6 +82,10 @@ export interface Containers {
   want(id: string, what: 'running' | 'stopped', signal: AbortSignal): Promise<void>
   /** Changes limits, also of what runs, or the restart policy. @throws {Fault} `invalid-argument` */
   update(id: string, changes: UpdateContainer, signal: AbortSignal): Promise<void>
+  /** Makes an image of what it has written. @throws {Fault} what `commitContainer` says */
+  commit(id: string, options: CommitOptions, signal: AbortSignal): Promise<Image>
+  /** What it has written and deleted, sorted by path. Only for who may mount, on the node. @throws {Fault} what `listChanges` says */
+  changes(id: string, signal: AbortSignal): Promise<Change[]>
   /**
    * Deletes the record and its snapshot (kept with `keepSnapshot`). With `force` its task is killed and deleted before.
    *
@@ -106,6 +112,11 @@ export function createContainers(wire: Wire, images: Images): Containers {
     want,
     update: async (id, changes, signal) => (await import('./update.ts')).updateContainer(wire, id, changes, signal),
     create: (options, signal) => create(wire, images, options, signal),
+    async commit(id, options, signal) {
+      const container = await get(id, signal)
+      return (await import('./commit.ts')).commitContainer({ wire, images }, { container, ...options }, signal)
+    },
+    changes: async (id, signal) => (await import('./list-changes.ts')).listChanges(wire, await get(id, signal), signal),
     async list(filters, signal) {
       const reply = await containers.list({ filters: [...filters] }, wire.call(signal))
       return reply.containers.map(toContainer)

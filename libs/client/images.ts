@@ -7,6 +7,7 @@ import type { ImageConfig } from '@gantry/model/manifest'
 import type { ExportOptions, ImportOptions } from './archive.ts'
 import type { Login } from './auth.ts'
 import { fromWire, readImage } from './content.ts'
+import type { HistoryStep } from './history.ts'
 import type { PushOptions } from './push.ts'
 import { toDate, type Wire } from './wire.ts'
 
@@ -88,6 +89,8 @@ export interface Images {
   delete(name: string, options: { readonly sync?: boolean }, signal: AbortSignal): Promise<void>
   /** Gives the image a further name, replacing what had it. */
   tag(source: string, target: string, signal: AbortSignal): Promise<Image>
+  /** How it came to be, by its own word; the latest step first. @throws {Fault} as `resolve` */
+  history(name: string, signal: AbortSignal): Promise<HistoryStep[]>
   /** Reads index, manifest and config from the content store. @throws {Fault} `not-found` without a manifest for the platform */
   resolve(name: string, options: { readonly platform?: string }, signal: AbortSignal): Promise<ResolvedImage>
 }
@@ -103,6 +106,8 @@ export function createImages(wire: Wire): Images {
   return {
     get,
     resolve,
+    history: async (name, signal) =>
+      (await import('./history.ts')).readHistory(wire, await resolve(name, {}, signal), signal),
     // what moves images is read when it is needed: most commands only ask for names
     async push(name, to, onProgress, signal) {
       const { push } = await import('./push.ts')

@@ -3,6 +3,7 @@ import { declare } from './system.ts'
 
 const CLONE_NEWNS = 0x20000
 const MS_PRIVATE = 1n << 18n
+const MS_REC = 1n << 14n
 const O_PATH = 0o10000000
 
 /** A mount namespace that lives as long as somebody holds it or runs in it. */
@@ -34,6 +35,28 @@ export function openMountsCovering(folder: string): MountNamespace {
     }
     // closing the last descriptor takes the mounts down, for which the kernel waits: not in this thread
     return { path: `/proc/${process.pid}/fd/${fd}`, [Symbol.dispose]: () => close(fd, () => undefined) }
+  } finally {
+    closeSync(root)
+    closeSync(home)
+  }
+}
+
+/**
+ * Does something in a mount namespace of its own, in which nothing that is mounted is seen elsewhere; what is left of it goes
+ * when the last descriptor does. The calling thread is there meanwhile, as said above.
+ * @throws {SystemError} `EPERM` without CAP_SYS_ADMIN
+ */
+export function openPrivateMounts<T>(work: () => T): T {
+  const home = openSync('/proc/thread-self/ns/mnt', 'r')
+  const root = openSync('/', O_PATH | constants.O_DIRECTORY)
+  try {
+    unshare('mounts', CLONE_NEWNS)
+    try {
+      mount('/', '', '/', '', MS_PRIVATE | MS_REC, null)
+      return work()
+    } finally {
+      goHome(home, root)
+    }
   } finally {
     closeSync(root)
     closeSync(home)

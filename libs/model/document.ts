@@ -4,6 +4,7 @@ import { Fault } from './fault.ts'
 export interface Document {
   has(field: string): boolean
   text(field: string): string | undefined
+  flag(field: string): boolean
   size(field: string): bigint | undefined
   texts(field: string): string[] | undefined
   textMap(field: string): Record<string, string> | undefined
@@ -80,6 +81,7 @@ function documentOf(record: Readonly<Record<string, unknown>>, path: string, lim
     fault,
     has: (field) => get(field) !== undefined,
     text: (field) => (get(field) === undefined ? undefined : textOf(get(field), field)),
+    flag: (field) => get(field) === true,
     size: (field) => sizeOf(get(field), () => fault(`${field} is not a size`)),
     texts: (field) => list(field)?.map((value) => textOf(value, field)),
     textMap: (field) =>

@@ -1,12 +1,11 @@
 import { once } from 'node:events'
-import { Fault } from '@gantry/model/fault'
 import { Command, InvalidArgumentError } from 'commander'
 import type { Context } from '../context.ts'
 import { findContainer } from '../find-container.ts'
 import { logFile } from '../run/detached-log.ts'
 import { taskOf } from '../run/end-task.ts'
 import { readLog } from '../run/read-log.ts'
-import { openSession, type Session } from '../session.ts'
+import { openSession, refuseRemote, type Session } from '../session.ts'
 
 /** `gantry logs`: what a container wrote that ran detached. */
 export function createCommand(context: Context): Command {
@@ -19,9 +18,8 @@ export function createCommand(context: Context): Command {
     .option('-n, --tail <lines>', 'so many lines of what is there, or all', parseTail)
     .action(async (name: string, options: { follow?: boolean; tail?: number }, command: Command) => {
       await using session = openSession(command, context)
-      const { client, signal, stdout, address } = session
-      if (address.startsWith('tcp://'))
-        throw new Fault('failed-precondition', 'Cannot show the output over TCP: its file is on the node, look there')
+      refuseRemote(session, 'the output')
+      const { client, signal, stdout } = session
       const container = await findContainer(client, name, signal)
       const goesOn = async () => options.follow === true && (await isRunning(session, container.id))
       for await (const chunk of readLog(logFile(container), { tail: options.tail, goesOn }, signal))

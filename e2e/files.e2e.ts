@@ -1,0 +1,115 @@
+/** What containers have written: listed, made an image of, pruned. */
+import { afterEach, beforeAll, expect, inject, test } from 'vitest'
+import { run } from './harness/command.ts'
+import { until } from './harness/daemon.ts'
+import { GANTRY, gantryEnv } from './harness/gantry.ts'
+import { onGantry } from './harness/target.ts'
+import { rows } from './harness/text.ts'
+
+onGantry((target) => {
+  const image = inject('image')
+  const env = () => gantryEnv(target().address, target().namespace)
+  const gantry = (...args: string[]) => run([GANTRY, ...args], { env: env() })
+  const json = async (...args: string[]) => JSON.parse((await gantry(...args, '--json')).stdout)
+  const ended = (name: string, script: string) => gantry('run', '--name', name, image, 'sh', '-c', script)
+
+  beforeAll(async () => {
+    await target().pull()
+  })
+  afterEach(() => target().sweep())
+
+  test('diff lists what was added, changed and deleted, whatever kind it is', async () => {
+    const script = `rm etc/motd; echo x >> etc/passwd; mkdir -p a/b; ln -s /etc link; rm -r home; mkdir home; echo x > home/new
+      rm -r var; ln -s a var; printf x > "$(printf 'n\\033')"`
+    await ended('box', script)
+
+    const changes =
+      'A /a,A /a/b,C /etc,D /etc/motd,C /etc/passwd,C /home,D /home/demo,A /home/new,A /link,A /n\\x1b,C /var'
+    expect(await gantry('diff', 'box')).toEqual({ code: 0, stdout: changes.replace(/,|$/g, '\n'), stderr: '' })
+    expect((await json('diff', 'box')).at(-1)).toEqual({ kind: 'changed', path: '/var' })
+    await gantry('create', '--name', 'none', image, 'true')
+    expect(await gantry('diff', 'none')).toEqual({ code: 0, stdout: '', stderr: '' })
+    await gantry('rm', 'box', 'none')
+  })
+
+  test('what a container wrote becomes an image, again and again, and nothing else stays of it', async () => {
+    const counter = 'while :; do echo $((++i)) > /count; sleep 0.01; done'
+    await gantry('run', '-d', '--name', 'box', image, 'sh', '-c', `rm etc/motd; echo one > /new; ${counter}`)
+    await until('it writes', async () => (await gantry('exec', 'box', 'test', '-s', '/count')).code === 0)
+    const before = (await target().ctr(['snapshots', 'ls'])).stdout
+
+    const changes = ['-c', 'CMD ["cat", "/new"]', '-c', 'ENV ADDED="a b"', '-m', 'what it is', '-a', 'who']
+    const made = await gantry('commit', ...changes, 'box', 'made:1')
+
+    expect(made).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^docker\.io\/library\/made:1 sha256:\w{64}\n$/),
+      stderr: '',
+    })
+    expect((await gantry('exec', 'box', 'sh', '-c', 'echo two > /new')).code).toBe(0) // it goes on
+    expect((await gantry('run', '--rm', 'made:1')).stdout).toBe('one\n')
+    expect((await gantry('run', '--rm', 'made:1', 'sh', '-c', 'echo $ADDED $GREETING; ls etc/motd')).stdout).toBe(
+      'a b hello\n',
+    )
+    const [step, ...older] = await json('history', 'made:1')
+    expect(step).toMatchObject({ createdBy: 'gantry commit', comment: 'what it is', size: expect.any(Number) })
+    expect(older).toEqual(await json('history', image))
+
+    await gantry('tag', 'made:1', 'kept:1')
+    await gantry('run', '--name', 'second', 'made:1', 'sh', '-c', 'echo two > /new')
+    expect((await gantry('commit', 'second', 'made:1')).code).toBe(0) // its image has another name's layers below
+    expect((await gantry('commit', 'second', 'made:1')).code).toBe(0)
+    expect((await gantry('run', '--rm', 'made:1')).stdout).toBe('two\n')
+    expect(await json('history', 'made:1')).toHaveLength(older.length + 2)
+
+    expect((await target().ctr(['leases', 'ls', '-q'])).stdout).toBe('')
+    await gantry('rm', '-f', 'box', 'second')
+    await gantry('rmi', 'made:1', 'kept:1')
+    await gantry('gc')
+    const left = rows((await target().ctr(['snapshots', 'ls'])).stdout).map(([key]) => key)
+    expect(rows(before).flatMap(([key]) => (key === 'box' ? [] : [key]))).toEqual(left)
+  })
+
+  test('what cannot be committed is refused', async () => {
+    await gantry('create', '--name', 'box', image, 'true')
+    const refused = async (words: string, ...args: string[]) =>
+      expect(await gantry('commit', ...args)).toMatchObject({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringContaining(words),
+      })
+
+    await refused('give CMD, ENTRYPOINT', '-c', 'RUN x', 'box', 'made:1')
+    await refused('none of that name', 'nobody', 'made:1')
+    await gantry('tag', image, 'gone:1')
+    await gantry('create', '--name', 'orphan', 'gone:1', 'true')
+    await gantry('rmi', 'gone:1')
+    await refused('"docker.io/library/gone:1": not found', 'orphan', 'made:1')
+    await gantry('rm', 'box', 'orphan')
+  })
+
+  test('prune removes what has ended and what nobody uses, and says what that was', async () => {
+    await gantry('run', '-d', '--name', 'runs', image, 'sleep', '1000')
+    await gantry('create', '--name', 'fresh', image, 'true')
+    await ended('ended', 'dd if=/dev/zero of=/zeros bs=64k count=16')
+    await gantry('run', '-l', 'keep=1', '--name', 'labelled', image, 'true')
+    await gantry('commit', '-c', 'LABEL keep=yes', 'labelled', 'labelled:1')
+    await gantry('tag', image, 'unused:1')
+
+    expect(await gantry('container', 'prune')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('use --force'),
+    })
+    const containers = await json('container', 'prune', '-f', '--filter', 'label!=keep')
+    expect(containers).toEqual({ containers: ['ended'], images: [], reclaimedBytes: expect.any(Number) })
+    expect(containers.reclaimedBytes).toBeGreaterThanOrEqual(1024 ** 2)
+    expect((await gantry('image', 'prune', '-f')).stdout).toBe('Total reclaimed space: 0B\n')
+    const images = (await gantry('image', 'prune', '-af', '--filter', 'label!=keep=yes')).stdout
+    expect(images).toMatch(/^Deleted images:\ndocker.io\/library\/unused:1\n\nTotal reclaimed space: \S+B\n$/)
+    const rest = await gantry('system', 'prune', '-af')
+    expect(rest.stdout).toMatch(/^Deleted containers:\nlabelled\n\nDeleted images:\n.*\/labelled:1\n\nTotal/)
+    expect((await gantry('ps', '-aq')).stdout.split('\n').toSorted()).toEqual(['', 'fresh', 'runs'])
+    expect((await gantry('images', '-q')).stdout).toBe(`${image}\n`)
+    await gantry('rm', '-f', 'runs', 'fresh')
+  })
+})
