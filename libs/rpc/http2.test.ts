@@ -38,10 +38,12 @@ const RESOURCE_EXHAUSTED = '8'
 
 let folder: string
 let running: number
+let begun: number // calls that ran, ever
 let release: PromiseWithResolvers<void>
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'gantry-h2-'))
   running = 0
+  begun = 0
   release = Promise.withResolvers<void>()
 })
 afterEach(() => rmSync(folder, { recursive: true }))
@@ -57,6 +59,7 @@ const content: Implementation<typeof Content> = {
   }),
   /** Answers once, then waits: for its caller to go, or for the test. */
   async *read({ size }, context) {
+    begun++
     running++
     try {
       yield { data: new Uint8Array(Number(size)) }
@@ -261,6 +264,7 @@ describe('clients that mean ill', () => {
   const READING = headerBlock({
     ':method': 'POST',
     ':scheme': 'http',
+    ':authority': 'a', // without it, no call comes of it
     ':path': READ,
     'content-type': 'application/grpc',
     'containerd-namespace': 'n',
@@ -280,6 +284,7 @@ describe('clients that mean ill', () => {
     const { size } = (await infoOf(node.path)) ?? {}
 
     expect([meanwhile?.size, size]).toEqual([1n, 1n])
+    expect(begun).toBeGreaterThan(0)
     await vi.waitFor(() => expect(running).toBe(0), { timeout: 30_000 })
   })
 
