@@ -29,7 +29,7 @@ import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { adopt } from './adopt.ts'
 import { bundlesIn } from './bundle.ts'
-import { isUnified } from './cgroup.ts'
+import { isUnified, pidsOf } from './cgroup.ts'
 import { createEndings } from './ending.ts'
 import { readMetrics } from './metrics.ts'
 import { reconcile } from './reconcile.ts'
@@ -766,6 +766,19 @@ describe.skipIf(missing !== '')(`containers${missing && ` (skipped: ${missing})`
     writeFileSync(broken, '#!/bin/sh\n', { mode: 0o755 })
     await expect(requireCriu({ find: () => broken })).resolves.toBeUndefined()
     expect(node.tasks.find(NS, 'box', '').life.status).toBe('running')
+  })
+
+  test('a process that is always another one does not outlive its container', async () => {
+    const namespaces = ALL_NAMESPACES.filter(({ type }) => type !== 'pid')
+    const linux = { cgroupsPath: `/gantry-test-${process.pid}/box`, namespaces }
+    const next = 'n() { n & exit; }; n & n & n & exec sleep 60'
+    const { task } = await run('box', ['sh', '-c', next], {}, { linux }).then(() => node.tasks.find(NS, 'box', ''))
+    await vi.waitFor(() => expect(pidsOf(task.cgroup ?? '').length).toBeGreaterThan(2), 10_000)
+
+    await node.tasks.kill(NS, 'box', '', { signal: 9, all: true })
+
+    await vi.waitFor(() => expect(pidsOf(task.cgroup ?? '')).toEqual([]), 10_000)
+    expect(await exitOf('box')).toBe(137)
   })
 
   test('what a container uses is measured', async () => {

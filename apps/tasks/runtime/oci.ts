@@ -7,6 +7,7 @@ import { setWindowSize } from '@gantry/linux/tty'
 import { Fault } from '@gantry/model/fault'
 import { makeExecFolder, makeProcessFolder } from '../bundle.ts'
 import { pidsOf } from '../cgroup.ts'
+import { killGroup } from '../kill-group.ts'
 import { checkpointContainer } from './checkpoint.ts'
 import { createHost } from './choose.ts'
 import type { Exits } from './exits.ts'
@@ -58,6 +59,7 @@ export function createOciRuntime(parts: OciParts): Runtime {
     kill: async (_process, live, signal) => signalProcess(live.process, signal),
     async killAll(task, live, signal) {
       if (task.cgroup === null) signalProcess(live.process, signal)
+      else if (signal === SIGKILL) await killGroup(task.cgroup)
       else for (const pid of pidsOf(task.cgroup)) signalProcess(identify(pid), signal)
     },
     async pause(task) {
