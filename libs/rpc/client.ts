@@ -100,7 +100,7 @@ export function connect(address: string, keys?: TlsKeys): Channel {
       raw: new library.Client(
         tcp ? `dns:${address.slice('tcp://'.length)}` : `unix:${address}`,
         tcp && keys ? credentials.createSsl(keys.ca, keys.key, keys.cert) : credentials.createInsecure(),
-        CHANNEL,
+        tcp ? { ...CHANNEL, ...FAR } : CHANNEL,
       ),
     }
     return grpc
@@ -171,6 +171,9 @@ const CHANNEL = {
   'grpc.max_reconnect_backoff_ms': 1000,
   'grpc.use_local_subchannel_pool': 1,
 }
+
+/** A host that goes does not say so. Servers of Go close a connection with more than a ping in five minutes. */
+const FAR = { 'grpc.keepalive_time_ms': 330_000, 'grpc.keepalive_timeout_ms': 20_000 }
 
 /** Waits for a server that starts, not for one that does not trust us: that does not pass. */
 async function reachable(tcp: TcpAddress, keys: TlsKeys, waitMs: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
-import { connect as dial } from 'node:net'
+import { type AddressInfo, createServer, connect as dial, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { connect as dialTls } from 'node:tls'
 import { Version } from '@gantry/api/containerd/services/version/v1/version_pb'
@@ -125,6 +125,37 @@ test('keys are renewed while it serves: the next connection is met with them', a
   expect(await ask(server.port, { ...(await keysOf({}, other)), ca: readFileSync(other.ca) })).toMatchObject({
     version: '1',
   })
+})
+
+test('a node that is gone without a word is noticed by who waits for it', async () => {
+  const asked = Promise.withResolvers<void>()
+  const version = () => {
+    asked.resolve()
+    return new Promise<never>(() => undefined)
+  }
+  const bindings = [bind(Version, { version })]
+  await using node = await listenTls({ host: '127.0.0.1', port: 0, keys: readTls(server), bindings, log })
+  const cables: Socket[] = []
+  const network = createServer((socket) => {
+    const onward = dial(node.port)
+    cables.push(socket, onward)
+    socket.pipe(onward).pipe(socket)
+  }).listen(0)
+  const { port } = network.address() as AddressInfo
+  await using channel = connect(`tcp://127.0.0.1:${port}`, mine)
+  await channel.ready(10_000)
+
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const call = clientOf(Version, channel).version({}, { signal })
+  const failed = expect(call).rejects.toMatchObject({ code: 'unavailable' })
+  await asked.promise
+  for (const cable of cables) cable.unpipe().pause()
+  await vi.advanceTimersByTimeAsync(10 * 60_000)
+  vi.useRealTimers()
+  await failed
+
+  for (const cable of cables) cable.destroy()
+  await new Promise((resolve) => network.close(resolve))
 })
 
 test('files that do not fit together are told by their names', async () => {
