@@ -28,25 +28,24 @@ async function open() {
   const store = openStore(folder)
   const discarded: number[] = []
   const waits = new Map<'create' | 'commit' | 'usage', { reached: () => void; go: Promise<void> }>()
-  const pass = async (at: 'create' | 'commit' | 'usage'): Promise<void> => {
+  const pass = async (at: 'create' | 'commit' | 'usage', needs: readonly number[] = []): Promise<void> => {
     const wait = waits.get(at)
     waits.delete(at)
     wait?.reached()
     await wait?.go
+    if (discarded.some((id) => needs.includes(id))) throw new Error('Its folder is not there')
   }
   const driver: Driver = {
     ...{ name: 'slow', exports: {}, capabilities: [] },
-    async create() {
-      await pass('create')
+    async create({ parents }) {
+      await pass('create', parents)
       return { made: [] }
     },
     commit: () => pass('commit'),
     mounts: async ({ id, parents }) => [{ type: 'bind', source: [id, ...parents].join(), options: [] }],
     relabel: async () => undefined,
     async usage(id) {
-      const isHeld = waits.has('usage')
-      await pass('usage')
-      if (isHeld && discarded.includes(id)) throw new Error('Its folder is not there')
+      await pass('usage', [id])
       return { size: BigInt(id), inodes: 1n }
     },
     discard: async (id) => void discarded.push(id),
@@ -153,19 +152,25 @@ test('a snapshot is not put upon another parent than the driver was told of', as
   expect(snapshots.stat(scope, key('box')).kind).toBe('active')
 })
 
-test('a snapshot that is removed while it is measured is told to be gone', async () => {
-  await using node = await open()
-  const { snapshots } = node
-  await snapshots.open(scope, opening('box'), call)
-  const held = node.hold('usage')
-  const measured = snapshots.usage(scope, key('box'), call.signal)
-  await held.reached
-  await snapshots.remove(scope, key('box'), call)
+test.each(['measured', 'committed'] as const)(
+  'a snapshot that is removed while it is %s is told to be gone',
+  async (what) => {
+    await using node = await open()
+    const { snapshots } = node
+    await snapshots.open(scope, opening('box'), call)
+    const held = node.hold('usage')
+    const measured =
+      what === 'measured'
+        ? snapshots.usage(scope, key('box'), call.signal)
+        : snapshots.commit(scope, committing('box', 'done'), call)
+    await held.reached
+    await snapshots.remove(scope, key('box'), call)
 
-  held.go()
+    held.go()
 
-  await expect(measured).rejects.toThrow(fault('not-found'))
-})
+    await expect(measured).rejects.toThrow(fault('not-found'))
+  },
+)
 
 test('a folder that could not be staged is taken away', async () => {
   await using node = await open()

@@ -18,6 +18,7 @@ import {
   existing,
   type Key,
   mountable,
+  type Open,
   type Opening,
   open,
   relabel,
@@ -35,8 +36,7 @@ export interface Snapshots {
    */
   open(scope: Scope, opening: Opening, call: Leased): Promise<readonly Mount[]>
   mounts(scope: Scope, key: Key, signal: AbortSignal): Promise<Mount[]>
-  /** @param measured what it takes on disk, when that is known already */
-  commit(scope: Scope, committing: Committing, call: Leased, measured?: Usage): Promise<void>
+  commit(scope: Scope, committing: Committing, call: Leased): Promise<void>
   /** The name is gone when this resolves; the bytes go in the background. */
   remove(scope: Scope, key: Key, call: Leased): Promise<void>
   /** Can layers be laid out apart from those below? Otherwise there is no `stage`, `adopt` or `layers`. */
@@ -165,7 +165,7 @@ function readersOf({ rows, driverOf }: Inner): Pick<Snapshots, Readers> {
 }
 
 function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'making'> {
-  const { rows, changes, driverOf, leases, clock, nextId, making, committing: busy } = inner
+  const { rows, changes, driverOf, leases, clock, nextId, making } = inner
   return {
     async open(scope, opening, call) {
       const { kind, key, labels } = opening
@@ -177,44 +177,23 @@ function writersOf(inner: Inner): Omit<Snapshots, Readers | StagingUses | 'makin
       const parents = below ? [below.id, ...ancestors(below, find).map(({ id }) => id)] : []
       const stack: Stack = { kind, id: nextId(), parents, labels: driverLabels(labels) }
       using _ = { [Symbol.dispose]: () => void making.delete(stack.id) }
-      const creation = await driver.create(stack, { namespace: scope.namespace, key }, call.signal)
+      const creating = { scope, opening, stack }
       try {
-        if ('found' in creation) await adoptFound(inner, { scope, opening, stack }, call)
-        else await recordOpen(inner, { scope, opening, stack })
+        const creation = await driver.create(stack, { namespace: scope.namespace, key }, call.signal)
+        if ('made' in creation) {
+          await recordOpen(inner, creating)
+          return creation.made
+        }
+        await adoptFound(inner, creating, call)
       } catch (error) {
         await driver.discard(stack.id)
+        checkStill(creating, rows) // what the driver failed for may be that its parent has gone
         throw error
       }
-      if ('made' in creation) return creation.made
       throw new Fault('already-exists', `target snapshot ${JSON.stringify(targetOf(labels))}: already exists`)
     },
 
-    async commit(scope, committing, call, measured) {
-      const find = rows.find(scope)
-      const { key, name } = committing
-      const driver = driverOf(scope)
-      await leases.hold(scope, name, call)
-      const { id, parent } = checkCommitting(committing, find)
-      if (busy.has(id))
-        throw new Fault('failed-precondition', `Cannot commit ${JSON.stringify(key)}: it is being committed`)
-      busy.add(id)
-      using _ = { [Symbol.dispose]: () => void busy.delete(id) }
-      const onto = parent === undefined ? committing.parent : undefined
-      const rebased = onto && find(onto)?.id
-      const { namespace } = scope
-      const commitment = { namespace, name, parent: rebased, labels: driverLabels(committing.labels) }
-      await driver.commit(id, commitment, call.signal)
-      const usage = measured ?? (await driver.usage(id, call.signal))
-      await changes.write((emit) => {
-        const from = checkCommitting(committing, find)
-        if (from.id !== id || (onto && find(onto)?.id) !== rebased)
-          throw new Fault('not-found', `snapshot ${key} or its parent was removed: not found`)
-        rows.remove(scope, from)
-        rows.put(scope, commit(from, committing, { usage, now: clock() }))
-        emit(scope.namespace, '/snapshot/commit', SnapshotCommitSchema, { key, name, snapshotter: scope.snapshotter })
-      })
-      await leases.letGo(scope, key, call)
-    },
+    commit: (scope, committing, call) => commitOpen(inner, { scope, committing }, call),
 
     async remove(scope, key, call) {
       const find = rows.find(scope)
@@ -286,6 +265,49 @@ async function adoptFound(inner: Inner, creating: Creating, call: Leased): Promi
     const now = clock()
     rows.put(scope, commit(open(opening, id, now), { key: opening.key, name, parent, labels }, { usage, now }))
   })
+}
+
+interface Commit {
+  readonly scope: Scope
+  readonly committing: Committing
+}
+
+async function commitOpen(inner: Inner, { scope, committing }: Commit, call: Leased): Promise<void> {
+  const { rows, changes, driverOf, leases, clock, committing: busy } = inner
+  const find = rows.find(scope)
+  const { key, name } = committing
+  const driver = driverOf(scope)
+  await leases.hold(scope, name, call)
+  const { id, parent } = checkCommitting(committing, find)
+  if (busy.has(id))
+    throw new Fault('failed-precondition', `Cannot commit ${JSON.stringify(key)}: it is being committed`)
+  busy.add(id)
+  using _ = { [Symbol.dispose]: () => void busy.delete(id) }
+  const onto = parent === undefined ? committing.parent : undefined
+  const rebased = onto && find(onto)?.id
+  const { namespace } = scope
+  const commitment = { namespace, name, parent: rebased, labels: driverLabels(committing.labels) }
+  const still = (): Open => {
+    const from = checkCommitting(committing, find)
+    if (from.id !== id || (onto && find(onto)?.id) !== rebased)
+      throw new Fault('not-found', `snapshot ${key} or its parent was removed: not found`)
+    return from
+  }
+  let usage: Usage
+  try {
+    await driver.commit(id, commitment, call.signal)
+    usage = await driver.usage(id, call.signal)
+  } catch (error) {
+    still()
+    throw error
+  }
+  await changes.write((emit) => {
+    const from = still()
+    rows.remove(scope, from)
+    rows.put(scope, commit(from, committing, { usage, now: clock() }))
+    emit(scope.namespace, '/snapshot/commit', SnapshotCommitSchema, { key, name, snapshotter: scope.snapshotter })
+  })
+  await leases.letGo(scope, key, call)
 }
 
 type StagingUses = 'stage' | 'adopt' | 'abandon'

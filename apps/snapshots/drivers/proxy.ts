@@ -38,7 +38,8 @@ export interface ProxyParts {
 /**
  * Snapshots that another process keeps: any snapshotter that speaks containerd's Snapshots service, as containerd's proxy
  * plugins do. It gets the keys that containerd would send (`<namespace>/<number>/<key>`, which no two of ours share), the
- * labels that are meant for drivers, and the namespace as header. Its errors are answered as they are.
+ * labels that are meant for drivers, and the namespace as header. Its errors are answered as they are, but for one: what is
+ * there already, though nobody has asked for it by a label, is `unknown`, as with containerd.
  *
  * A row is written before the remote is called and taken away after: a crash leaves at worst a row whose number no record
  * has, and the next start removes what it names.
@@ -149,11 +150,12 @@ function callsOf({ remoteName: snapshotter, remote, known }: Inner, backlog: Bac
         const call = { signal, namespace }
         const asked: Promise<{ readonly mounts: Mount[] }> =
           kind === 'active' ? remote.prepare(request, call) : remote.view(request, call)
-        const target = labels[TARGET_LABEL]
-        const answer = await (target === undefined ? asked : ignoring('already-exists', asked))
+        const answer = await ignoring('already-exists', asked)
         if (answer) return { made: answer.mounts }
+        const target = labels[TARGET_LABEL]
+        if (!target) throw new Fault('unknown', `Cannot make the snapshot: "${snapshotter}" says that ${key} is there`)
         await known.alone(async () => {
-          const found = await findTarget(remote, { snapshotter, namespace, parent, target: target ?? '' }, signal)
+          const found = await findTarget(remote, { snapshotter, namespace, parent, target }, signal)
           await known.put(id, { namespace, names: [found] })
         })
         return { found: true }
