@@ -82,9 +82,24 @@ export function commandOf(pid: number): string {
   return attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()) ?? ''
 }
 
+/** When the process started, in a unit of the kernel's; undefined when it is gone. With its pid nobody else's. */
+export function startOf(pid: number): string | undefined {
+  return statOf(pid)[19]
+}
+
+/** Did nobody start it on a terminal? */
+export function isInBackground(pid: number): boolean {
+  return statOf(pid)[4] === '0'
+}
+
 function parentOf(pid: number): number {
+  return Number(statOf(pid)[1] ?? 0)
+}
+
+/** What proc(5) tells of a process behind its name; nothing when it is gone. */
+function statOf(pid: number): string[] {
   const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? ''
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0)
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
 }
 
 function pids(): number[] {
@@ -103,8 +118,7 @@ export function family(pid: number): number[] {
 function belongs(pid: number, dir: string, namespaces: readonly string[]): boolean {
   const cgroup = attempt(() => readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? ''
   if (namespaces.some((namespace) => cgroup.includes(`:/${namespace}/`))) return true
-  const state = attempt(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? ''
-  if (state.slice(state.lastIndexOf(')') + 2).startsWith('Z')) return false // only its parent can end a zombie
+  if (statOf(pid)[0] === 'Z') return false // only its parent can end a zombie
   if (commandOf(pid).includes(`${dir}/`)) return true
   const cwd = attempt(() => readlinkSync(`/proc/${pid}/cwd`)) ?? ''
   if (cwd.startsWith(`${dir}/`)) return true
