@@ -1,6 +1,8 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { create, type DescService, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { Containers } from '@gantry/api/containerd/services/containers/v1/containers_pb'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
@@ -228,6 +230,35 @@ test.each(['localhost:1234', 'unix:///run/gantry/gantry.sock', 'gantry.sock', ''
     expect(() => createClient({ address, namespace: 'default' })).toThrow('address')
   },
 )
+
+test('a process whose output is not copied yet is not deleted: nobody waits for that who gave up, or when it still runs', async () => {
+  let status: Status = Status.RUNNING
+  let paths = { stdout: '' }
+  const create = async (request: { stdout: string }) => {
+    paths = request
+    return {}
+  }
+  const get = async () => ({ process: { id: 'box', status } })
+  const tasks = { create, get, delete: async () => ({ exitStatus: 4, exitedAt: { seconds: 5n } }) }
+  const containers = { get: async () => ({ container: { id: 'box' } }) }
+  await using node = await served(some(Tasks, tasks), some(Containers, containers))
+  const written = Promise.withResolvers<() => void>()
+  const stdout = new Writable({ highWaterMark: 1, write: (_chunk, _encoding, done) => written.resolve(done) })
+  const box = await node.client.tasks.create('box', { stdio: { stdout } }, signal)
+  const fifo = openSync(paths.stdout, 'r+')
+  writeSync(fifo, 'on and on') // more than there is room for
+  const goOn = await written.promise
+
+  const refused = box.delete(signal)
+  await expect(refused).rejects.toMatchObject({ code: 'failed-precondition' })
+  status = Status.STOPPED
+  const cancelled = box.delete(AbortSignal.timeout(100)) // it is not copied
+  await expect(cancelled).rejects.toMatchObject({ code: 'cancelled' })
+  goOn()
+  closeSync(fifo)
+
+  expect(await box.delete(signal)).toEqual({ status: 4, at: new Date(5000) })
+})
 
 test('a container that runs is deleted when that is forced, and is not started again', async () => {
   const calls: string[] = []

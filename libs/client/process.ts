@@ -8,6 +8,7 @@ import { toDate, type Wire } from './wire.ts'
 
 const ASK_AGAIN_MS = 100 // between two waits while the service restarts
 const CLOSE_STDIN_MS = 10_000
+const DRAINING_MS = 1000 // after which it is looked whether the process has ended at all
 
 export type TaskStatus = 'unknown' | 'created' | 'running' | 'stopped' | 'paused' | 'pausing'
 
@@ -69,6 +70,11 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
   const closeStdin = async (signal: AbortSignal) => {
     await tasks.closeIO({ ...id, stdin: true }, wire.call(signal))
   }
+  const status: Process['status'] = async (signal) => {
+    const { process } = await tasks.get(id, wire.call(signal))
+    if (!process) throw new Fault('internal', 'Cannot read the process: the reply is empty')
+    return { ...toInfo(process), ...id }
+  }
   return {
     ...id,
     closeStdin,
@@ -86,11 +92,7 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
     async resize({ columns, rows }, signal) {
       await tasks.resizePty({ ...id, width: columns, height: rows }, wire.call(signal))
     },
-    async status(signal) {
-      const { process } = await tasks.get(id, wire.call(signal))
-      if (!process) throw new Fault('internal', 'Cannot read the process: the reply is empty')
-      return { ...toInfo(process), ...id }
-    },
+    status,
     async drained() {
       await io?.drained()
     },
@@ -99,7 +101,7 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
       else io?.[Symbol.dispose]()
     },
     async delete(signal) {
-      await io?.drained()
+      if (io) await drain(io, status, signal)
       const gone = await (id.execId === ''
         ? tasks.delete(id, wire.call(signal))
         : tasks.deleteProcess(id, wire.call(signal)))
@@ -108,6 +110,21 @@ export function createProcess(wire: Wire, id: { containerId: string; execId: str
       return { status: gone.exitStatus, at: toDate(gone.exitedAt) }
     },
   }
+}
+
+/** Waits until the output of a process that has ended is copied; one that runs may write on for ever. */
+async function drain(io: Stdio, status: Process['status'], signal: AbortSignal): Promise<void> {
+  const over = new AbortController()
+  const either = AbortSignal.any([signal, over.signal])
+  const refuse = async (): Promise<never> => {
+    for (;;) {
+      await setTimeout(DRAINING_MS, undefined, { signal: either }).catch(() => undefined) // the call says so
+      const { execId, containerId, ...now } = await status(either)
+      if (isLive(now.status))
+        throw new Fault('failed-precondition', `Cannot delete process "${execId || containerId}": it is ${now.status}`)
+    }
+  }
+  await Promise.race([io.drained(), refuse()]).finally(() => over.abort())
 }
 
 /** Is there a process? */
