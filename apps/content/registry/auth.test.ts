@@ -296,3 +296,25 @@ test('what the service itself has is asked for once in a while', async () => {
   now = 60_000
   expect(await wallet.find(owner, signal)).toEqual(ALICE)
 })
+
+test('who wants the same of the service waits for one answer, also when who asked first is gone', async () => {
+  const answer = Promise.withResolvers<Found>()
+  let asked = 0
+  const find = (_: string, stop: AbortSignal) => {
+    asked++
+    stop.addEventListener('abort', () => answer.reject(stop.reason))
+    return answer.promise
+  }
+  const wallet = createServiceWallet(find, Date.now)
+  const owner = { host: 'reg', own: true }
+  const gone = new AbortController()
+
+  const first = wallet.find(owner, gone.signal)
+  const others = [wallet.find(owner, signal), wallet.find({ host: 'reg', own: false }, signal)]
+  gone.abort(new Error('gone'))
+  await expect(first).rejects.toThrow('gone')
+  answer.resolve(ALICE)
+
+  expect(await Promise.all(others)).toEqual([ALICE, ALICE])
+  expect(asked).toBe(1)
+})

@@ -35,21 +35,21 @@ async function startFake(answers: Answers): Promise<{ host: string; seen: string
   return { host, seen, bodies }
 }
 
-function openRegistry(): Registry {
-  const transport = createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs: 1000 })
+function openRegistry(stallMs = 1000): Registry {
+  const transport = createTransport({ proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs })
   onTestFinished(async () => await transport[Symbol.asyncDispose]())
-  return createRegistry({ transport, now: Date.now, stallMs: 1000, backoffMs: 1 })
+  return createRegistry({ transport, now: Date.now, stallMs, backoffMs: 1 })
 }
 
 const sourceOf = (host: string) => ({ reference: parseReference(`${host}/team/app:1`), defaultScheme: '', headers: {} })
 
-async function pushBlob(host: string, mountFrom: string[] = []) {
+async function pushBlob(host: string, mountFrom: string[] = [], registry = openRegistry()) {
   const sent: bigint[] = []
   async function* body() {
     for (let at = 0; at < BLOB.length; at += 100_000) yield BLOB.subarray(at, at + 100_000)
   }
   const upload = { descriptor: BLOB_DESCRIPTOR, body, mountFrom, onProgress: (bytes: bigint) => void sent.push(bytes) }
-  return { result: await openRegistry().push.blob(sourceOf(host), upload, signal), sent }
+  return { result: await registry.push.blob(sourceOf(host), upload, signal), sent }
 }
 
 const pushManifest = (host: string, tag?: string) =>
@@ -203,7 +203,7 @@ test('an upload that nobody reads is given up', async () => {
   })
 
   expect((await pushBlob(host)).result).toBe('complete')
-  await expect(pushBlob(stuck)).rejects.toMatchObject({
+  await expect(pushBlob(stuck, [], openRegistry(500))).rejects.toMatchObject({
     code: 'unavailable',
     message: expect.stringMatching(/Cannot push sha256:\w+ to .*: it does not answer/),
   })

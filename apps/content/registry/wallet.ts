@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Found } from '@gantry/client/credentials'
+import { abortable } from '@gantry/service/abortable'
 
 const MAX_HOSTS = 1024 // remembered at the same time
+const ASK_MS = 60_000 // for what the service has, whoever waits for it
 const SERVICE_MS = 30_000 // how long the service remembers what its own files say
 
 /** Whose credentials are meant. */
@@ -23,12 +25,22 @@ export interface Wallet {
 
 export const NO_CREDENTIALS: Wallet = { known: () => 'none', find: async () => undefined }
 
-/** What the service itself has. It is asked again after a while, so that a change of its files counts. */
+/**
+ * What the service itself has. It is asked again after a while, so that a change of its files counts, and once for all who
+ * want it then: a helper may ask somebody far away.
+ */
 export function createServiceWallet(find: FindCredentials, now: () => number): Wallet {
   const kept = new Map<string, { readonly found: Found | undefined; readonly untilMs: number }>()
+  const asking = new Map<string, Promise<Found | undefined>>()
   const fresh = (host: string) => {
     const entry = kept.get(host)
     return entry && entry.untilMs > now() ? entry : undefined
+  }
+  const ask = async (host: string): Promise<Found | undefined> => {
+    const found = await find(host, AbortSignal.timeout(ASK_MS)) // it goes on when one of those who wait is gone
+    if (kept.size >= MAX_HOSTS) kept.clear()
+    kept.set(host, { found, untilMs: now() + SERVICE_MS })
+    return found
   }
   return {
     known({ host }) {
@@ -38,10 +50,9 @@ export function createServiceWallet(find: FindCredentials, now: () => number): W
     async find({ host }, signal) {
       const entry = fresh(host)
       if (entry) return entry.found
-      const found = await find(host, signal)
-      if (kept.size >= MAX_HOSTS) kept.clear()
-      kept.set(host, { found, untilMs: now() + SERVICE_MS })
-      return found
+      const asked = asking.get(host) ?? ask(host).finally(() => asking.delete(host))
+      asking.set(host, asked)
+      return await abortable(asked, signal)
     },
   }
 }
