@@ -37,6 +37,7 @@ import { AUDIT_LOG, auditService } from './audit/audit-service.ts'
 import { Config } from './config.ts'
 import { eventsService } from './events-service.ts'
 import { introspectionService } from './introspection-service.ts'
+import { giveMemoryBack } from './memory.ts'
 import { PLUGINS } from './plugins.ts'
 import { serveTcp } from './tcp.ts'
 import { versionService } from './version-service.ts'
@@ -45,6 +46,7 @@ import { versionService } from './version-service.ts'
 const GRACE_MS = 2000
 
 keepHeapSmall()
+giveMemoryBack()
 const { log, stop, options } = await startProcess('gateway', process.argv.slice(2))
 const config = loadConfig('gateway', Config, options)
 
