@@ -40,7 +40,9 @@ debian_packages() {
   [ -n "$missing" ] || return 0
   echo "Installing Debian packages:$missing"
   trap 'no_more_policy' EXIT
-  [ -e $POLICY ] || { # tells package scripts to start no service
+  trap 'exit 1' HUP INT TERM
+  # tells package scripts to start no service; one that was killed may have left its own
+  { [ -e $POLICY ] && ! grep -qs 'made by gantry' $POLICY; } || {
     printf '#!/bin/sh\n# made by gantry tools/prepare.sh, removed at its end\nexit 101\n' >$POLICY
     chmod 755 $POLICY
     policy_made=yes
@@ -51,18 +53,19 @@ debian_packages() {
     apt_install $missing
   }
   no_more_policy
-  trap - EXIT
+  trap - EXIT HUP INT TERM
 }
 
 # --no-remove: busybox and busybox-static exclude each other; taking a package away is not ours to decide
 apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 "$@" >/tmp/gantry-apt.$$ 2>&1 || {
+  said=$(mktemp)
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 "$@" >"$said" 2>&1 || {
     status=$?
-    tail -n 15 /tmp/gantry-apt.$$ >&2
-    rm -f /tmp/gantry-apt.$$
+    tail -n 15 "$said" >&2
+    rm -f "$said"
     return $status
   }
-  rm -f /tmp/gantry-apt.$$
+  rm -f "$said"
 }
 
 no_more_policy() {
