@@ -22,8 +22,8 @@ import { rows } from './harness/text.ts'
 const fixture = makeImage()
 const DIGEST = fixture.manifest.digest
 const SKOPEO = ['skopeo', '--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false']
-const LARGE = 512 * 1024 ** 2 // bytes of an archive; more than any process may need for it
-const MOST_MIB = 400 // of memory, at most
+const LARGE = 320 * 1024 ** 2 // bytes of an archive; more than any process may need for it
+const MOST_MIB = 200 // of memory that it needs for that, at most
 let dir = ''
 
 beforeAll(() => {
@@ -212,7 +212,7 @@ onGantry((target) => {
     expect((await target().ctr(['content', 'active'])).stdout.trim().split('\n')).toHaveLength(1)
   })
 
-  test('an archive of half a GiB needs no memory of that size', async () => {
+  test('a large archive needs no memory of that size', async () => {
     const names = Array.from({ length: 4 }, (_, at) => `${at}.tar`)
     const shared = Buffer.concat([randomBytes(1024 * 1024), Buffer.alloc(LARGE / names.length - 1024 * 1024)])
     const layer = (path: string): Entry => {
@@ -245,7 +245,7 @@ onGantry((target) => {
     console.log(
       `imported it in ${seconds.toFixed(1)} s; content: peak ${peak.toFixed(0)} MiB, before ${before.toFixed(0)}`,
     )
-    expect(peak).toBeLessThan(MOST_MIB)
+    expect(peak - before).toBeLessThan(MOST_MIB)
     const saved = spawn(GANTRY, ['save', 'x.io/big:1'], {
       env: { ...process.env, ...env() },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -254,7 +254,7 @@ onGantry((target) => {
     for await (const chunk of saved.stdout) bytes += chunk.length
     expect(bytes).toBeGreaterThan(LARGE)
     console.log(`saved it again; content: peak ${peakOf(content ?? 0).toFixed(0)} MiB`)
-    expect(peakOf(content ?? 0)).toBeLessThan(MOST_MIB)
+    expect(peakOf(content ?? 0) - before).toBeLessThan(MOST_MIB)
   }, 180_000)
 })
 
