@@ -7,6 +7,7 @@ const S_IFCHR = 0o020000
 const AT_FDCWD = -100
 const AT_SYMLINK_NOFOLLOW = 0x100
 const SYNC_FILE_RANGE_WRITE = 2
+const FALLOC_FL_KEEP_SIZE = 1
 const NANOSECONDS = 1_000_000_000n
 const MAX_LIST = 65_536 // bytes; the kernel's own bound for the names, and for the value, of extended attributes
 
@@ -22,6 +23,7 @@ const sysFlistxattr = declare('long flistxattr(int fd, void *list, size_t size)'
 const sysUtimensat = declare('int utimensat(int dir, const void *path, const void *times, int flags)')
 const sysFutimens = declare('int futimens(int fd, const void *times)')
 const sysSyncfs = declare('int syncfs(int fd)')
+const fallocate = declare('int fallocate(int fd, int mode, int64_t offset, int64_t bytes)')
 const syncFileRange = declare('int sync_file_range(int fd, int64_t offset, int64_t bytes, unsigned int flags)')
 
 /**
@@ -108,6 +110,14 @@ export function futimesNs(fd: number, atime: bigint, mtime: bigint): void {
 /** Writes everything of the file system that holds `fd` to its disk. It blocks: call it in a worker thread. */
 export function syncfs(fd: number): void {
   sysSyncfs(`fd ${fd}`, fd)
+}
+
+/**
+ * Keeps blocks of the disk for these bytes of a file, without making it longer: to write there cannot fail for want of room.
+ * @throws {SystemError} `ENOSPC`, `EDQUOT`; `EOPNOTSUPP` where the file system cannot
+ */
+export function reserve(fd: number, offset: number, bytes: number): void {
+  fallocate(`fd ${fd}`, fd, FALLOC_FL_KEEP_SIZE, offset, bytes)
 }
 
 /**

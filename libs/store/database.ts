@@ -1,17 +1,19 @@
 /** The only file that knows lmdb: bytes in, bytes out, one durable transaction at a time. */
-import { accessSync, constants, fstatSync, readdirSync, type Stats, statSync } from 'node:fs'
+import { accessSync, constants, fstatSync, readdirSync, type Stats, statfsSync, statSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import { setCloseOnExec } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
 import { open, type RootDatabase } from 'lmdb'
+import { keepRoom } from './room.ts'
 import type { Changes, Entry, Range } from './view.ts'
 
 // Address space, not memory or disk: the file grows with what is stored. Fixed, because growing a map under readers is
 // where LMDB bindings break.
 const MAP_BYTES = 16 * 2 ** 30
 
-const { EACCES, EDQUOT, ENOSPC, EROFS } = osConstants.errno
+const { EACCES, EDQUOT, EIO, ENOSPC, EROFS } = osConstants.errno
+const FULL_BYTES = 2 ** 20 // a disk with less left is full
 const MAP_FULL = -30792 // LMDB's own code: the address space is used up
 
 export interface Database {
@@ -27,6 +29,7 @@ export interface Database {
 export function openDatabase(path: string): Database {
   const lmdb = openEnvironment(path)
   keepFromChildren(path)
+  const grown = keepRoom(join(path, 'data.mdb'))
   return {
     get(key) {
       const value = lmdb.getBinary(key)
@@ -44,6 +47,7 @@ export function openDatabase(path: string): Database {
           for (const [key, value] of changes) void (value ? lmdb.put(key, value) : lmdb.remove(key))
         })
         lmdb.resetReadTxn()
+        grown()
       } catch (error) {
         throw await toFault(path, error)
       }
@@ -99,11 +103,17 @@ function statOf(fd: number): Stats | undefined {
 async function toFault(path: string, error: unknown): Promise<Fault> {
   const cause = await causeOf(error)
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
-  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL)
+  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || (code === EIO && isFull(path)))
     return new Fault('resource-exhausted', `Cannot write records in "${path}": the disk is full`, { cause })
   if (code === EROFS || code === EACCES)
     return new Fault('failed-precondition', `Cannot write records in "${path}": the folder is read-only`, { cause })
   return new Fault('internal', `Cannot write records in "${path}": ${messageOf(cause)}`, { cause })
+}
+
+/** LMDB takes a write that a full disk cut short for one that failed. */
+function isFull(path: string): boolean {
+  const { bavail, bsize } = statfsSync(path)
+  return bavail * bsize < FULL_BYTES
 }
 
 /** lmdb rejects with a general error whose `commitError` promise rejects with the reason. */

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, unlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -13,7 +13,7 @@ const isRoot = process.getuid?.() === 0
 describe.skipIf(!isRoot)(`a disk that refuses${isRoot ? '' : ' (skipped: mounting needs root)'}`, () => {
   beforeAll(() => {
     mkdirSync(disk)
-    spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', disk])
+    spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', disk])
   })
   afterAll(() => {
     spawnSync('umount', ['-l', disk])
@@ -26,7 +26,7 @@ describe.skipIf(!isRoot)(`a disk that refuses${isRoot ? '' : ' (skipped: mountin
     await store.write(() => things.put(['first'], 'x'))
     fill()
 
-    const refused = [1, 2, 3].map((n) => store.write(() => things.put(['big', String(n)], 'x'.repeat(100_000))))
+    const refused = [1, 2, 3].map((n) => store.write(() => things.put(['big', String(n)], 'x'.repeat(12_000_000))))
     const outcomes = await Promise.allSettled(refused)
     const seen = await store.write(() => Array.from(things.list(), ({ key }) => key))
     unlinkSync(join(disk, 'filler'))
@@ -36,6 +36,20 @@ describe.skipIf(!isRoot)(`a disk that refuses${isRoot ? '' : ' (skipped: mountin
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'resource-exhausted' } })
     expect(seen).toEqual([['first']])
     expect(Array.from(things.list(), ({ key }) => key)).toEqual([['after'], ['first']])
+  })
+
+  test('when the disk is full, what is there can go', async () => {
+    await using store = openStore(join(disk, 'removed'))
+    const things = store.table('things', jsonCodec<string>())
+    const names = Array.from({ length: 1000 }, (_, n) => String(n))
+    await store.write(() => names.forEach((name) => void things.put(['things', name], 'x'.repeat(1000))))
+    fill()
+
+    for (const name of names.slice(0, 20)) await store.write(() => things.remove(['things', name]))
+    await store.write(() => names.forEach((name) => void things.remove(['things', name])))
+
+    expect([...things.list()]).toEqual([])
+    unlinkSync(join(disk, 'filler'))
   })
 
   test('a read-only folder is named when it is opened', () => {
@@ -59,9 +73,12 @@ test('a file where the folder should be is named', () => {
 
 /** Takes all that is left of the disk. */
 function fill(): void {
-  for (let size = 512; size > 0; size -= 4)
-    try {
-      writeFileSync(join(disk, 'filler'), Buffer.alloc(size * 1024))
-      return
-    } catch {}
+  const file = openSync(join(disk, 'filler'), 'w')
+  const block = Buffer.alloc(4096)
+  try {
+    for (;;) writeSync(file, block)
+  } catch {
+  } finally {
+    closeSync(file)
+  }
 }
