@@ -53,7 +53,7 @@ interface OpenFile {
  * Every failure of an entry is a `Fault` that names it.
  */
 export function createExtraction({ overlay, limits, lowers }: Layout): Extraction {
-  const tree = new LayerTree(overlay)
+  const tree = new LayerTree(overlay, limits)
   let needsBelow = false // nothing is laid out any more
   let file: OpenFile | undefined // the one whose content comes
   let end = 0 // of what was written to it

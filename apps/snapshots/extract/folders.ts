@@ -8,6 +8,7 @@ import type { ByteString } from './tar-header.ts'
 import { join, OPAQUE, statOf, toPath } from './tree.ts'
 
 const MAX_STEPS = 4096 // components and links on the way to one folder
+const MAX_KNOWN = 10_000 // spellings of folders whose place is remembered
 export const OVERLAY_XATTRS = 'trusted.overlay.'
 
 /** What a folder that no entry describes takes from the layers below. */
@@ -72,6 +73,7 @@ export function createFolders(make: (path: ByteString) => void, hides: (path: By
     ensure(path) {
       const key = path.join('/')
       const found = known.get(key) ?? walk(path, 'make') ?? ''
+      if (known.size >= MAX_KNOWN) known.clear()
       known.set(key, found)
       return found
     },

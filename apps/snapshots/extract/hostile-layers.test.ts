@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { mkfifo } from '@gantry/linux/file'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { archive, file, folder, hardLink, longName, type Part, symlink } from '../testing/archive.ts'
+import { archive, entry, file, folder, hardLink, longName, type Part, symlink } from '../testing/archive.ts'
 import { createSandbox, type Sandbox } from '../testing/sandbox.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import { createPool, type Pool } from './pool.ts'
@@ -206,6 +206,17 @@ describe.skipIf(process.getuid?.() !== 0)('hostile layers (skipped without root:
     })
 
     test.each([
+      ['folders', (index: number) => folder(`f${index}`)],
+      ['folders that no entry describes', (index: number) => file(`f${index}/x`)],
+      ['whiteouts', (index: number) => file(`.wh.f${index}`)],
+    ])('millions of %s stop at the limit', async (_, part) => {
+      const how = { limits: { ...DEFAULT_LIMITS, heldBytes: 29 }, overlay: true }
+      const parts = Array.from({ length: 10 }, (_, index) => part(index))
+
+      await expect(box.lay(archive(...parts), how)).rejects.toThrow('take over 29 bytes')
+    })
+
+    test.each([
       ['gzip', gzipSync],
       ['zstd', zstdCompressSync],
     ])('a %s bomb stops at the limit of plain bytes, and at the ratio', async (_, compress) => {
@@ -222,6 +233,23 @@ describe.skipIf(process.getuid?.() !== 0)('hostile layers (skipped without root:
       const twice = zstdCompressSync(zstdCompressSync(archive(file('a'))))
 
       await expect(box.lay(twice)).rejects.toMatchObject({ code: 'invalid-argument' })
+    })
+
+    test('attributes of folders are not kept until the end: 60 GB of them are told by 60 MB', async () => {
+      const attributes = Array.from({ length: 16 }, (_, index) => [`SCHILY.xattr.none.${index}`, 'a'.repeat(60_000)])
+      const before = gzipSync(entry(folder('', { pax: Object.fromEntries(attributes) })).subarray(0, -512))
+      const folders = Array.from({ length: 350 }, (_, index) => [before, gzipSync(entry(folder(`${index}`)))])
+      const mib = () => process.memoryUsage.rss() / 1024 ** 2
+      const start = mib()
+      let most = start
+      const timer = setInterval(() => {
+        most = Math.max(most, mib())
+      }, 5)
+
+      await box.lay(Buffer.concat([...folders.flat(), gzipSync(archive())]))
+
+      clearInterval(timer)
+      expect(most - start).toBeLessThan(250) // all of them take 340
     })
 
     test('removing and whiting out the same folders again and again takes no time', async () => {

@@ -1,7 +1,9 @@
 import { mkdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { lgetxattr, lsetxattr, lutimesNs, mknod } from '@gantry/linux/file'
 import { isSystemError } from '@gantry/linux/system'
+import { Fault } from '@gantry/model/fault'
 import { createFolders, type Folders } from './folders.ts'
+import type { Limits } from './limits.ts'
 import type { Loose } from './loose.ts'
 import { own } from './metadata.ts'
 import type { ByteString, Entry } from './tar-header.ts'
@@ -20,20 +22,23 @@ const DEFAULT_ACL = 'system.posix_acl_default'
 export class LayerTree {
   readonly folders: Folders
   readonly #overlay: boolean
+  readonly #limits: Limits
+  #heldBytes = 0 // of the paths noted below
   /** Paths of this layer's entries. Undefined when the folder was empty: all in it is then the layer's, but what is noted below. */
   readonly #brought: Set<ByteString> | undefined
   readonly #copied = new Set<ByteString>() // what the layer needs from below
   readonly #marks = new Set<ByteString>() // whiteouts that nothing has replaced yet
   readonly #cleared = new Set<ByteString>() // folders in which nothing from before is left
-  readonly #times = new Map<ByteString, Entry>() // folders whose times are set last
+  readonly #times = new Map<ByteString, Pick<Entry, 'atime' | 'mtime'>>() // of folders: they are set last
   readonly #makesPlain = new Map<ByteString, boolean>() // answers of makesPlain
   readonly #implied = new Set<ByteString>() // folders that no entry has described yet
 
   /**
    * @param overlay leave whiteouts as marks of the overlay file system; otherwise they delete, and that is all
    */
-  constructor(overlay: boolean) {
+  constructor(overlay: boolean, limits: Limits) {
     this.#overlay = overlay
+    this.#limits = limits
     this.#brought = namesIn('/').length === 0 ? undefined : new Set()
     this.folders = createFolders(
       (path) => this.#makeImplied(path),
@@ -44,6 +49,7 @@ export class LayerTree {
   /** Makes an entry with `make`; what is in its way is removed first. */
   place<T>(path: ByteString, make: () => T): T {
     const made = this.#making(path, make)
+    if (this.#brought) this.#hold(path)
     this.#brought?.add(path)
     return made
   }
@@ -51,6 +57,7 @@ export class LayerTree {
   /** Makes something that the layer does not bring, but needs here from below. */
   copyUp(path: ByteString, make: () => void): void {
     this.#making(path, make)
+    this.#hold(path)
     this.#copied.add(path)
   }
 
@@ -80,6 +87,7 @@ export class LayerTree {
 
   /** A folder that is there already keeps what is in it. */
   placeFolder(path: ByteString, entry: Entry): void {
+    this.#hold(path)
     const replacesMark = this.#marks.has(path)
     if (!statOf(path)?.isDirectory()) this.place(path, () => mkdirSync(toPath(path), entry.mode))
     this.#brought?.add(path)
@@ -87,12 +95,13 @@ export class LayerTree {
     this.#makesPlain.delete(path)
     own(path, entry)
     if (replacesMark) this.#markOpaque(path)
-    this.#times.set(path, entry)
+    this.#times.set(path, { atime: entry.atime, mtime: entry.mtime }) // an entry may hold a MiB of attributes
   }
 
   /** `.wh.<name>`: takes away what was there before this layer. */
   hide(path: ByteString, mark: Entry): void {
     if (this.#marks.has(path)) return
+    this.#hold(path)
     const kept = this.#isCleared(path) ? statOf(path) !== undefined : this.#prune(path)
     if (kept) this.#cleared.add(path)
     if (!this.#overlay) return
@@ -117,6 +126,16 @@ export class LayerTree {
     return { implied: [...this.#implied] }
   }
 
+  /** Counts a path that is noted. @throws {Fault} `resource-exhausted` */
+  #hold(path: ByteString): void {
+    this.#heldBytes += path.length
+    if (this.#heldBytes > this.#limits.heldBytes)
+      throw new Fault(
+        'resource-exhausted',
+        `Cannot extract the layer: the paths of its folders and whiteouts take over ${this.#limits.heldBytes} bytes`,
+      )
+  }
+
   #making<T>(path: ByteString, make: () => T): T {
     try {
       return make()
@@ -138,6 +157,7 @@ export class LayerTree {
 
   /** A folder that no entry has described yet will take after the same folder below, unless this layer hides that. */
   #makeImplied(path: ByteString): void {
+    this.#hold(path)
     const replacesMark = this.#marks.delete(path)
     if (replacesMark) unlinkSync(toPath(path))
     mkdirSync(toPath(path), IMPLIED_MODE)

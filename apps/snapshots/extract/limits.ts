@@ -2,6 +2,8 @@
 export interface Limits {
   /** Headers of the archive, extended ones included. */
   readonly entries: number
+  /** Bytes of all the paths together that are held in memory until the end: those of folders and whiteouts. */
+  readonly heldBytes: number
   /** Bytes of one path. */
   readonly pathBytes: number
   /** Components of one path. */
@@ -19,6 +21,7 @@ export interface Limits {
 
 export const DEFAULT_LIMITS: Limits = {
   entries: 3_000_000, // a million files, each with an extended header, are an honest layer
+  heldBytes: 256 * 1024 ** 2,
   pathBytes: 4000, // below PATH_MAX, which counts the NUL and our leading slash
   depth: 256,
   extendedBytes: 1024 * 1024,
