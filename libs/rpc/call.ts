@@ -2,7 +2,7 @@ import type { Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from 'node:
 import { Fault } from '@gantry/model/fault'
 import { createUnframer, framed } from './frame.ts'
 import { HANGUP, Life } from './life.ts'
-import { countStream, isFull } from './room.ts'
+import { countRequest, countStream, isFull, SMALL_REQUEST } from './room.ts'
 import type { CallStatus } from './status.ts'
 import type { Table } from './table.ts'
 
@@ -144,13 +144,28 @@ function onlyMessage(
 ): void {
   const unframer = createUnframer()
   let message: Buffer | undefined
+  let come = 0
+  let large: ReturnType<typeof countRequest> | undefined
+  let isRefused = false // what still comes then is nobody's
+  const checkRoom = (bytes: number): void => {
+    if (!large) {
+      large = countRequest()
+      stream.on('close', large[Symbol.dispose])
+    }
+    if (large.add(bytes)) return
+    throw new Fault('resource-exhausted', 'There are too many large requests at once: try again')
+  }
   stream.on('data', (chunk: Buffer) => {
+    if (isRefused) return
     try {
+      come += chunk.length
+      if (come > SMALL_REQUEST) checkRoom(chunk.length)
       for (const each of unframer.push(chunk)) {
         if (message) throw new Fault('internal', 'A call with one message brought several')
         message = each
       }
     } catch (error) {
+      isRefused = true
       reject(error)
     }
   })

@@ -326,6 +326,28 @@ describe('clients that mean ill', () => {
     expect(await infoOf(node.path)).toMatchObject({ size: 1n })
   })
 
+  test('large requests that never end take no more memory than there is room for, and others are answered', async () => {
+    await using node = await serve()
+    const session = dialled(node.path)
+    const part = Buffer.alloc(MAX_MESSAGE_BYTES)
+    part.writeUInt32BE(MAX_MESSAGE_BYTES, 1) // five bytes are missing
+    const begun = Array.from({ length: 20 }, () => {
+      const stream = session.request({ ':method': 'POST', ':path': INFO, 'content-type': 'application/grpc' })
+      const status = new Promise((resolve) => stream.on('response', (heard) => resolve(heard['grpc-status'])))
+      stream.on('error', () => undefined).write(part)
+      return status
+    })
+
+    expect(await Promise.any(begun)).toBe(RESOURCE_EXHAUSTED)
+    expect(await infoOf(node.path)).toMatchObject({ size: 1n })
+
+    session.destroy()
+    await using channel = connect(node.path)
+    const { info } = clientOf(Content, channel)
+    const large = () => info({ digest: 'd'.repeat(MAX_MESSAGE_BYTES - 100) }, { signal, namespace: 'n' })
+    await vi.waitFor(large, { timeout: 30_000 })
+  })
+
   test('CVE-2024-27316: headers without end are cut off, and others are answered', async () => {
     await using node = await serve()
     using raw = await openRaw(node.path)
