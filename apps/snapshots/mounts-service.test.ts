@@ -21,6 +21,7 @@ import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type ActivationRow, createActivations } from './mounts/activations.ts'
+import { makeImage } from './mounts/prepare.ts'
 import { mountsService } from './mounts-service.ts'
 
 /** On a busy machine. */
@@ -174,6 +175,20 @@ describe.skipIf(process.getuid?.() !== 0)(
       const made = await mounts.activate({ name: 'again', mounts: [again] }, call)
       expect(made.info?.system).toEqual([expect.objectContaining({ type: 'ext4', options: ['loop'] })])
       expect(readFileSync(join(base, 'root', 'other'), 'utf8')).toBe('in use') // what is there is left alone
+    })
+
+    test('an image that two make at once is the one of the faster, who may use it already', async () => {
+      const source = join(base, 'root', 'shared')
+      const both = ['16MiB', '32GiB'].map((size) =>
+        makeImage({ type: 'ext4', source, options: [`X-containerd.mkfs.size=${size}`] }, call.signal),
+      )
+      await Promise.race(both)
+      const { ino } = statSync(source)
+
+      await Promise.all(both)
+
+      expect(statSync(source).ino).toBe(ino)
+      expect(readdirSync(join(base, 'root'))).toEqual(['shared'])
     })
 
     test('nothing to do is said so that the caller mounts by itself', async () => {

@@ -46,6 +46,16 @@ export function createPool(size: number): Pool {
     return thread
   }
 
+  /** The host may have no room for one more thread: the turn is for whoever comes when it has. */
+  function takeOrGive(): Thread {
+    try {
+      return take()
+    } catch (error) {
+      turns.give()
+      throw error
+    }
+  }
+
   function start(): Thread {
     const worker = new Worker(new URL(`./worker${extname(import.meta.filename)}`, import.meta.url), {
       trackUnmanagedFds: false,
@@ -91,7 +101,7 @@ export function createPool(size: number): Pool {
   return {
     async run(job, signal) {
       await turns.take(FIRST.has(job.kind), signal)
-      const reply = await work(take(), job, signal)
+      const reply = await work(takeOrGive(), job, signal)
       if ('fault' in reply) throw new Fault(reply.fault.code, reply.fault.message)
       if ('crash' in reply) throw new Error(reply.crash)
       return reply.result as Results[typeof job.kind]

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { chmodSync, closeSync, constants, lchownSync, lstatSync, mkdirSync } from 'node:fs'
-import { open, rename, rm } from 'node:fs/promises'
+import { link, open, rm } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
@@ -101,10 +101,13 @@ export async function makeImage(mount: Mount, signal: AbortSignal): Promise<Moun
     await file.truncate(size)
     await format(fs, fresh, uuid, signal)
     await file.sync()
-    await rename(fresh, mount.source)
+    await link(fresh, mount.source)
+    await using folder = await open(dirname(mount.source))
+    await folder.sync()
   } catch (error) {
+    if (!isSystemError(error, 'EEXIST') || !isThere(mount.source)) throw error // else somebody was faster, and may use it
+  } finally {
     await rm(fresh, { force: true })
-    throw error
   }
   return made
 }
