@@ -5,7 +5,7 @@ import type { Events } from '@gantry/api/containerd/services/events/v1/events_pb
 import { type Envelope, EnvelopeSchema } from '@gantry/api/containerd/types/event_pb'
 import { SequencedEnvelopeSchema } from '@gantry/api/gantry/events/v1/events_pb'
 import { identify } from '@gantry/linux/process'
-import { toTimestamp } from '@gantry/model/clock'
+import { parseTime, toTimestamp } from '@gantry/model/clock'
 import { Fault } from '@gantry/model/fault'
 import { parseFilters } from '@gantry/model/filter'
 import type { Implementation } from '@gantry/rpc/service'
@@ -85,16 +85,14 @@ function numbered(envelope: Uint8Array, sequence: number): Uint8Array {
   ])
 }
 
-const RFC_3339 = /^\d{4}-\d\d-\d\dT/i
-
 function parseStart(text: string | undefined): LogStart {
   if (text === undefined || text === 'new') return 'new'
   if (/^\d{1,15}$/.test(text)) return Number(text)
-  const time = new Date(RFC_3339.test(text) ? text : Number.NaN) // else a year of one digit, or of six, is one
-  if (Number.isNaN(time.getTime()))
+  const ms = parseTime(text.toUpperCase())
+  if (ms === undefined)
     throw new Fault(
       'invalid-argument',
       `Cannot replay from "${text}": give a sequence number, an RFC 3339 time or "new"`,
     )
-  return time
+  return ms > Date.now() ? 'new' : new Date(Math.max(ms, 0)) // the server would take a time of another age for one of ours
 }

@@ -31,6 +31,16 @@ export function isZeroTime(time: Instant | undefined): boolean {
   return time === undefined || (time.seconds === ZERO_TIME.seconds && time.nanos === 0)
 }
 
+const RFC_3339 = /^(\d{4}-\d\d-\d\d)T(\d\d):\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
+
+/** Milliseconds since 1970 of an RFC 3339 time, as strictly as Go reads it: undefined for any other text, or a day that is none. */
+export function parseTime(text: string): number | undefined {
+  const [, day, hour] = RFC_3339.exec(text) ?? []
+  const ms = Date.parse(text)
+  if (day === undefined || hour === '24' || Number.isNaN(ms)) return undefined
+  return new Date(`${day}T00:00:00Z`).toISOString().startsWith(day) ? ms : undefined
+}
+
 function carry(seconds: bigint, nanos: number): Instant {
   return nanos >= 1e9 ? { seconds: seconds + 1n, nanos: nanos - 1e9 } : { seconds, nanos }
 }

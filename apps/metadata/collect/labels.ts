@@ -1,3 +1,5 @@
+import { parseTime } from '@gantry/model/clock'
+
 /**
  * What labels say to a collection (behaviour facts, 12). A suffix makes a key unique: after `.` or `/`, and after `/` where
  * a snapshotter is named.
@@ -36,9 +38,6 @@ const UNITS_MS: Readonly<Record<string, number>> = {
   m: 60_000,
   h: 3_600_000,
 }
-
-/** RFC 3339, as strictly as containerd reads it. */
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
 
 const NONE: LabelReferences = { refs: [], brefs: [], conds: [] }
 
@@ -93,11 +92,11 @@ export function isFlat(labels: Labels): boolean {
 
 /** In milliseconds since 1970; undefined without the label, or when its text is no RFC 3339 time: that never comes. */
 export function expiryOf(labels: Labels): number | undefined {
-  return parseTime(labels[EXPIRE])
+  return parseTime(labels[EXPIRE] ?? '')
 }
 
 export function usedAtOf(labels: Labels): number | undefined {
-  return parseTime(labels[USED_AT])
+  return parseTime(labels[USED_AT] ?? '')
 }
 
 function kindOf(key: string, prefix: string, kinds: Readonly<Record<string, string>>): string | undefined {
@@ -138,10 +137,4 @@ function parseDuration(text: string): number | undefined {
   for (const [, number, unit = ''] of text.matchAll(/([0-9.]+)(ns|us|µs|ms|s|m|h)/g))
     ms += Number(number) * (UNITS_MS[unit] ?? 0)
   return ms
-}
-
-function parseTime(text: string | undefined): number | undefined {
-  if (text === undefined || !TIME.test(text)) return undefined
-  const ms = Date.parse(text)
-  return Number.isNaN(ms) ? undefined : ms
 }

@@ -34,6 +34,11 @@ test.each([
   ['an image whose expiry is malformed', node('images/i', { expire: 'soon' }, ['content/x'])],
   ['an image whose expiry has no zone', node('images/i', { expire: '2001-02-03T04:05:06' }, ['content/x'])],
   ['an image whose expiry has no seconds', node('images/i', { expire: '2001-02-03T04:05Z' }, ['content/x'])],
+  ['an image whose expiry is a day that is none', node('images/i', { expire: '2001-02-29T04:05:06Z' }, ['content/x'])],
+  [
+    'an image whose expiry is an hour that is none',
+    node('images/i', { expire: '2001-02-03T24:00:00Z' }, ['content/x']),
+  ],
   ['an image whose expiry has no T', node('images/i', { expire: '2001-02-03 04:05:06Z' }, ['content/x'])],
   ['a label of an image', node('images/i', { 'ref.content': 'x' })],
   ['a lease', node('leases/l', {}, ['content/x'])],
