@@ -9,7 +9,7 @@ import { openStore } from '@gantry/store/store'
 import { createBlobs } from '../blobs/blobs.ts'
 import { openFolder } from '../blobs/folder.ts'
 import { createGrowing } from '../blobs/growing.ts'
-import { createHashers } from '../blobs/hashers.ts'
+import { createHashers, type Hashers } from '../blobs/hashers.ts'
 import { createIngests, type Parts } from '../blobs/ingests.ts'
 import { openRows } from '../blobs/rows.ts'
 import type { Leases } from '../leases.ts'
@@ -25,8 +25,7 @@ export async function openTestParts(options: { mayShare?: boolean; stallMs?: num
     events.push({ namespace, topic, event: create(schema, init) })
   }
   const leases = createTestLeases()
-  const { stallMs = STALL_MS } = options
-  const hashers = createHashers(1, { proxy: { httpProxy: '', httpsProxy: '', noProxy: '' }, stallMs })
+  const hashers = hashersFor(options.stallMs ?? STALL_MS)
   const parts: Parts = {
     rows: openRows(store),
     folder: openFolder(join(root, 'content')),
@@ -46,11 +45,20 @@ export async function openTestParts(options: { mayShare?: boolean; stallMs?: num
     growing: createGrowing(),
     async [Symbol.asyncDispose]() {
       await store[Symbol.asyncDispose]()
-      await hashers[Symbol.asyncDispose]()
       await rm(root, { recursive: true, force: true })
     },
   }
 }
+
+/** A thread for all tests of a file, which ends with it: to start one takes longer than most of them. */
+function hashersFor(stallMs: number): Hashers {
+  const proxy = { httpProxy: '', httpsProxy: '', noProxy: '' }
+  const hashers = started.get(stallMs) ?? createHashers(1, { proxy, stallMs })
+  started.set(stallMs, hashers)
+  return hashers
+}
+
+const started = new Map<number, Hashers>()
 
 export type TestParts = Awaited<ReturnType<typeof openTestParts>>
 
