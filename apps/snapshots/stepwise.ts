@@ -7,7 +7,7 @@ import type { Apply } from './diff/apply.ts'
 import type { Leased, LeaseHolder } from './leases.ts'
 import { parseKey } from './snapshot.ts'
 import { isThere, type Snapshots } from './snapshots.ts'
-import { claim, extractionKey, flightOf, labelsOf, type Step, settled, stepsOf, type Unpack } from './unpack.ts'
+import { createFlights, extractionKey, labelsOf, type Step, stepsOf, type Unpack } from './unpack.ts'
 
 const UNDO_MS = 60_000
 
@@ -33,30 +33,16 @@ export function chooseUnpack(snapshots: Snapshots, ways: { sideBySide: Unpack; s
  * @throws {Fault} `failed-precondition` when a layer's bytes do not hash to the diff ID the image config promises
  */
 export function createStepwise(parts: StepwiseParts): Unpack {
-  const flights = new Map<string, Promise<unknown>>()
-
-  /** Waits for whoever is at the same layer; answers whether it is there. */
-  async function isDone(step: Step, call: Leased): Promise<boolean> {
-    for (;;) {
-      if (await claim(parts, step, call)) return true
-      const other = flights.get(flightOf(step))
-      if (!other) return false
-      await settled(other, call.signal)
-    }
-  }
-
+  const board = createFlights(parts)
   return async function* (scope, layers, call) {
     for (const [layer, step] of stepsOf(scope, layers).entries()) {
-      if (await isDone(step, call)) {
+      const boarded = await board(step, call, { start: () => bring(parts, step, call), waits() {} })
+      if (boarded === 'exists') {
         yield { layer, phase: 'exists', chainId: step.name }
         continue
       }
-      const flight = bring(parts, step, call)
-      flights.set(flightOf(step), flight)
-      const ended = flight.finally(() => flights.delete(flightOf(step)))
-      ended.catch(() => undefined) // heard below, unless the caller has gone
       yield { layer, phase: 'extracting', chainId: step.name }
-      yield { layer, phase: await ended, chainId: step.name }
+      yield { layer, phase: await boarded.flight, chainId: step.name }
     }
   }
 }

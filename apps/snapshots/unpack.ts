@@ -76,8 +76,7 @@ interface Run {
  * @see https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
  */
 export function createUnpack(parts: UnpackParts): Unpack {
-  const flights = new Map<string, Promise<unknown>>()
-  const bring = bringer(parts, flights)
+  const bring = bringer(parts)
   return async function* (scope, layers, call) {
     const end = new AbortController()
     const signal = AbortSignal.any([call.signal, end.signal])
@@ -98,20 +97,8 @@ export function createUnpack(parts: UnpackParts): Unpack {
 
 type Bring = (run: Run, step: Step, below: Work | undefined) => Work
 
-function bringer(parts: UnpackParts, flights: Map<string, Promise<unknown>>): Bring {
-  const { snapshots } = parts
-
-  /** Waits for whoever is at the same layer; answers whether it is there. */
-  async function wait(step: Step, call: Leased, ours: (isOurs: boolean) => void): Promise<boolean> {
-    for (;;) {
-      if (await claim(parts, step, call)) return true
-      const other = flights.get(flightOf(step))
-      if (!other) return false
-      ours(false)
-      await settled(other, call.signal)
-    }
-  }
-
+function bringer(parts: UnpackParts): Bring {
+  const board = createFlights(parts)
   return (run, step, below) => {
     const failed = new AbortController()
     const signal = AbortSignal.any([below?.signal ?? run.call.signal, failed.signal])
@@ -119,19 +106,18 @@ function bringer(parts: UnpackParts, flights: Map<string, Promise<unknown>>): Br
     const isOurs = Promise.withResolvers<boolean>()
     const joined = Promise.withResolvers<readonly string[]>()
     const named = Promise.withResolvers<void>()
+    const extraction = { step, below, joined: joined.resolve, named: named.resolve }
     const work = async (): Promise<'extracted' | 'exists'> => {
-      if (await wait(step, call, isOurs.resolve)) {
-        joined.resolve(snapshots.layers(step.scope, parseKey(step.name, 'name')))
+      const boarded = await board(step, call, {
+        start: () => extract(parts, { ...run, call }, extraction),
+        waits: () => isOurs.resolve(false),
+      })
+      if (boarded === 'exists') {
+        joined.resolve(parts.snapshots.layers(step.scope, parseKey(step.name, 'name')))
         return 'exists'
       }
-      const flight = extract(parts, { ...run, call }, { step, below, joined: joined.resolve, named: named.resolve })
-      flights.set(flightOf(step), flight)
       isOurs.resolve(true)
-      try {
-        await flight
-      } finally {
-        flights.delete(flightOf(step))
-      }
+      await boarded.flight
       return 'extracted'
     }
     const done = work()
@@ -207,9 +193,44 @@ async function extract(parts: UnpackParts, run: Run, { step, below, joined, name
   }
 }
 
+interface Boarding<T> {
+  /** Brings the layer. */
+  start(): Promise<T>
+  /** Somebody else does. */
+  waits(): void
+}
+
+/**
+ * Lets one of those who want the same layer bring it, and the others wait for that, good or bad. Answers the flight of the
+ * one, and `exists` when the layer is there.
+ */
+export function createFlights(parts: Pick<UnpackParts, 'snapshots' | 'leases'>) {
+  const flights = new Map<string, Promise<unknown>>()
+  return async <T>(
+    step: Step,
+    call: Leased,
+    { start, waits }: Boarding<T>,
+  ): Promise<'exists' | { flight: Promise<T> }> => {
+    const name = `${step.scope.namespace} ${step.scope.snapshotter} ${step.name}`
+    for (;;) {
+      if (await claim(parts, step, call)) return 'exists'
+      const other = flights.get(name)
+      if (!other) {
+        const flight = start() // at once: of many who have waited only one may come here
+        flights.set(name, flight)
+        const end = (): void => void flights.delete(name)
+        flight.then(end, end)
+        return { flight }
+      }
+      waits()
+      await settled(other, call.signal)
+    }
+  }
+}
+
 /** Is the layer there? Then the call's lease holds it from now on. */
-export async function claim(
-  { snapshots, leases }: Omit<UnpackParts, 'layers'>,
+async function claim(
+  { snapshots, leases }: Pick<UnpackParts, 'snapshots' | 'leases'>,
   { scope, name }: Step,
   call: Leased,
 ): Promise<boolean> {
@@ -237,10 +258,6 @@ export function labelsOf({ name, layer, parent }: Step): Labels {
   }
 }
 
-export function flightOf({ scope, name }: Step): string {
-  return `${scope.namespace} ${scope.snapshotter} ${name}`
-}
-
 /** What events call the snapshot before it has its name; the form is containerd's. */
 export function extractionKey(name: Digest): Key {
   const unique = `${BigInt(Date.now()) * 1_000_000n}-${randomBytes(3).toString('base64url')}`
@@ -248,7 +265,7 @@ export function extractionKey(name: Digest): Key {
 }
 
 /** Waits for the end of another call's work, good or bad, or of our own patience. */
-export async function settled(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+async function settled(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   const { promise, reject } = Promise.withResolvers<never>()
   const stop = (): void => reject(new Fault('cancelled', 'The call was cancelled'))
   if (signal.aborted) stop()
