@@ -5,23 +5,26 @@ export interface Challenge {
 }
 
 const MAX_HEADER = 8 * 1024 // characters
-const SCHEME = /^\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)/
-const PARAMETER = /([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g
+/** A name; with a value it is a parameter, else the scheme of another challenge. */
+const WORD = /[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?/y
 const ORDER = ['bearer', 'digest', 'basic']
 
-/** Reads challenges, one a header line, the ones we like best first. What cannot be read is left out. */
+/** Reads challenges, one or more a header line, the ones we like best first. What cannot be read is left out. */
 export function parseChallenges(lines: readonly string[]): Challenge[] {
-  const challenges = lines.filter((line) => line.length <= MAX_HEADER).flatMap(parseChallenge)
+  const challenges = lines.filter((line) => line.length <= MAX_HEADER).flatMap(parseLine)
   return challenges.sort((a, b) => rank(a) - rank(b))
 }
 
-function parseChallenge(line: string): Challenge[] {
-  const scheme = SCHEME.exec(line)
-  if (!scheme) return []
-  const parameters: Record<string, string> = {}
-  for (const [, name = '', quoted, bare] of line.slice(scheme[0].length).matchAll(PARAMETER))
-    parameters[name.toLowerCase()] = quoted?.replace(/\\(.)/g, '$1') ?? bare ?? ''
-  return [{ scheme: (scheme[1] ?? '').toLowerCase(), parameters }]
+function parseLine(line: string): Challenge[] {
+  const challenges: { scheme: string; parameters: Record<string, string> }[] = []
+  const word = new RegExp(WORD)
+  for (let match = word.exec(line); match; match = word.exec(line)) {
+    const [, name = '', quoted, bare] = match
+    const value = quoted?.replace(/\\(.)/g, '$1') ?? bare
+    if (value === undefined) challenges.push({ scheme: name.toLowerCase(), parameters: {} })
+    else Object.assign(challenges.at(-1)?.parameters ?? {}, { [name.toLowerCase()]: value })
+  }
+  return challenges
 }
 
 function rank({ scheme }: Challenge): number {

@@ -209,3 +209,13 @@ test('challenges are read in the order we like them', () => {
     { scheme: 'basic', parameters: { realm: 'a' } },
   ])
 })
+
+test('several challenges in one line are told apart', () => {
+  const line = 'Bearer realm="https://x/t, Basic y=z" , service="s",Negotiate, Basic realm="a \\"b\\"", charset=UTF-8'
+
+  expect(parseChallenges([line])).toEqual([
+    { scheme: 'bearer', parameters: { realm: 'https://x/t, Basic y=z', service: 's' } },
+    { scheme: 'basic', parameters: { realm: 'a "b"', charset: 'UTF-8' } },
+    { scheme: 'negotiate', parameters: {} },
+  ])
+})
