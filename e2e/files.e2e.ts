@@ -1,4 +1,6 @@
-/** What containers have written: listed, made an image of, pruned. */
+/** The files of containers: copied, listed, made an image of, pruned. */
+import { chownSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeAll, expect, inject, test } from 'vitest'
 import { run } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
@@ -17,6 +19,97 @@ onGantry((target) => {
     await target().pull()
   })
   afterEach(() => target().sweep())
+
+  test.each(['runs', 'has ended'])('files are copied into and out of a container that %s', async (state) => {
+    const work = mkdtempSync(join(target().dir, 'work-'))
+    const script =
+      'mkdir out; echo x > out/file; ln -s /etc/passwd out/link; ln -s .. out/up; mkfifo out/fifo; sleep 1000'
+    await gantry('run', '-d', '--name', 'box', '-m', '64m', image, 'sh', '-c', script)
+    await until('it has made all', async () => (await gantry('exec', 'box', 'test', '-p', 'out/fifo')).code === 0)
+    if (state === 'has ended') await gantry('stop', '-t', '0', 'box')
+    const cp = (...args: string[]) =>
+      run(['sh', '-c', 'cd "$0" && exec "$@"', work, GANTRY, 'cp', ...args], { env: env() })
+    const done = { code: 0, stdout: '', stderr: '' }
+    mkdirSync(join(work, 'in'))
+    writeFileSync(join(work, 'in/own'), 'own')
+    chownSync(join(work, 'in/own'), 7, 8)
+
+    expect(await cp('in', 'box:/')).toEqual(done)
+    expect(await cp('-a', 'in/own', 'box:/in/archived')).toEqual(done)
+    expect(await cp('in/.', 'box:out/up/in/../new')).toEqual(done)
+    expect(await cp('in/own', 'box:/out/link')).toEqual(done) // its passwd, not ours
+    expect(await cp('box:/out', '.')).toEqual({ ...done, stderr: 'gantry: out/fifo is left out: it is a FIFO\n' })
+    expect(await cp('box:/etc/passwd', 'passwd')).toEqual(done)
+    expect(await cp('-L', 'box:/out/link', 'followed')).toEqual(done)
+    const tar = await run(['sh', '-c', 'cd "$0" && "$1" cp box:/out - | tar -tv', work, GANTRY], { env: env() })
+    const piped = 'cd "$0" && tar -c --owner=9 --group=9 in | "$1" cp - box:/etc'
+    expect(await run(['sh', '-c', piped, work, GANTRY], { env: env() })).toEqual(done)
+
+    for (const file of ['passwd', 'followed']) expect(readFileSync(join(work, file), 'utf8')).toBe('own')
+    expect(readlinkSync(join(work, 'out/up'))).toBe('..')
+    expect(readFileSync(join(work, 'out/file'), 'utf8')).toBe('x\n')
+    for (const line of [/^d.* out\/$/m, /^p.* out\/fifo$/m, /^l.* out\/link -> \/etc\/passwd$/m])
+      expect(tar.stdout).toMatch(line)
+    await gantry('start', 'box')
+    await cp('passwd', 'box:/etc/passwd')
+    const owners = 'stat -c "%u:%g %n" /in/own /in/archived /new/own /etc/in/own'
+    expect((await gantry('exec', 'box', 'sh', '-c', owners)).stdout).toBe(
+      '0:0 /in/own\n7:8 /in/archived\n0:0 /new/own\n9:9 /etc/in/own\n',
+    )
+    await gantry('rm', '-f', 'box')
+  })
+
+  test('what is mounted in a container is written over, what is not to be written is refused', async () => {
+    const [file, other] = ['file', 'other'].map((name) => join(target().dir, name))
+    writeFileSync(`${file}`, 'before')
+    writeFileSync(`${other}`, 'after')
+    const mount = `type=bind,src=${file},dst=/etc/motd`
+    await gantry(
+      'run',
+      '-d',
+      '--name',
+      'box',
+      '--read-only',
+      '--tmpfs',
+      '/tmp',
+      '--mount',
+      mount,
+      image,
+      'sleep',
+      '1000',
+    )
+    const cp = (...args: string[]) => gantry('cp', ...args)
+
+    expect(await cp(`${other}`, 'box:/etc/motd')).toMatchObject({ code: 0, stderr: '' })
+    expect((await gantry('exec', 'box', 'cat', '/etc/motd')).stdout).toBe('after')
+    expect(readFileSync(`${file}`, 'utf8')).toBe('after')
+    expect(await cp(`${other}`, 'box:/tmp')).toMatchObject({ code: 0 })
+    expect((await gantry('exec', 'box', 'cat', '/tmp/other')).stdout).toBe('after')
+    const refused = async (words: string, ...args: string[]) =>
+      expect(await cp(...args)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining(words) })
+    await refused('gantry: cannot copy: read-only file system\n', `${other}`, 'box:/new')
+    await refused('there is no such folder', `${other}`, 'box:/none/')
+    await refused('"/none": there is no such file', 'box:/none', '-')
+    await refused('it is no folder', 'box:/etc/passwd/.', '-')
+    await refused('one side has to be a container', `${other}`, '-')
+    await refused('one side has to be a container', 'box:/etc', 'box:/tmp')
+    await refused('none of that name', 'nobody:/etc', '-')
+    expect((await run(['sh', '-c', 'echo nonsense | "$0" cp - box:/tmp', GANTRY], { env: env() })).code).toBe(1)
+    await gantry('rm', '-f', 'box')
+  })
+
+  test('ids of a container that has its own are its own in what is copied', async () => {
+    const own = join(target().dir, 'own')
+    writeFileSync(own, 'own')
+    await gantry('run', '-d', '--name', 'box', '--uidmap', '0:100000:65536', image, 'sleep', '1000')
+
+    expect(await gantry('cp', own, 'box:/')).toEqual({ code: 0, stdout: '', stderr: '' })
+    expect((await gantry('exec', 'box', 'stat', '-c', '%u', '/own')).stdout).toBe('0\n')
+    const tar = await run(['sh', '-c', '"$0" cp box:/own - | tar -tv --numeric-owner', GANTRY], { env: env() })
+    expect(tar.stdout).toMatch(/ 0\/0 /)
+    expect((await gantry('commit', 'box', 'mapped:1')).stderr).toContain('are mapped')
+    await gantry('rm', '-f', 'box')
+  })
 
   test('diff lists what was added, changed and deleted, whatever kind it is', async () => {
     const script = `rm etc/motd; echo x >> etc/passwd; mkdir -p a/b; ln -s /etc link; rm -r home; mkdir home; echo x > home/new

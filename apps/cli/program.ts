@@ -36,6 +36,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   attach: { summary: 'join the input and output of a container', load: () => import('./commands/attach.ts') },
   exec: { summary: 'run a further process in a container', load: () => import('./commands/exec.ts') },
+  cp: { summary: 'copy files into a container, or out of it', load: () => import('./commands/cp.ts') },
   logs: { summary: 'show what a detached container wrote', load: () => import('./commands/logs.ts') },
   ps: { summary: 'list containers', load: () => import('./commands/ps.ts') },
   stop: { summary: 'end containers, gently first', load: () => import('./commands/stop.ts') },

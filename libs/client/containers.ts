@@ -11,6 +11,7 @@ import {
 } from '@gantry/model/restart'
 import { packJson } from './any.ts'
 import type { CommitOptions } from './commit.ts'
+import type { Copied, CopyOptions } from './copy.ts'
 import type { Image, Images, ResolvedImage } from './images.ts'
 import { openLease } from './lease.ts'
 import type { Change } from './list-changes.ts'
@@ -86,6 +87,8 @@ export interface Containers {
   commit(id: string, options: CommitOptions, signal: AbortSignal): Promise<Image>
   /** What it has written and deleted, sorted by path. Only for who may mount, on the node. @throws {Fault} what `listChanges` says */
   changes(id: string, signal: AbortSignal): Promise<Change[]>
+  /** Copies files into a container, or out of it. @throws {Fault} what `copy` says */
+  copy(options: CopyOptions, signal: AbortSignal): Promise<Copied>
   /**
    * Deletes the record and its snapshot (kept with `keepSnapshot`). With `force` its task is killed and deleted before.
    *
@@ -116,6 +119,7 @@ export function createContainers(wire: Wire, images: Images): Containers {
       const container = await get(id, signal)
       return (await import('./commit.ts')).commitContainer({ wire, images }, { container, ...options }, signal)
     },
+    copy: async (options, signal) => (await import('./copy.ts')).copy(wire, (id) => get(id, signal), options, signal),
     changes: async (id, signal) => (await import('./list-changes.ts')).listChanges(wire, await get(id, signal), signal),
     async list(filters, signal) {
       const reply = await containers.list({ filters: [...filters] }, wire.call(signal))

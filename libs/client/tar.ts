@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { Fault, isFault } from '@gantry/model/fault'
-import { extract, type Header } from 'tar-stream'
+import { extract, type Header, pack } from 'tar-stream'
+import { type CopyEntry, type CopyKind, fromText, toText } from './copy-entry.ts'
 
 /** One entry of an archive. Nothing of it is to be believed. */
 export interface TarEntry {
@@ -12,14 +13,16 @@ export interface TarEntry {
 /** The entries of a tar, as it arrives. @throws {Fault} `invalid-argument` for what is no tar; whatever `source` throws */
 export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
   const tar = extract()
-  const fed = feed(source, tar)
-  fed.catch(() => undefined)
+  let failure: unknown
+  tar.on('error', (error) => {
+    failure = error
+  })
+  void feed(source, tar)
   try {
     for await (const entry of tar) {
-      yield { header: entry.header, body: bodyOf(entry) }
+      yield { header: entry.header, body: bodyOf(entry, (error) => malformed(failure ?? error)) }
       entry.resume()
     }
-    await fed
   } catch (error) {
     throw malformed(error)
   } finally {
@@ -27,15 +30,90 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   }
 }
 
-async function* bodyOf(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
-  for await (const chunk of entry) if (chunk instanceof Uint8Array) yield chunk
+const KINDS: Readonly<Partial<Record<string, CopyKind>>> = {
+  file: 'file',
+  'contiguous-file': 'file',
+  link: 'hard-link',
+  symlink: 'symlink',
+  directory: 'folder',
+  fifo: 'fifo',
+  'character-device': 'character',
+  'block-device': 'block',
 }
 
-/** Gives the tar reader its bytes, no faster than it takes them; a failure is its reader's to hear. */
+const TYPES = {
+  file: 'file',
+  'hard-link': 'link',
+  symlink: 'symlink',
+  folder: 'directory',
+  fifo: 'fifo',
+  character: 'character-device',
+  block: 'block-device',
+} as const satisfies Record<CopyKind, string>
+
+/** The entries of a tar as they are copied; kinds that no tree has are left out. @throws {Fault} as `readTar` */
+export async function* unpackEntries(source: AsyncIterable<Uint8Array>): AsyncGenerator<CopyEntry> {
+  for await (const { header, body } of readTar(source)) {
+    const { name, linkname, mode = 0o644, uid = 0, gid = 0, size = 0, mtime, devmajor = 0, devminor = 0 } = header
+    const kind = KINDS[header.type ?? 'file']
+    if (kind === undefined) continue
+    yield {
+      ...{ kind, path: fromText(name), link: fromText(linkname ?? ''), mode: mode & 0o7777, uid, gid, body },
+      ...{ size: kind === 'file' ? size : 0, major: devmajor, minor: devminor },
+      mtime: BigInt(mtime?.getTime() ?? 0) * 1_000_000n,
+    }
+  }
+}
+
+/** Entries as a tar. A name that is no UTF-8 is not kept byte by byte. */
+export async function* packEntries(entries: AsyncIterable<CopyEntry>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const tar = pack()
+  const over = new AbortController()
+  const stop = AbortSignal.any([signal, over.signal])
+  const write = async (): Promise<void> => {
+    for await (const entry of entries) await add(tar, entry, stop)
+    tar.finalize()
+  }
+  const writing = write().catch(
+    (error: unknown) => void tar.destroy(error instanceof Error ? error : new Error(String(error))),
+  )
+  try {
+    for await (const chunk of tar) if (chunk instanceof Uint8Array) yield chunk
+  } finally {
+    over.abort()
+    tar.destroy()
+    await writing // it has let go of what it read
+  }
+}
+
+async function add(tar: ReturnType<typeof pack>, entry: CopyEntry, signal: AbortSignal): Promise<void> {
+  const { kind, path, link, mode, uid, gid, size, mtime, major, minor } = entry
+  const sink = tar.entry({
+    ...{ name: `${toText(path)}${kind === 'folder' ? '/' : ''}`, type: TYPES[kind], mode, uid, gid, size },
+    mtime: new Date(Number(mtime / 1_000_000n)),
+    ...(link !== '' && { linkname: toText(link) }),
+    ...((kind === 'character' || kind === 'block') && { devmajor: major, devminor: minor }),
+  })
+  if (kind !== 'file') return
+  sink.on('error', () => undefined) // the reader of the tar sees it
+  for await (const chunk of entry.body) if (!sink.write(chunk)) await once(sink, 'drain', { signal })
+  const finished = once(sink, 'finish', { signal })
+  sink.end(undefined)
+  await finished
+}
+
+async function* bodyOf(entry: AsyncIterable<unknown>, cause: (error: unknown) => unknown): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of entry) if (chunk instanceof Uint8Array) yield chunk
+  } catch (error) {
+    throw cause(error)
+  }
+}
+
+/** Gives the tar reader its bytes, no faster than it takes them; never fails: the tar reader does. */
 async function feed(source: AsyncIterable<Uint8Array>, tar: ReturnType<typeof extract>): Promise<void> {
   const closed = new AbortController()
   tar.once('close', () => closed.abort())
-  tar.on('error', () => undefined)
   try {
     for await (const chunk of source) {
       if (closed.signal.aborted) return

@@ -1,7 +1,6 @@
-import { closeSync, constants, openSync } from 'node:fs'
 import { type Mount, mount } from './mount.ts'
 import { openPrivateMounts } from './mount-namespace.ts'
-import { O_PATH } from './open-in.ts'
+import { openMountTree } from './mount-tree.ts'
 
 const POINT = '/sys' // every host has it, and nothing that a mount is made of lies there
 
@@ -18,9 +17,9 @@ export interface DetachedMount extends Disposable {
  * @throws {SystemError} `EPERM` without CAP_SYS_ADMIN, and from mount(2)
  */
 export function openDetached(mounts: readonly Omit<Mount, 'target'>[]): DetachedMount {
-  const fd = openPrivateMounts(() => {
+  return openPrivateMounts(() => {
     for (const each of mounts) mount({ ...each, target: POINT })
-    return openSync(POINT, O_PATH | constants.O_DIRECTORY)
+    // a copy: what was mounted in a namespace that is gone has none, and openat2(2) then answers EAGAIN to each `..`
+    return openMountTree(POINT, false)
   })
-  return { fd, [Symbol.dispose]: () => closeSync(fd) }
 }

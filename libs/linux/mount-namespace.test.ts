@@ -20,11 +20,14 @@ test('a folder is covered for who enters, and for nobody else', () => {
 })
 
 test('the thread is where it was, also when it failed', () => {
-  const at = () => [readlinkSync('/proc/thread-self/ns/mnt'), readlinkSync('/proc/thread-self/root')]
+  using folder = mountedFolder()
+  const at = () => ['ns/mnt', 'root', 'cwd'].map((what) => readlinkSync(`/proc/thread-self/${what}`))
   const before = at()
 
   expect(() => openMountsCovering('/proc/1')).toThrow('EINVAL')
+  expect(at()).toEqual(before)
 
+  using _namespace = openMountsCovering(folder.path)
   expect(at()).toEqual(before)
 })
 

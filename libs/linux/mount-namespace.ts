@@ -21,24 +21,18 @@ export interface MountNamespace extends Disposable {
  * @throws {SystemError} `EPERM` without CAP_SYS_ADMIN, `EINVAL` when `folder` is no mount point
  */
 export function openMountsCovering(folder: string): MountNamespace {
-  const home = openSync('/proc/thread-self/ns/mnt', 'r')
-  const root = openSync('/', O_PATH | constants.O_DIRECTORY)
+  using home = openHome()
+  unshare(folder, CLONE_NEWNS)
+  let fd: number
   try {
-    unshare(folder, CLONE_NEWNS)
-    let fd: number
-    try {
-      mount(folder, '', folder, '', MS_PRIVATE, null) // else what comes on top would spread to ours
-      mount(folder, 'none', folder, 'tmpfs', 0n, 'mode=700')
-      fd = openSync('/proc/thread-self/ns/mnt', 'r')
-    } finally {
-      goHome(home, root)
-    }
-    // closing the last descriptor takes the mounts down, for which the kernel waits: not in this thread
-    return { path: `/proc/${process.pid}/fd/${fd}`, [Symbol.dispose]: () => close(fd, () => undefined) }
+    mount(folder, '', folder, '', MS_PRIVATE, null) // else what comes on top would spread to ours
+    mount(folder, 'none', folder, 'tmpfs', 0n, 'mode=700')
+    fd = openSync('/proc/thread-self/ns/mnt', 'r')
   } finally {
-    closeSync(root)
-    closeSync(home)
+    home.return()
   }
+  // closing the last descriptor takes the mounts down, for which the kernel waits: not in this thread
+  return { path: `/proc/${process.pid}/fd/${fd}`, [Symbol.dispose]: () => close(fd, () => undefined) }
 }
 
 /**
@@ -47,31 +41,36 @@ export function openMountsCovering(folder: string): MountNamespace {
  * @throws {SystemError} `EPERM` without CAP_SYS_ADMIN
  */
 export function openPrivateMounts<T>(work: () => T): T {
-  const home = openSync('/proc/thread-self/ns/mnt', 'r')
-  const root = openSync('/', O_PATH | constants.O_DIRECTORY)
+  using home = openHome()
+  unshare('mounts', CLONE_NEWNS)
   try {
-    unshare('mounts', CLONE_NEWNS)
-    try {
-      mount('/', '', '/', '', MS_PRIVATE | MS_REC, null)
-      return work()
-    } finally {
-      goHome(home, root)
-    }
+    mount('/', '', '/', '', MS_PRIVATE | MS_REC, null)
+    return work()
   } finally {
-    closeSync(root)
-    closeSync(home)
+    home.return()
   }
 }
 
-/** Entering a namespace moves the thread to its root. A thread that cannot come home must not go on. */
-function goHome(home: number, root: number): void {
-  try {
-    setns('/', home, CLONE_NEWNS)
-    fchdir('/', root)
-    chroot('.', '.')
-  } catch (error) {
-    console.error(error)
-    process.abort()
+/** Where the calling thread is now. Entering a namespace moves it to its root; one that cannot come home must not go on. */
+function openHome(): Disposable & { return(): void } {
+  const namespace = openSync('/proc/thread-self/ns/mnt', 'r')
+  const root = openSync('/', O_PATH | constants.O_DIRECTORY)
+  const folder = openSync('.', O_PATH | constants.O_DIRECTORY)
+  return {
+    return() {
+      try {
+        setns('/', namespace, CLONE_NEWNS)
+        fchdir('/', root)
+        chroot('.', '.')
+        fchdir('.', folder)
+      } catch (error) {
+        console.error(error)
+        process.abort()
+      }
+    },
+    [Symbol.dispose]() {
+      for (const fd of [namespace, root, folder]) closeSync(fd)
+    },
   }
 }
 
