@@ -23,7 +23,7 @@ import { createProgress, type Progress } from './pull/progress.ts'
 import type { Pull } from './pull/pull.ts'
 import type { Push } from './push/push.ts'
 import type { HttpLog } from './registry/http-log.ts'
-import { type Standing, sourceOf } from './registry/sources.ts'
+import { type Caller, sourceOf } from './registry/sources.ts'
 import type { Wallet } from './registry/wallet.ts'
 import { receiveBytes, sendBytes } from './streaming/bytes.ts'
 import { openLogStream } from './streaming/log-stream.ts'
@@ -67,22 +67,22 @@ export function transferService(parts: TransferParts): Implementation<typeof Tra
       const id = options?.progressStream ?? ''
       await using progress = createProgress(id === '' ? undefined : open(id).send)
 
-      const standing = standingOf(header(ISOLATED_HEADER))
-      const holder = { namespace, lease, isolated: standing !== 'free' }
-      await move(parts, [source, destination], { holder, standing, open, progress, signal })
+      const caller = callerOf(header(ISOLATED_HEADER))
+      const holder = { namespace, lease, isolated: caller !== 'free' }
+      await move(parts, [source, destination], { holder, caller, open, progress, signal })
       return {}
     },
   }
 }
 
-function standingOf(isolated: string | undefined): Standing {
+function callerOf(isolated: string | undefined): Caller {
   if (isolated === undefined) return 'free'
   return isolated === LENT ? 'lent' : 'restricted'
 }
 
 interface Call {
   readonly holder: Holder
-  readonly standing: Standing
+  readonly caller: Caller
   /** The stream of that name, which ends with the transfer. */
   readonly open: (id: string) => Stream
   readonly progress: Progress
@@ -90,8 +90,8 @@ interface Call {
 }
 
 async function move(parts: TransferParts, [source, destination]: readonly (Any | undefined)[], call: Call) {
-  const { holder, standing, open, signal } = call
-  const whose = { service: parts.wallet, standing }
+  const { holder, caller, open, signal } = call
+  const whose = { service: parts.wallet, caller }
   const from = endOf(source)
   const to = endOf(destination)
   await using http = openHttpLog((from.registry ?? to.registry)?.resolver, parts.log, call)

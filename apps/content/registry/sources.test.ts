@@ -8,7 +8,7 @@ import {
 } from '@gantry/api/containerd/types/transfer/registry_pb'
 import { expect, test } from 'vitest'
 import type { AnyInit, Stream } from '../streaming/streams.ts'
-import { type Standing, sourceOf } from './sources.ts'
+import { type Caller, sourceOf } from './sources.ts'
 import { createServiceWallet } from './wallet.ts'
 
 const NODE = { username: 'node', secret: 'of-the-node', from: 'a file' }
@@ -21,7 +21,7 @@ const answer = (init: MessageInitShape<typeof AuthResponseSchema>): AnyInit => (
 })
 
 /** A client that gives these answers, one after the other. */
-function open(answers: readonly AnyInit[], { standing = 'free' as Standing, hostDir = '/d' } = {}) {
+function open(answers: readonly AnyInit[], { caller = 'free' as Caller, hostDir = '/d' } = {}) {
   const asked: unknown[] = []
   async function* received(): AsyncGenerator<Any> {
     for (const any of answers) yield { $typeName: 'google.protobuf.Any', ...any }
@@ -39,7 +39,7 @@ function open(answers: readonly AnyInit[], { standing = 'free' as Standing, host
     reference: 'reg/app:1',
     resolver: { authStream: 'creds', hostDir },
   })
-  const source = sourceOf(registry, () => stream, { service, standing })
+  const source = sourceOf(registry, () => stream, { service, caller })
   return { asked, source, wallet: source.wallet ?? service }
 }
 
@@ -84,8 +84,8 @@ test.each([
 
 test('who is kept to namespaces gets nothing of the node, unless that is lent to it', async () => {
   const nothing = [answer({ authType: AuthType.NONE })]
-  const [restricted, lent] = (['restricted', 'lent'] as const).map((standing) => {
-    const { source, wallet } = open(nothing, { standing, hostDir: '' })
+  const [restricted, lent] = (['restricted', 'lent'] as const).map((caller) => {
+    const { source, wallet } = open(nothing, { caller, hostDir: '' })
     return {
       asStranger: source.asStranger,
       found: Promise.all([wallet.find(own, signal), wallet.find(mirror, signal)]),
@@ -96,8 +96,8 @@ test('who is kept to namespaces gets nothing of the node, unless that is lent to
   expect([lent?.asStranger, await lent?.found]).toEqual([false, [NODE, NODE]])
 })
 
-test.each(['restricted', 'lent'] as const)('a folder of the node is not for a client that is %s', (standing) => {
-  expect(() => open([], { standing })).toThrow(
+test.each(['restricted', 'lent'] as const)('a folder of the node is not for a client that is %s', (caller) => {
+  expect(() => open([], { caller })).toThrow(
     expect.objectContaining({
       code: 'permission-denied',
       message: expect.stringContaining('the host_dir of the request'),
@@ -114,7 +114,7 @@ test('a client that does not answer stops with its call', async () => {
   }
   const registry = create(OCIRegistrySchema, { reference: 'reg/app:1', resolver: { authStream: 'creds' } })
   const service = createServiceWallet(async () => NODE, Date.now)
-  const { wallet } = sourceOf(registry, () => stream, { service, standing: 'free' })
+  const { wallet } = sourceOf(registry, () => stream, { service, caller: 'free' })
 
   await expect(wallet?.find(own, hangup.signal)).rejects.toMatchObject({ code: 'unauthenticated' })
 })

@@ -19,7 +19,7 @@ const MAX_SKIPPED = 64 // messages of other types, which the protocol lets pass
 const ANSWER_MS = 120_000 // a client may have to ask its user
 
 /** Who makes a transfer: `free`, or kept to namespaces by a policy, which may lend it the node's own credentials. */
-export type Standing = 'free' | 'restricted' | 'lent'
+export type Caller = 'free' | 'restricted' | 'lent'
 
 /**
  * Reads what a transfer says about a registry. Its credentials come over the stream that the transfer names.
@@ -32,16 +32,16 @@ export type Standing = 'free' | 'restricted' | 'lent'
 export function sourceOf(
   { reference, resolver }: OCIRegistry,
   open: (id: string) => Stream,
-  { service, standing }: { readonly service: Wallet; readonly standing: Standing },
+  { service, caller }: { readonly service: Wallet; readonly caller: Caller },
 ): Source {
   const parsed = parseReference(reference)
   const { authStream: id = '', hostDir = '' } = resolver ?? {}
-  if (hostDir !== '' && standing !== 'free')
+  if (hostDir !== '' && caller !== 'free')
     throw new Fault(
       'permission-denied',
       "Cannot use the host_dir of the request: the policy keeps this client from the node's folders; leave it out, then those of the node's configuration count",
     )
-  const asStranger = standing === 'restricted'
+  const asStranger = caller === 'restricted'
   const wallet = asStranger ? NO_CREDENTIALS : service
   return {
     ...{ reference: parsed, hostDir, asStranger },
