@@ -7,8 +7,9 @@ import { stopLeftover } from './leftovers.ts'
 import { lockNode, type NodeLock } from './lock.ts'
 import { createNats, type NatsServer } from './nats.ts'
 import type { Printer } from './printer.ts'
-import { whenListening, whenServing } from './ready.ts'
+import { isListening, whenListening, whenServing } from './ready.ts'
 import { type Ended, type Hooks, type Part, type Supervised, supervise } from './supervise.ts'
+import { watchLog } from './watch-log.ts'
 
 /** In the order in which they stop: who takes calls goes before those it calls. */
 const APPS = ['gateway', 'tasks', 'snapshots', 'content', 'metadata'] as const
@@ -75,6 +76,7 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
     },
   }
   const running = [...services(parts), ...(nats ? [nats.part] : [])].map((part) => supervise(part, hooks))
+  const watching = nats ? watchNats(nats, parts, running, stop) : undefined
   const settled = whenReady(parts, nats, stop).then((all) => {
     ready = all
     if (all) parts.printer.announce(`gantry is ready on ${parts.socket}`)
@@ -82,6 +84,7 @@ export async function runNode(parts: NodeParts, signals: { stop: AbortSignal; no
   await aborted(stop)
   await stopAll(running, signals.now)
   await settled
+  await watching
   if (refusal) throw refusal
 }
 
@@ -112,6 +115,20 @@ async function whenReady(parts: NodeParts, nats: NatsServer | undefined, stop: A
   const owners = APPS.filter((app) => app !== 'gateway').map((name) => join(parts.state, `${name}.sock`))
   await Promise.all([...owners, parts.socket].map((socket) => whenServing(socket, stop)))
   return !stop.aborted
+}
+
+/** Until `stop` is aborted. */
+async function watchNats(
+  nats: NatsServer,
+  { state, printer }: NodeParts,
+  running: readonly Supervised[],
+  stop: AbortSignal,
+): Promise<void> {
+  const restart = (): void => {
+    printer.say('warn', 'nats-server listens, but its log does not answer: starting it again')
+    running.find(({ name }) => name === 'nats')?.kill()
+  }
+  await watchLog({ socket: join(state, 'metadata.sock'), isListening: () => isListening(nats.port), restart }, stop)
 }
 
 /** A service that ends with a line for the operator cannot be helped by starting it again. */

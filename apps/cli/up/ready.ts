@@ -19,10 +19,12 @@ export async function whenServing(socket: string, signal: AbortSignal): Promise<
 
 /** Waits until somebody listens on a port of this machine; the port may change meanwhile. */
 export async function whenListening(port: () => number, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted && !(port() > 0 && (await answers(port())))) await sleep(POLL_MS)
+  while (!signal.aborted && !(await isListening(port()))) await sleep(POLL_MS)
 }
 
-function answers(port: number): Promise<boolean> {
+/** Does somebody listen on a port of this machine? On 0 nobody does. */
+export async function isListening(port: number): Promise<boolean> {
+  if (port === 0) return false
   return new Promise((resolve) => {
     const socket = dial({ host: '127.0.0.1', port })
     const end = (result: boolean): void => {

@@ -30,6 +30,8 @@ export interface Hooks {
 
 export interface Supervised {
   readonly name: string
+  /** Ends the process at once; it is started again as after a crash. */
+  kill(): void
   /** Ends the process with SIGTERM, after 5 s with SIGKILL, and waits for its end. At once SIGKILL when `now` is aborted. */
   stop(now: AbortSignal): Promise<void>
 }
@@ -80,6 +82,7 @@ export function supervise(part: Part, hooks: Hooks): Supervised {
 
   return {
     name: part.name,
+    kill: () => void child?.kill('SIGKILL'),
     async stop(now) {
       stopping.abort()
       const kill = (): void => void child?.kill('SIGKILL')
