@@ -4,13 +4,15 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Mounts } from '@gantry/api/containerd/services/mounts/v1/mounts_pb'
 import { loopFile } from '@gantry/linux/loop'
 import { mount, mountsUnder, unmountAll } from '@gantry/linux/mount'
@@ -175,6 +177,21 @@ describe.skipIf(process.getuid?.() !== 0)(
       const made = await mounts.activate({ name: 'again', mounts: [again] }, call)
       expect(made.info?.system).toEqual([expect.objectContaining({ type: 'ext4', options: ['loop'] })])
       expect(readFileSync(join(base, 'root', 'other'), 'utf8')).toBe('in use') // what is there is left alone
+    })
+
+    test('the device of an image goes also when its name led through a link, and when it is deleted', async () => {
+      symlinkSync(join(base, 'root'), join(base, 'link'))
+      const loop = { type: 'loop', source: join(base, 'link', 'image'), options: [] }
+      writeFileSync(loop.source, '')
+      truncateSync(loop.source, 1024 * 1024)
+      const { info } = await mounts.activate({ name: 'disk', mounts: [loop] }, call)
+      const device = readlinkSync(info?.active[0]?.mountPoint ?? '')
+      expect(loopFile(device)).toMatch(/\/root\/image$/)
+      rmSync(loop.source)
+
+      await mounts.deactivate({ name: 'disk' }, call)
+
+      await vi.waitFor(() => expect(loopFile(device) ?? '').not.toContain(basename(base)), SOON)
     })
 
     test('an image that two make at once is the one of the faster, who may use it already', async () => {

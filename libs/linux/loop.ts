@@ -62,9 +62,14 @@ function deviceOf(path: string, fd: number, info: Uint8Array): LoopDevice {
   }
 }
 
-/** Frees a device that was kept, if it still is of that file; while it is mounted it goes with its last user. */
+/**
+ * Frees a device that was kept, if it still is of that file, which may be deleted; while it is mounted it goes with its last
+ * user.
+ * @param file as the kernel calls it: what `loopFile` answered
+ */
 export function freeLoop(path: string, file: string): void {
-  if (loopFile(path) !== file) return
+  const now = loopFile(path)
+  if (now !== file && now !== `${file} (deleted)`) return
   const fd = openSync(path, 'r')
   try {
     ioctlNumber(path, fd, LOOP_CLR_FD, 0)

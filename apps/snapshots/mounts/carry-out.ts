@@ -10,7 +10,7 @@ import {
   unlinkSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { freeLoop, openLoop } from '@gantry/linux/loop'
+import { freeLoop, loopFile, openLoop } from '@gantry/linux/loop'
 import { mount, mountsUnder, unmount } from '@gantry/linux/mount'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
 import { isSystemError } from '@gantry/linux/system'
@@ -24,7 +24,7 @@ const FILE = '.file'
  * Mounts one of a list, in the folder of its activation:
  *
  *   <folder>/<place>          the mount point; of a `loop` a link to its device
- *   <folder>/<place>.file     of a `loop`: a link to its file, made first
+ *   <folder>/<place>.file     of a `loop`: a link to its file, as the kernel calls it, made first
  *
  * A target is a folder inside the mount before it, wherever links there lead; its mount point is then that of the one before.
  *
@@ -62,8 +62,8 @@ function mountInside(root: string, what: Mount & { readonly target: string }): s
 
 /** A crash before `keep` frees the device, one after it leaves the links that say what to free. */
 function attachLoop(link: string, { source, options }: Mount): void {
-  symlinkSync(source, `${link}${FILE}`)
   using device = openLoop(source, { readOnly: options.includes('ro') })
+  symlinkSync(loopFile(device.path) ?? source, `${link}${FILE}`) // the source may lead there through links
   symlinkSync(device.path, link)
   device.keep()
 }
