@@ -15,13 +15,19 @@ import { eventFields } from './event-fields.ts'
 
 /** Of which namespaces a caller may hear, and in which it may publish. */
 export interface Asked {
+  /** A subscription lasts until that is disposed. @throws {Fault} `resource-exhausted` */
+  subscribe(): Disposable
   /** @throws {Fault} when it may not hear anything any more */
   mayRead(namespace: string): boolean
   /** @throws {Fault} `permission-denied` */
   write(namespace: string): void
 }
 
-const ANYTHING: Asked = { mayRead: () => true, write: () => undefined }
+const ANYTHING: Asked = {
+  subscribe: () => ({ [Symbol.dispose]: () => undefined }),
+  mayRead: () => true,
+  write: () => undefined,
+}
 
 /** Asks for a replay: a sequence number, an RFC 3339 time, or `new` for what comes from now on, numbered. */
 const FROM_HEADER = 'gantry-events-from'
@@ -55,6 +61,7 @@ export function eventsService(bus: Bus, ask: Asked = ANYTHING): Implementation<t
     async *subscribe({ filters }, { header, session, signal }) {
       const wanted = parseFilters(filters)
       const from = header(FROM_HEADER)
+      using _ = ask.subscribe()
       const reader = from === undefined ? readerOf(session, filters) : undefined
       for await (const { sequence, envelope } of bus.read({ from: parseStart(from), ...reader, signal })) {
         const bytes = from === undefined ? envelope : numbered(envelope, sequence)
