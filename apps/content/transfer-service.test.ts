@@ -32,6 +32,8 @@ const sent = (message: unknown): Any => fromBinary(AnySchema, encode(AnySchema, 
 const registry = (reference: string) => any(OCIRegistrySchema, { reference })
 const store = (init: MessageInitShape<typeof ImageStoreSchema>) => any(ImageStoreSchema, init)
 
+const many = Array.from({ length: 1025 }, (_, at) => ({ name: `n${at}`, os: 'linux' }))
+
 function setUp() {
   const records: ImageRecord[] = []
   const pulls: PullRequest[] = []
@@ -246,6 +248,8 @@ test('a stream into a stream gives the bytes back', async () => {
 
 test.each([
   ['an unknown stream', registry('ghcr.io/team/app:1'), store({ name: 'a' }), 'nope', 'not-found'],
+  ['names without end', store({ name: 'known' }), store({ name: 'a', extraReferences: many }), '', 'invalid-argument'],
+  ['platforms without end', registry('a.io/b:1'), store({ name: 'a', platforms: many }), '', 'invalid-argument'],
   ['a malformed reference', registry('no host'), store({ name: 'a' }), '', 'invalid-argument'],
   ['an image nobody knows', store({ name: 'unknown' }), store({ name: 'a' }), '', 'not-found'],
   ['an export without a stream', store({ name: 'known' }), any(ImageExportStreamSchema, {}), '', 'not-found'],

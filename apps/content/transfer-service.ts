@@ -30,6 +30,8 @@ import { openLogStream } from './streaming/log-stream.ts'
 import { typeNameOf } from './streaming/streaming-service.ts'
 import type { Stream, Streams } from './streaming/streams.ts'
 
+const MAX_WISHES = 1024 // names, platforms or unpacks of one end: each is compared with every image
+
 export interface TransferParts {
   readonly pull: Pull
   readonly push: Push
@@ -121,12 +123,19 @@ async function move(parts: TransferParts, [source, destination]: readonly (Any |
 
 /** One end of a transfer: what it is depends on its type. */
 function endOf(any: Any | undefined) {
-  return {
+  const end = {
     registry: unpackAny(OCIRegistrySchema, any),
     store: unpackAny(ImageStoreSchema, any),
     archive: unpackAny(ImageImportStreamSchema, any),
     output: unpackAny(ImageExportStreamSchema, any),
   }
+  for (const list of [end.store?.platforms, end.store?.extraReferences, end.store?.unpacks, end.output?.platforms])
+    if (list && list.length > MAX_WISHES)
+      throw new Fault(
+        'invalid-argument',
+        `Cannot transfer: ${nameOf(any)} has a list of ${list.length}, more than ${MAX_WISHES}`,
+      )
+  return end
 }
 
 /** Where the exchanges with a registry are told when the client asks for it: on its stream, or else in our log. */
