@@ -2,7 +2,7 @@
 import { chownSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, expect, inject, test } from 'vitest'
-import { run } from './harness/command.ts'
+import { run, runOnTerminal } from './harness/command.ts'
 import { until } from './harness/daemon.ts'
 import { GANTRY, gantryEnv } from './harness/gantry.ts'
 import { onGantry } from './harness/target.ts'
@@ -193,10 +193,16 @@ onGantry((target) => {
       code: 1,
       stderr: expect.stringContaining('use --force'),
     })
+    const removed = (stdout: string) => stdout.includes('removed')
+    const asked = await runOnTerminal([GANTRY, 'container', 'prune'], { env: env(), stdin: '\n', hold: removed })
+    expect(asked).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/Go on\? \[y\/N\] gantry: nothing was removed\n$/),
+    })
     const containers = await json('container', 'prune', '-f', '--filter', 'label!=keep')
     expect(containers).toEqual({ containers: ['ended'], images: [], reclaimedBytes: expect.any(Number) })
     expect(containers.reclaimedBytes).toBeGreaterThanOrEqual(1024 ** 2)
-    expect((await gantry('image', 'prune', '-f')).stdout).toBe('Total reclaimed space: 0B\n')
+    expect((await gantry('image', 'prune', '-f')).stdout).toMatch(/^Total reclaimed space: \S+B\n$/)
     const images = (await gantry('image', 'prune', '-af', '--filter', 'label!=keep=yes')).stdout
     expect(images).toMatch(/^Deleted images:\ndocker.io\/library\/unused:1\n\nTotal reclaimed space: \S+B\n$/)
     const rest = await gantry('system', 'prune', '-af')

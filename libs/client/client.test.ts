@@ -136,6 +136,35 @@ test('a pull that fails says why', async () => {
   await expect(pulling).rejects.toMatchObject({ code: 'not-found', message: 'no such image' })
 })
 
+test('a report that cannot be taken ends the pull with the reason', async () => {
+  const [begun, cancelled] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const streaming = some(Streaming, {
+    async *stream() {
+      yield EMPTY
+      await begun.promise
+      yield pack(ProgressSchema, { event: 'downloading' })
+      await cancelled.promise
+    },
+  })
+  const endless = some(Transfer, {
+    async transfer(_request, context) {
+      context.signal.addEventListener('abort', () => cancelled.resolve())
+      begun.resolve()
+      await cancelled.promise
+      return {}
+    },
+  })
+  await using node = await served(streaming, endless)
+  const full = () => {
+    throw new Error('nowhere to show it')
+  }
+
+  const pulling = node.client.images.pull(REFERENCE, {}, full, signal)
+
+  await expect(pulling).rejects.toThrow('nowhere to show it')
+  await cancelled.promise
+})
+
 function documents(...texts: string[]) {
   const blobs = new Map(texts.map((text) => [sha256Of(text) as string, Buffer.from(text)]))
   return some(Content, {
@@ -231,7 +260,9 @@ test.each(['localhost:1234', 'unix:///run/gantry/gantry.sock', 'gantry.sock', ''
   },
 )
 
-test('a process whose output is not copied yet is not deleted: nobody waits for that who gave up, or when it still runs', async () => {
+test('a process whose output is not copied yet is not deleted: nobody waits for that who gave up, or when it still runs', {
+  timeout: 20_000,
+}, async () => {
   let status: Status = Status.RUNNING
   let paths = { stdout: '' }
   const create = async (request: { stdout: string }) => {

@@ -48,13 +48,12 @@ export async function* readTree({ fd, name, ids }: SourceTree, signal: AbortSign
     const kind = kindOf(stat)
     if (kind === undefined) return
     const entry = entryOf(fd, { path, kind, stat }, ids)
-    const first = kind !== 'folder' && stat.nlink > 1n ? known.get(`${stat.dev} ${stat.ino}`) : undefined
+    const inode = kind === 'file' && stat.nlink > 1n ? `${stat.dev} ${stat.ino}` : ''
+    const first = known.get(inode)
     if (first !== undefined) yield { ...entry, kind: 'hard-link', link: first, size: 0 }
     else if (path !== '') yield entry
-    if (kind !== 'folder') {
-      if (stat.nlink > 1n) known.set(`${stat.dev} ${stat.ino}`, first ?? path)
-      return
-    }
+    if (inode !== '') known.set(inode, first ?? path)
+    if (kind !== 'folder') return
     if (depth === MAX_DEPTH)
       throw new Fault('resource-exhausted', `Cannot copy ${toText(path)}: more than ${MAX_DEPTH} folders in each other`)
     for (const child of readdirSync(here(fd), { encoding: 'latin1' }).sort()) {

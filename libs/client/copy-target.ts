@@ -10,6 +10,7 @@ import {
   lchownSync,
   linkSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -84,18 +85,22 @@ async function writeEntry(target: TargetTree, entry: CopyEntry, signal: AbortSig
     return !stat
   }
   if (there && mountOf(there.fd) !== mountOf(parent.fd)) {
-    if (!stat?.isFile() || entry.kind !== 'file') throw mismatch(entry)
-    using file = taken(openIn(parent.fd, bytesOf(name), O_WRONLY | O_NOFOLLOW | O_NONBLOCK))
-    await overwrite(file.fd, entry, signal)
+    await overwrite(there.fd, entry, signal)
   } else await replace(target, { parent: parent.fd, name }, entry, signal)
   return true
 }
 
-/** Writes over what an open file has. What is said of it stays. */
-export async function overwrite(fd: number, entry: CopyEntry, signal: AbortSignal): Promise<void> {
-  if (!fstatSync(fd).isFile()) throw mismatch(entry)
-  ftruncateSync(fd, 0)
-  await fill(fd, entry, signal)
+/**
+ * Writes over a file. What is said of it stays.
+ *
+ * @param path a descriptor of it (`O_PATH`): a device, which a container may make, does things when it is opened
+ * @throws {Fault} `failed-precondition` unless both are files
+ */
+export async function overwrite(path: number, entry: CopyEntry, signal: AbortSignal): Promise<void> {
+  if (entry.kind !== 'file' || !fstatSync(path).isFile()) throw mismatch(entry)
+  using file = taken(openSync(here(path), O_WRONLY | O_NONBLOCK))
+  ftruncateSync(file.fd, 0)
+  await fill(file.fd, entry, signal)
 }
 
 interface Place {

@@ -115,7 +115,7 @@ test('a tree becomes the same tree, directly and through a tar', async () => {
   rmSync(join(dir, 'to'), { recursive: true })
   mkdirSync(join(dir, 'to'))
 
-  await writeTree(into(), unpackEntries(packEntries(from(), signal)), signal)
+  await writeTree(into(), unpackEntries(packEntries(from(), signal), signal), signal)
   expect(listing('to')).toEqual(before)
   for (const side of ['from', 'to']) chmodSync(join(dir, side, 'folder/deep'), 0o700)
 })
@@ -220,11 +220,14 @@ test.skipIf(!isRoot)(
     const at = (name: string) => join(dir, 'from', name)
     mknod(at('null'), 0o020666, 1, 3)
     mkfifo(at('fifo'), 0o600)
+    linkSync(at('null'), at('zero'))
     writeFileSync(at('su'), '')
     chmodSync(at('su'), 0o6755)
 
     await writeTree(into({ special: false, owner: () => ({ uid: 7, gid: 8 }) }), from('x'), signal)
-    expect(skipped).toEqual(['x/fifo: it is a FIFO', 'x/null: it is a device'])
+    expect(skipped).toEqual(
+      ['fifo: it is a FIFO', 'null: it is a device', 'zero: it is a device'].map((text) => `x/${text}`),
+    )
     expect(statSync(join(dir, 'to/x/su'))).toMatchObject({ mode: 0o100755, uid: 7, gid: 8 })
     expect(statSync(join(dir, 'to/x'))).toMatchObject({ uid: 7, gid: 8 })
 
@@ -242,7 +245,7 @@ test('ids are those of the other side, those without one nobody', () => {
 })
 
 test('what is no tar is refused, one that is cut short too', async () => {
-  const read = (bytes: Uint8Array) => writeTree(into(), unpackEntries(inOne(bytes)), signal)
+  const read = (bytes: Uint8Array) => writeTree(into(), unpackEntries(inOne(bytes), signal), signal)
   makeTree()
   const whole = Buffer.concat(await Array.fromAsync(packEntries(from(), signal)))
 
@@ -252,6 +255,19 @@ test('what is no tar is refused, one that is cut short too', async () => {
   expect(
     readdirSync(join(dir, 'to'), { recursive: true }).filter((name) => String(name).includes('.gantry-cp-')),
   ).toEqual([])
+})
+
+test('who waits for an archive that does not come may give up', async () => {
+  const stop = new AbortController()
+  async function* never(): AsyncGenerator<Uint8Array> {
+    yield new Uint8Array(512)
+    await new Promise(() => undefined)
+  }
+
+  const reading = writeTree(into(), unpackEntries(never(), stop.signal), signal)
+  stop.abort()
+
+  await expect(reading).rejects.toThrow(expect.objectContaining({ name: 'AbortError' }))
 })
 
 async function* inOne(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

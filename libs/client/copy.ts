@@ -140,7 +140,7 @@ async function writeInto(
 ): Promise<Copied> {
   const isArchive = 'archive' in source
   const { folder, name, link } = placeOf(target, source)
-  const entries = isArchive ? unpackEntries(source.archive) : readTree({ ...source, name }, signal)
+  const entries = isArchive ? unpackEntries(source.archive, signal) : readTree({ ...source, name }, signal)
   if (link) return await writeThrough(target.fd, link, entries, signal)
   const keeps = archive || isArchive
   const { uids, gids } = target.ids
@@ -182,20 +182,16 @@ async function writeThrough(
   entries: AsyncIterable<CopyEntry>,
   signal: AbortSignal,
 ): Promise<Copied> {
-  for await (const entry of entries) {
-    if (entry.kind !== 'file') break
-    const fd = find(root, link, constants.O_WRONLY | constants.O_NONBLOCK)
-    try {
+  const fd = find(root, link, O_PATH)
+  try {
+    for await (const entry of entries) {
       await overwrite(fd, entry, signal)
-    } finally {
-      closeSync(fd)
+      return { entries: 1, bytes: BigInt(entry.size) }
     }
-    return { entries: 1, bytes: BigInt(entry.size) }
+    return { entries: 0, bytes: 0n }
+  } finally {
+    closeSync(fd)
   }
-  throw new Fault(
-    'failed-precondition',
-    `Cannot copy over "${link}": it leads to a file, and what is to be copied is none`,
-  )
 }
 
 function hostPath(path: string): string {

@@ -37,7 +37,7 @@ export async function listChanges(
   const { layer } = await changes.pack(MEDIA.ociLayer)
   const kinds = new Map<string, Change['kind']>()
   const blob = wire.services.content.read({ digest: layer.digest }, wire.call(signal, { lease }))
-  for await (const { header } of readTar(bytesOf(blob)))
+  for await (const { header } of readTar(bytesOf(blob), signal))
     note(kinds, `/${header.name.replace(/^\.?\//, '').replace(/\/+$/, '')}`, below?.fd)
   const found = Array.from(kinds, ([path, kind]): Change => ({ kind, path }))
   return found.sort((a, b) => (a.path < b.path ? -1 : 1))

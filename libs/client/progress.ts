@@ -6,7 +6,7 @@ import type { Wire } from './wire.ts'
 /** Reports of a transfer, over a stream that it names. */
 export interface ProgressStream extends AsyncDisposable {
   readonly id: string
-  /** Resolves when the server has closed the stream: nothing more is reported. */
+  /** Resolves when the server has closed the stream: nothing more is reported. Rejects with what `onProgress` throws. */
   readonly ended: Promise<void>
 }
 

@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { addAbortListener, once } from 'node:events'
 import { Fault, isFault } from '@gantry/model/fault'
 import { extract, type Header, pack } from 'tar-stream'
 import { type CopyEntry, type CopyKind, fromText, toText } from './copy-entry.ts'
@@ -10,9 +10,16 @@ export interface TarEntry {
   readonly body: AsyncIterable<Uint8Array>
 }
 
-/** The entries of a tar, as it arrives. @throws {Fault} `invalid-argument` for what is no tar; whatever `source` throws */
-export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
+/**
+ * The entries of a tar, as it arrives.
+ *
+ * @param signal ends it also while nothing arrives
+ * @throws {Fault} `invalid-argument` for what is no tar; whatever `source` throws
+ */
+export async function* readTar(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<TarEntry> {
+  signal.throwIfAborted()
   const tar = extract()
+  using _stop = addAbortListener(signal, () => tar.destroy(signal.reason))
   let failure: unknown
   tar.on('error', (error) => {
     failure = error
@@ -52,8 +59,11 @@ const TYPES = {
 } as const satisfies Record<CopyKind, string>
 
 /** The entries of a tar as they are copied; kinds that no tree has are left out. @throws {Fault} as `readTar` */
-export async function* unpackEntries(source: AsyncIterable<Uint8Array>): AsyncGenerator<CopyEntry> {
-  for await (const { header, body } of readTar(source)) {
+export async function* unpackEntries(
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<CopyEntry> {
+  for await (const { header, body } of readTar(source, signal)) {
     const { name, linkname, mode = 0o644, uid = 0, gid = 0, size = 0, mtime, devmajor = 0, devminor = 0 } = header
     const kind = KINDS[header.type ?? 'file']
     if (kind === undefined) continue

@@ -15,6 +15,8 @@ export interface Ends {
 /**
  * Lets the server move images between two places. Progress comes over a stream of its own, which is opened while the ends
  * are still made, and open before the transfer names it; there is none when nobody wants to know.
+ *
+ * @throws {Fault} what the server says; what `onProgress` throws, which ends the transfer
  */
 export async function transfer(
   wire: Wire,
@@ -26,6 +28,13 @@ export async function transfer(
   made.catch(() => undefined) // awaited below, if it comes to that
   await using progress = onProgress && (await (await import('./progress.ts')).openProgress(wire, onProgress, signal))
   const request = { ...(await made), options: { progressStream: progress?.id ?? '' } }
-  await wire.services.transfer.transfer(request, wire.call(signal))
+  const broken = new AbortController()
+  progress?.ended.catch(() => broken.abort())
+  try {
+    await wire.services.transfer.transfer(request, wire.call(AbortSignal.any([signal, broken.signal])))
+  } catch (error) {
+    if (broken.signal.aborted) await progress?.ended
+    throw error
+  }
   if (progress) await Promise.race([progress.ended, setTimeout(LAST_PROGRESS_MS)])
 }
