@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createHttp } from 'node:http2'
 import { createServer, connect as dial } from 'node:net'
@@ -34,6 +35,7 @@ const content: Implementation<typeof Content> = {
     if (digest === 'odd') throw new Fault('not-found', '  100 % ü\n ')
     if (digest === 'long') throw new Fault('not-found', 'ü'.repeat(200_000))
     if (digest === 'bug') throw new Error('secret')
+    if (digest === 'full') writeFileSync('/dev/full', 'x')
     return { info: { digest, labels: { namespace, lease: lease ?? '', extra: header('x-extra') ?? '' } } }
   },
   async *read({ size }, context) {
@@ -101,6 +103,7 @@ describe.each(WAYS)('%s', (way) => {
     ['whatever its text', 'odd', 'default', 'not-found', '  100 % ü\n '],
     ['as far as trailers hold it', 'long', 'default', 'not-found', `${'ü'.repeat(1001)}${way === OWN ? 'ü' : '...'}`],
     ['a bug arrives as INTERNAL without its text', 'bug', 'default', 'internal', 'Internal error'],
+    ['a full disk arrives as what it is', 'full', 'default', 'resource-exhausted', 'a disk of the node is full'],
     ['a missing namespace is refused', 'd', undefined, 'failed-precondition', 'namespace is required'],
     ['a malformed namespace is refused', 'd', '-bad-', 'invalid-argument', '-bad-'],
   ])('%s', async (_name, digest, namespace, code, text) => {

@@ -30,14 +30,30 @@ export interface CallStatus {
 }
 
 /**
- * Turns whatever a handler threw into the status its caller sees. Only a `Fault` is shown as it is: anything else is a
- * bug of ours, whose text may hold what the caller must not read. It is told the id of its call: our log has the rest.
+ * Turns whatever a handler threw into the status its caller sees. Only a `Fault` is shown as it is: anything else is something
+ * that the host has run out of, or a bug of ours. Its text may hold what the caller must not read, so the caller is told the id of
+ * the call: our log has the rest.
  */
 export function toStatus(error: unknown, signal?: AbortSignal): CallStatus {
   if (error instanceof Fault) return { code: STATUS[error.code], details: error.message }
   if (signal?.aborted) return { code: STATUS.cancelled, details: 'The call was cancelled' }
   const scope = currentScope()
-  return { code: STATUS.internal, details: scope ? `Internal error (request ${scope.requestId})` : 'Internal error' }
+  const where = scope ? ` (request ${scope.requestId})` : ''
+  const lack = LACKS.get(codeOf(error))
+  if (lack !== undefined) return { code: STATUS['resource-exhausted'], details: `Cannot do that now: ${lack}${where}` }
+  return { code: STATUS.internal, details: `Internal error${where}` }
+}
+
+/** What a host may run out of, by what the system calls it. */
+const LACKS: ReadonlyMap<unknown, string> = new Map([
+  ['ENOSPC', 'a disk of the node is full'],
+  ['EDQUOT', 'a disk quota of the node is used up'],
+  ['EMFILE', 'a process of the node has too many files open'],
+  ['ENFILE', 'the node has too many files open'],
+])
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
 }
 
 /** What gRPC calls a code, such as `NOT_FOUND`. */
