@@ -320,8 +320,8 @@ function stagingOf({ rows, changes, driverOf, clock, nextId, making }: Inner): P
       try {
         return { id, snapshotter, root: await stagingIn(driver).stage(id) }
       } catch (error) {
-        await driver.discard(id)
         making.delete(id)
+        await driver.discard(id)
         throw error
       }
     },
@@ -342,8 +342,8 @@ function stagingOf({ rows, changes, driverOf, clock, nextId, making }: Inner): P
     },
 
     async abandon(staged) {
-      await driverOf(staged).discard(staged.id)
       making.delete(staged.id)
+      await driverOf(staged).discard(staged.id)
     },
   }
 }

@@ -32,7 +32,10 @@ function play(stored: Promise<void>, log: string[], before = async () => {}) {
       there.add(name)
       return stored
     },
-    async abandon() {},
+    async abandon() {
+      log.push('abandon')
+      throw new Error('the folder stays')
+    },
   }
   const played: Partial<Layers> = {
     async layOut({ diffId }): Promise<Applied> {
@@ -67,10 +70,12 @@ test('the records of a chain are written base first and stored together, each af
   expect((await unpacked).slice(3).map(({ phase }) => phase)).toEqual(['extracted', 'extracted', 'extracted'])
 }, 20_000)
 
-test('a chain whose records cannot be stored is not unpacked', async () => {
-  const unpacked = play(Promise.reject(new Error('the disk is full')), [])()
+test('a chain whose records cannot be stored is not unpacked, and each of its folders goes if it can', async () => {
+  const log: string[] = []
+  const unpacked = play(Promise.reject(new Error('the disk is full')), log)()
 
   await expect(unpacked).rejects.toThrow('the disk is full')
+  expect(log.filter((line) => line === 'abandon')).toHaveLength(layers.length)
 })
 
 test('when a layer fails, one of those who have waited for it tries again, and not all at once', async () => {

@@ -90,7 +90,7 @@ export function createUnpack(parts: UnpackParts): Unpack {
     } finally {
       end.abort()
       await Promise.allSettled(works.map(({ done }) => done))
-      for (const staged of run.surplus) await parts.snapshots.abandon(staged)
+      await Promise.allSettled(run.surplus.map(parts.snapshots.abandon)) // what stays is found by a repair, or the next start
     }
   }
 }
