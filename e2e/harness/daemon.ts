@@ -75,12 +75,19 @@ export async function until(
   throw new Error(`Waited ${withinMs} ms in vain: ${what}${last ? ` (${String(last)})` : ''}\n${context()}`)
 }
 
+const PORTS = [20_000, 32_000] as const // below those that the kernel gives to connections: one of them may come first there
+
 /** A loopback port nobody listens on right now. */
 export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('No port')
-  return address.port
+  const [from, to] = PORTS
+  for (;;) {
+    const port = from + Math.floor(Math.random() * (to - from))
+    const server = createServer()
+    const isFree = await new Promise<boolean>((resolve) =>
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true)),
+    )
+    if (!isFree) continue
+    await new Promise((resolve) => server.close(resolve))
+    return port
+  }
 }
