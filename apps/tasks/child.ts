@@ -20,7 +20,12 @@ export interface ChildOptions {
   readonly timeoutMs?: number
 }
 
-/** Runs a program to its end. @throws what the system says when it cannot be started */
+const REST_MS = 500 // how long after its end what it left behind may keep its output open
+
+/**
+ * Runs a program to its end. What it has started and left (a hook, a plugin's plugin) may keep its output open for ever: nobody
+ * waits for that. @throws what the system says when it cannot be started
+ */
 export function runToEnd(
   program: string,
   args: readonly string[],
@@ -31,9 +36,19 @@ export function runToEnd(
     const output = keepEnd(child.stdout, maxBytes)
     const errors = keepEnd(child.stderr, maxBytes)
     child.on('error', reject)
-    child.on('close', (code, signal) =>
-      resolve({ code: code ?? signal ?? 'unknown', output: output(), errors: errors() }),
-    )
+    const done = (code: number | null, signal: string | null): void => {
+      resolve({ code: code ?? signal ?? 'unknown', output: output(), errors: errors() })
+      child.stdout.destroy()
+      child.stderr.destroy()
+    }
+    child.on('close', (...end) => {
+      clearTimeout(rest)
+      done(...end)
+    })
+    let rest: NodeJS.Timeout | undefined
+    child.on('exit', (...end) => {
+      rest = setTimeout(() => setImmediate(done, ...end), REST_MS) // what is there already is read before
+    })
     child.stdin.on('error', () => undefined) // it ended without reading: its exit code tells more
     child.stdin.end(input)
   })

@@ -12,9 +12,11 @@ import type { RuntimeChoice, RuntimeProcess } from './runtime.ts'
 import { loggerOf, openStdio, openTerminalStdio } from './stdio.ts'
 
 const SIGKILL = 9
+const LAUNCH_MS = 300_000 // how long the runtime may take to create or exec, with its hooks
 
 /**
- * Starts one process of a container with its stdio. When it fails nothing is left.
+ * Starts one process of a container with its stdio. When it fails, or takes longer than five minutes, nothing is left; only
+ * restoring may take as long as it does.
  *
  * Without a terminal the process writes straight into the client's FIFOs, and a holder keeps the input open. With one, the
  * runtime sends us its end and two copiers take it; holder and copiers outlive us, as the monitor does.
@@ -29,6 +31,7 @@ export async function launch(
   const folder = task.bundle.processDir(execId)
   mkdirSync(task.runtime.root, { recursive: true, mode: 0o700 })
   parts.hurry()
+  const late = work.verb === 'restore' ? undefined : setTimeout(() => discard(folder), LAUNCH_MS)
   try {
     const start = stdio.terminal ? launchOnTerminal : launchPlain
     const [report, helpers] = await start(parts, process, work)
@@ -38,6 +41,8 @@ export async function launch(
     discard(folder)
     if (work.verb !== 'exec') await runRuntime(task.runtime, ['delete', '--force', task.id], parts).catch(ignore)
     throw error
+  } finally {
+    clearTimeout(late)
   }
 }
 

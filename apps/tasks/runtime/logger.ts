@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -34,13 +34,20 @@ export interface LoggedProcess {
  * @throws {Fault} `unknown` when it cannot be started or does not get ready within 30 s; it is gone then
  */
 export async function startLogger(program: LoggerProgram, { id, namespace, folder }: LoggedProcess): Promise<Logger> {
-  const [output, error, ready] = [openPipe(), openPipe(), openPipe()]
-  const child = spawn(program.path, program.args, {
-    cwd: folder,
-    detached: true,
-    env: { CONTAINER_ID: id, CONTAINER_NAMESPACE: namespace },
-    stdio: ['ignore', 'ignore', 'ignore', output.read, error.read, ready.write],
-  })
+  const pipes = [openPipe(), openPipe(), openPipe()] as const
+  const [output, error, ready] = pipes
+  let child: ChildProcess
+  try {
+    child = spawn(program.path, program.args, {
+      cwd: folder,
+      detached: true,
+      env: { CONTAINER_ID: id, CONTAINER_NAMESPACE: namespace },
+      stdio: ['ignore', 'ignore', 'ignore', output.read, error.read, ready.write],
+    })
+  } catch (cause) {
+    for (const fd of pipes.flatMap(({ read, write }) => [read, write])) closeSync(fd)
+    throw failure(program, cause) // too long a list of arguments
+  }
   const started = child.pid === undefined ? undefined : identify(child.pid)
   const failed = new Promise<never>((_, reject) => child.on('error', reject))
   for (const fd of [output.read, error.read, ready.write]) closeSync(fd)
@@ -60,8 +67,12 @@ export async function startLogger(program: LoggerProgram, { id, namespace, folde
   } catch (cause) {
     logger[Symbol.dispose]()
     if (started !== undefined) sendSignal(started, SIGKILL)
-    throw new Fault('unknown', `failed to start the logger "${program.path}": ${reasonOf(cause)}: unknown`, { cause })
+    throw failure(program, cause)
   }
+}
+
+function failure({ path }: LoggerProgram, cause: unknown): Fault {
+  return new Fault('unknown', `failed to start the logger "${path}": ${reasonOf(cause)}: unknown`, { cause })
 }
 
 /** In the system's words, as containerd says it. */

@@ -4,6 +4,8 @@ import type { Reach } from './reach.ts'
 import type { RuntimeChoice } from './runtime.ts'
 
 const MAX_OUTPUT = 64 * 1024 // bytes of what the OCI runtime says
+const STATE_MS = 10_000 // how long it may think about the state of a container
+const COMMAND_MS = 120_000 // how long any other command may take, with its hooks
 
 /** What it takes to run a command of an OCI runtime. */
 export interface Commanding {
@@ -18,7 +20,8 @@ export interface ChildEnvironment {
 
 /**
  * Runs one command of an OCI runtime (runc and crun take the same) and returns what it printed.
- * @throws {Fault} `unknown` with the runtime's own words, which clients match: `OCI runtime <verb> failed: ...`
+ * @throws {Fault} `unknown` with the runtime's own words, which clients match: `OCI runtime <verb> failed: ...`, also when it
+ *   takes longer than 2 minutes (for the state 10 s; a checkpoint may take as long as it does)
  */
 export async function runRuntime(
   runtime: RuntimeChoice,
@@ -27,12 +30,19 @@ export async function runRuntime(
 ): Promise<string> {
   const [verb] = args
   using reached = reach(runtime.binary)
+  const timeoutMs = verb === 'state' ? STATE_MS : COMMAND_MS
   const { code, output, errors } = await runToEnd(reached.program, [...reached.args, ...globalArgs(runtime), ...args], {
     env: { ...env },
     input: '',
     maxBytes: MAX_OUTPUT,
+    ...(verb !== 'checkpoint' && { timeoutMs }), // a large process takes its time
   })
   if (code === 0) return output
+  if (code === 'SIGKILL')
+    throw new Fault(
+      'unknown',
+      `OCI runtime ${verb} failed: it was killed, after ${timeoutMs / 1000} s at most: unknown`,
+    )
   const words = lastError(errors) ?? (errors.trim().split('\n').at(-1) || `exit status ${code}`)
   throw new Fault('unknown', `OCI runtime ${verb} failed: ${words}: unknown`)
 }

@@ -16,6 +16,7 @@ afterEach(() => rmSync(folder, { recursive: true }))
 test.each([
   [{ stdout: 'binary://logger' }, 'not an absolute path'],
   [{ stdout: 'binary:///%zz' }, 'its path is malformed'],
+  [{ stdout: 'binary:///logger?to=a%00b' }, 'has a zero byte'],
   [{ stdout: 'http://host/' }, 'unknown STDIO scheme http'],
   [{ stdout: 'relative' }, 'not an absolute path'],
   [{ stdin: 'relative' }, 'not an absolute path'],

@@ -144,7 +144,9 @@ function parseTarget(text: string): Target {
 /** Keys and their first values, one after the other: `?a=1&b=2` is `a 1 b 2`. */
 function argsOf(query: string): string[] {
   const params = new URLSearchParams(query)
-  return [...new Set(params.keys())].flatMap((key) => [key, params.get(key) ?? ''])
+  const args = [...new Set(params.keys())].flatMap((key) => [key, params.get(key) ?? ''])
+  if (args.every((arg) => !arg.includes('\0'))) return args
+  throw new Fault('invalid-argument', 'Cannot use a logger for stdio: no argument of a program has a zero byte')
 }
 
 function decode(path: string, text: string): string {

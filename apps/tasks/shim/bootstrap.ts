@@ -157,6 +157,7 @@ async function ended(child: ChildProcess, timeoutMs: number): Promise<number | s
   const timer = setTimeout(() => {
     if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL') // it leads a group of its own
   }, timeoutMs)
+  child.once('exit', () => clearTimeout(timer)) // its group may be gone then, or be the shim's
   try {
     const closed = once(child, 'close').catch(() => undefined)
     const [code, signal] = await once(child, 'exit')
