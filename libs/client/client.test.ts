@@ -8,6 +8,7 @@ import { Containers } from '@gantry/api/containerd/services/containers/v1/contai
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Events } from '@gantry/api/containerd/services/events/v1/events_pb'
 import { Images } from '@gantry/api/containerd/services/images/v1/images_pb'
+import { Controller, Store } from '@gantry/api/containerd/services/sandbox/v1/sandbox_pb'
 import { Snapshots } from '@gantry/api/containerd/services/snapshots/v1/snapshots_pb'
 import { StreamInitSchema, Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
 import { Tasks } from '@gantry/api/containerd/services/tasks/v1/tasks_pb'
@@ -289,6 +290,22 @@ test('a process whose output is not copied yet is not deleted: nobody waits for 
   closeSync(fifo)
 
   expect(await box.delete(signal)).toEqual({ status: 4, at: new Date(5000) })
+})
+
+test('sandboxes are listed with those that nobody here runs', async () => {
+  const list = [{ sandboxId: 'strange', sandboxer: 'podsandbox' }, { sandboxId: 'ours' }]
+  const status = async ({ sandboxer }: { sandboxer: string }) => {
+    if (sandboxer === 'podsandbox') throw new Fault('not-found', 'no such sandboxer')
+    return { state: 'SANDBOX_READY', pid: 7 }
+  }
+  await using node = await served(some(Store, { list: async () => ({ list }) }), some(Controller, { status }))
+
+  const found = await node.client.sandboxes.list(signal)
+
+  expect(found.map(({ id, ready, pid }) => [id, ready, pid])).toEqual([
+    ['strange', false, 0],
+    ['ours', true, 7],
+  ])
 })
 
 test('a container that runs is deleted when that is forced, and is not started again', async () => {

@@ -96,12 +96,11 @@ function specOf({ hostname, network, sharePids }: RunSandbox) {
 
 async function describe(wire: Wire, sandbox: WireSandbox, signal: AbortSignal): Promise<Sandbox> {
   const { sandboxId, sandboxer, labels, runtime, createdAt } = sandbox
-  const { state, pid } = await wire.services.sandboxController.status(
-    { sandboxId, sandboxer: sandboxer || SANDBOXER },
-    wire.call(signal),
-  )
+  const what = { sandboxId, sandboxer: sandboxer || SANDBOXER }
+  // one of another client may be run by nobody here
+  const status = await ignoring('not-found', wire.services.sandboxController.status(what, wire.call(signal)))
   return {
     ...{ id: sandboxId, runtime: runtime?.name ?? '', labels, createdAt: toDate(createdAt) },
-    ...{ ready: state === READY, pid },
+    ...{ ready: status?.state === READY, pid: status?.pid ?? 0 },
   }
 }
