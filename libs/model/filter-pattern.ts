@@ -1,6 +1,8 @@
 import { setFlagsFromString } from 'node:v8'
 
 const MAX_PATTERN = 4096 // characters
+const MAX_SPELT = 16_384 // characters, when repetitions are spelt out
+const MAX_TIMES = 1000 // that something is repeated, as RE2 has it
 const FLAGS = /^\(\?([ims]+)\)/
 const POSIX: Readonly<Record<string, string>> = {
   alnum: 'A-Za-z0-9',
@@ -25,7 +27,9 @@ export function compilePattern(pattern: string): (text: string) => boolean {
   if (pattern.length > MAX_PATTERN) return () => false
   const flags = FLAGS.exec(pattern)
   const modes = flags?.[1] ?? ''
-  const body = translate(pattern.slice(flags?.[0].length ?? 0), modes.includes('i'))
+  const spelt = spellOut(pattern.slice(flags?.[0].length ?? 0))
+  if (spelt === undefined) return () => false
+  const body = translate(spelt, modes.includes('i'))
   try {
     const expression = new RegExp(body, `l${modes.includes('m') ? 'm' : ''}${modes.includes('s') ? 's' : ''}`)
     return (text) => expression.test(text)
@@ -34,13 +38,57 @@ export function compilePattern(pattern: string): (text: string) => boolean {
   }
 }
 
+/** An escape, a set, a repetition so many times, the beginning of a group that is kept, or any other character. */
+const PARTS =
+  /\\(?:[pPx]\{[^}]*\}|x[\da-f]{2}|[0-7]{2,3}|[\s\S])|\[\^?\]?(?:\\[\s\S]|\[:[a-z]+:\]|[^\]\\])*\]|\{(\d+)(,?)(\d*)\}\??|(\((?:\?P<\w+>|(?!\?)))|[\s\S]/gi
+
+/**
+ * `x{2,4}` as `xx(?:x)?(?:x)?`: the linear engine takes no more than sixteen of anything. And no group is kept: the engine
+ * copies all of them at each character. Undefined for a pattern that is malformed, or too long.
+ */
+function spellOut(pattern: string): string | undefined {
+  const open: number[] = [] // groups
+  let out = ''
+  let last: number | undefined // where what may be repeated begins
+  for (const [part, least, more, most, group] of pattern.matchAll(PARTS)) {
+    if (least !== undefined) {
+      const times = timesOf(Number(least), more === '' ? least : most)
+      if (last === undefined || !times) return undefined
+      out = out.slice(0, last) + repeated(out.slice(last), times)
+      last = undefined
+    } else {
+      if (part.startsWith('(')) open.push(out.length)
+      last = '*+?'.includes(part) ? undefined : part === ')' ? open.pop() : out.length
+      out += group === undefined ? part : '(?:'
+    }
+    if (out.length > MAX_SPELT) return undefined
+  }
+  return out
+}
+
+interface Times {
+  readonly least: number
+  /** Infinity for as many as there are. */
+  readonly most: number
+}
+
+function timesOf(least: number, text = ''): Times | undefined {
+  const most = text === '' ? Number.POSITIVE_INFINITY : Number(text)
+  return least > MAX_TIMES || (most > MAX_TIMES && text !== '') || most < least ? undefined : { least, most }
+}
+
+function repeated(what: string, { least, most }: Times): string {
+  if (what.length * (Number.isFinite(most) ? most : least) > MAX_SPELT) return ' '.repeat(MAX_SPELT + 1)
+  const rest = most === Number.POSITIVE_INFINITY ? `(?:${what})*` : `(?:${what})?`.repeat(most - least)
+  return `(?:${what.repeat(least)}${rest})`
+}
+
 /** From RE2's spelling to JavaScript's, where they differ; `fold` spells out both cases, which the linear engine cannot do. */
 function translate(pattern: string, fold: boolean): string {
   let inClass = false
-  return pattern.replace(/\\[\s\S]|\[:[a-z]+:\]|\(\?P<|[A-Za-z]-[A-Za-z]|[\s\S]/g, (part) => {
+  return pattern.replace(/\\[\s\S]|\[:[a-z]+:\]|[A-Za-z]-[A-Za-z]|[\s\S]/g, (part) => {
     if (part === '\\A') return '^'
     if (part === '\\z') return '$'
-    if (part === '(?P<') return inClass ? part : '(?<'
     if (part.startsWith('[:')) return inClass ? (POSIX[part.slice(2, -2)] ?? part) : part
     if (part === '[') inClass = true
     else if (part === ']') inClass = false

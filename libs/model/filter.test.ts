@@ -86,6 +86,40 @@ test.each([
   expect(isFault(caught, 'invalid-argument')).toBe(true)
 })
 
+/** What containerd 1.6 says of each. */
+test.each([
+  ['^[a-f0-9]{64}$', true],
+  ['^(a{8}){8}$', true],
+  ['^(?:[[:lower:]]{2}){32}$', true],
+  ['^a{20,}$', true],
+  ['^a{60,70}$', true],
+  ['^a{0,1000}$', true],
+  ['^a{2}?a{62}$', true],
+  ['^\\\\x61{64}$', true],
+  ['^(b{3}|a{64}){1}$', true],
+  ['^a{63}$', false],
+  ['^a{65,}$', false],
+  ['^a{1001}$|a', false],
+  ['a{,5}', false],
+  ['a{64}{1}', false],
+  ['a*{2}', false],
+  ['{2}', false],
+  ['a{5,2}', false],
+])('a repetition so many times: %s is %s of a digest', (pattern, expected) => {
+  expect(parseFilters([`id~="${pattern}"`])(fieldsOf({ id: 'a'.repeat(64) }))).toBe(expected)
+})
+
+test.each(['((((a{99}){99}){99}){99})', '(.{0,900}){900}', `${'(a?){1000}'.repeat(400)}b`])(
+  'a pattern made to grow takes no time: %s',
+  (pattern) => {
+    const started = performance.now()
+
+    expect(parseFilters([`name~="${pattern}"`])(() => 'a'.repeat(4096))).toBe(false)
+
+    expect(performance.now() - started).toBeLessThan(1000)
+  },
+)
+
 test('a pattern made to backtrack takes no time', () => {
   const matches = parseFilters(['name~="(a+)+$"', 'name~="^(a|aa)+$"'])
   const started = performance.now()
