@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Fault } from '@gantry/model/fault'
 import { openOutbox } from '@gantry/store/outbox'
 import { openStore } from '@gantry/store/store'
 import { pino } from 'pino'
@@ -50,6 +51,32 @@ test('a bus that hangs holds up the writes of one moment, not those after it', a
   expect(Math.min(...together)).toBeGreaterThan(1500)
   expect(later).toBeLessThan(1000)
   expect(publish).toHaveBeenCalledTimes(3)
+  await publisher.close()
+  rmSync(folder, { recursive: true })
+})
+
+test('why events wait is said once, and again when it comes back', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gantry-publisher-'))
+  await using store = openStore(folder)
+  const outbox = openOutbox(store)
+  const lines: string[] = []
+  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line).err.message) })
+  let failures = 3
+  const publish = async () => {
+    if (failures-- > 0) throw new Fault('unavailable', `no room, ${failures}`)
+  }
+  const publisher = createPublisher({ outbox, bus: { ready: true, whenReady: async () => undefined, publish }, log })
+  const deliver = async () => {
+    await store.write(() => outbox.append({ namespace: 'n', topic: '/a', envelope: new Uint8Array() }))
+    void publisher.delivered(1)
+    await expect.poll(() => publisher.behind(), { timeout: 10_000 }).toBe(0)
+  }
+
+  await deliver()
+  failures = 2
+  await deliver()
+
+  expect(lines).toEqual(['no room, 2', 'no room, 1'])
   await publisher.close()
   rmSync(folder, { recursive: true })
 })

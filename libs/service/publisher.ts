@@ -32,6 +32,7 @@ export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher
   const stop = new AbortController()
   const born = performance.now()
   let acked = 0 // sequence of the last event the log has
+  let waits = false // the next one does, and why has been said
   let removed = 0
   let removing: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
@@ -58,7 +59,8 @@ export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher
       } catch (error) {
         if (stop.signal.aborted) return
         if (!isFault(error, 'resource-exhausted') && !isFault(error, 'invalid-argument')) {
-          log.debug({ err: error, topic: event.topic }, 'An event waits')
+          log[waits ? 'debug' : 'warn']({ err: error, topic: event.topic }, 'An event waits')
+          waits = true
           writes.giveUp()
           await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {})
           return
@@ -67,6 +69,7 @@ export function createPublisher({ outbox, bus, log }: PublisherParts): Publisher
         log.error({ err: error, topic: event.topic, namespace: event.namespace }, 'An event is dropped')
       }
       acked = seq
+      waits = false
       writes.reached(seq)
     }
     forgetSoon()
