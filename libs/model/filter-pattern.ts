@@ -53,8 +53,9 @@ function spellOut(pattern: string): string | undefined {
   for (const [part, least, more, most, group] of pattern.matchAll(PARTS)) {
     if (least !== undefined) {
       const times = timesOf(Number(least), more === '' ? least : most)
-      if (last === undefined || !times) return undefined
-      out = out.slice(0, last) + repeated(out.slice(last), times)
+      const spelt = last === undefined || !times ? undefined : repeated(out.slice(last), times)
+      if (spelt === undefined) return undefined
+      out = out.slice(0, last) + spelt
       last = undefined
     } else {
       if (part.startsWith('(')) open.push(out.length)
@@ -77,10 +78,10 @@ function timesOf(least: number, text = ''): Times | undefined {
   return least > MAX_TIMES || (most > MAX_TIMES && text !== '') || most < least ? undefined : { least, most }
 }
 
-function repeated(what: string, { least, most }: Times): string {
-  if (what.length * (Number.isFinite(most) ? most : least) > MAX_SPELT) return ' '.repeat(MAX_SPELT + 1)
-  const rest = most === Number.POSITIVE_INFINITY ? `(?:${what})*` : `(?:${what})?`.repeat(most - least)
-  return `(?:${what.repeat(least)}${rest})`
+function repeated(what: string, { least, most }: Times): string | undefined {
+  const endless = most === Number.POSITIVE_INFINITY
+  if (what.length * (endless ? least : most) > MAX_SPELT) return undefined
+  return `(?:${what.repeat(least)}${endless ? `(?:${what})*` : `(?:${what})?`.repeat(most - least)})`
 }
 
 /** From RE2's spelling to JavaScript's, where they differ; `fold` spells out both cases, which the linear engine cannot do. */
