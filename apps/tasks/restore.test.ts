@@ -330,14 +330,25 @@ describe.skipIf(conmon === undefined)(
       expect(readFileSync(here('told'), 'utf8')).toMatch(
         new RegExp(` --image-path ${here('dump')} .*--work-path ${here('work')} box\n$`),
       )
-      const annotated = { ...checkpoint, annotations: { RestoreFromPath: here('dump') } } // as CRI does
       const given = (wish: object) =>
         restoreOf()(runtimeOf(here('runtime')), { checkpoint, paths: { images: '', workPath: '' }, ...wish }, call)
-      expect(await given({ checkpoint: annotated })).toEqual({ images: here('dump'), workPath: '', owned: false })
       await expect(given({ paths: { ...paths, images: 'dump' } })).rejects.toMatchObject({ code: 'invalid-argument' })
       await expect(given({ checkpoint: { ...checkpoint, mediaType: 'a/b' } })).rejects.toThrow(
         'unsupported checkpoint type "a/b"',
       )
+    })
+
+    test('what came with the image of a checkpoint names no folder of the host (CVE-2026-94603)', async () => {
+      const annotations = { RestoreFromPath: here('dump') }
+      const given = (mediaType: string) => {
+        const wish = { checkpoint: { ...checkpoint, mediaType, annotations }, paths: { images: '', workPath: '' } }
+        return restoreOf()(runtimeOf(here('runtime')), wish, call)
+      }
+
+      const restore = await given(DUMP)
+
+      expect([restore.owned, restore.images.startsWith(here('checkpoints'))]).toEqual([true, true])
+      await expect(given('a/b')).rejects.toThrow('unsupported checkpoint type "a/b"')
     })
 
     test('where criu is missing or broken, or the runtime knows none, it is said what to do', async () => {

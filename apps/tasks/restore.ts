@@ -15,7 +15,6 @@ import type { Host } from './runtime/choose.ts'
 import type { Restore, RuntimeChoice } from './runtime/runtime.ts'
 
 const MAX_FILES = 65_536 // criu writes some tens, and a few more for each process
-const FROM_PATH = 'RestoreFromPath' // an annotation of CRI
 
 export interface RestoreParts {
   readonly content: Client<typeof Content>
@@ -32,21 +31,21 @@ export interface RestoreWish {
 
 /**
  * Finds what a task is to go on from (behaviour facts, 9.2): a folder that its client names, or a blob, which is unpacked. No
- * archive is larger than its blob, so the room for that bounds it.
+ * archive is larger than its blob, so the room for that bounds it. Annotations of the descriptor name no folder, other than for
+ * containerd's own CRI: they come with the image of the checkpoint, from whoever made that.
  *
  * @throws {Fault} `failed-precondition` where this host or the runtime cannot restore, `unknown` for a blob of another kind,
  *   `not-found`, `invalid-argument` for one that holds more than plain files, `resource-exhausted` when there is no room for them
  */
 export function createRestores({ content, host, folder }: RestoreParts) {
   return async (runtime: RuntimeChoice, { checkpoint, paths }: RestoreWish, call: CallOptions): Promise<Restore> => {
-    const named = paths.images || checkpoint?.annotations[FROM_PATH] || ''
-    const { workPath } = paths
-    if (named !== '' && !named.startsWith('/'))
-      throw new Fault('invalid-argument', `Cannot restore from "${named.slice(0, 200)}": it is not an absolute path`)
-    if (named === '' && checkpoint?.mediaType !== DUMP)
+    const { images, workPath } = paths
+    if (images !== '' && !images.startsWith('/'))
+      throw new Fault('invalid-argument', `Cannot restore from "${images.slice(0, 200)}": it is not an absolute path`)
+    if (images === '' && checkpoint?.mediaType !== DUMP)
       throw new Fault('unknown', `unsupported checkpoint type "${(checkpoint?.mediaType ?? '').slice(0, 200)}"`)
     if (!runtime.shim) await requireRestore(runtime.binary, host)
-    if (named !== '') return { images: named, workPath, owned: false }
+    if (images !== '') return { images, workPath, owned: false }
     const digest = parseDigest(checkpoint?.digest ?? '')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     const restore = { images: mkdtempSync(join(folder, 'restore-')), workPath, owned: true }

@@ -133,7 +133,7 @@ const createTask = async (
   const { container } = await containers.get({ id: containerId }, { namespace, signal })
   if (container === undefined) throw new Fault('not-found', `container "${containerId}": not found`)
   const { runtimePath: path, options, taskApiAddress: address, taskApiVersion: version } = request
-  const paths = criuPathsOf({ options, containerOptions: container.runtime?.options })
+  const paths = criuPathsOf(options)
   const isRestored = checkpoint !== undefined || paths.images !== ''
   const runtime = { path, options, address, version, isRestored }
   const wish = { namespace, rootfs, stdio: { stdin, stdout, stderr, terminal }, runtime }

@@ -64,10 +64,9 @@ export function resolveRuntime({ configured, host, state }: ResolveParts, wish: 
   }
 }
 
-/** Folders that a client names for criu; empty for none. The options of another runtime name none. */
-export function criuPathsOf({ options, containerOptions }: Pick<Wish, 'options' | 'containerOptions'>) {
-  const isOurs = (any: Any | undefined): boolean => any?.typeUrl.endsWith(OptionsSchema.typeName) === true
-  const chosen = [options, containerOptions].filter(isOurs).flatMap((any) => parseOptions(any) ?? [])[0]
+/** Folders that a client names for criu with its request, empty for none; options of another runtime name none. */
+export function criuPathsOf(options: Any | undefined) {
+  const chosen = options?.typeUrl.endsWith(OptionsSchema.typeName) ? parseOptions(options) : undefined
   return { images: chosen?.criuImagePath ?? '', workPath: chosen?.criuWorkPath ?? '' }
 }
 
