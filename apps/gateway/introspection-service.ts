@@ -4,8 +4,8 @@ import { type Channel, type Client, clientOf } from '@gantry/rpc/client'
 import type { Log } from '@gantry/rpc/log'
 import type { Implementation } from '@gantry/rpc/service'
 
-/** An owner that does not answer within this time is left out of the list. */
-const ASK_MS = 2000
+/** How long an owner is waited for until it is there, and until it has answered. */
+const PATIENCE = { waitMs: 2000, timeoutMs: 4000 }
 
 /** The owners to ask; each answers Introspection for itself. */
 export interface Owners {
@@ -34,17 +34,25 @@ export function introspectionService({ own, metadata, others, log }: Owners): Im
       return { ...(await identity.server({}, { signal })), pid: BigInt(process.pid) }
     },
 
-    async pluginInfo(request, { signal }) {
-      for (const owner of owners) {
-        try {
-          return await owner.pluginInfo(request, { signal, waitMs: ASK_MS })
-        } catch (error) {
-          if (!isFault(error, 'not-found')) throw error
-        }
-      }
-      throw new Fault('not-found', `plugin ${request.type}.${request.id}: not found`)
+    async pluginInfo(request, context) {
+      const options = { signal: context.signal, ...PATIENCE }
+      const asked = [own.pluginInfo(request, context), ...owners.map((owner) => owner.pluginInfo(request, options))]
+      const answers = await Promise.allSettled(asked)
+      for (const answer of answers) if (answer.status === 'fulfilled') return answer.value
+      throw reasonOf(answers) ?? new Fault('not-found', `plugin ${request.type}.${request.id}: not found`)
     },
   }
+}
+
+/** What the one says that knows it; else that somebody is away who may. */
+function reasonOf(answers: readonly PromiseSettledResult<unknown>[]): unknown {
+  const reasons = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : []))
+  const others = reasons.filter((reason) => !isFault(reason, 'not-found'))
+  return others.find((reason) => !isAway(reason)) ?? others[0]
+}
+
+function isAway(error: unknown): error is Fault {
+  return isFault(error, 'unavailable') || isFault(error, 'deadline-exceeded')
 }
 
 /** A bad filter fails the call; a process that is down only takes its own plugins out of the list. */
@@ -55,9 +63,9 @@ async function pluginsOf(
   log: Log,
 ): Promise<Plugin[]> {
   try {
-    return (await owner.plugins({ filters }, { signal, waitMs: ASK_MS, timeoutMs: ASK_MS * 2 })).plugins
+    return (await owner.plugins({ filters }, { signal, ...PATIENCE })).plugins
   } catch (error) {
-    if (!isFault(error, 'unavailable') && !isFault(error, 'deadline-exceeded')) throw error
+    if (!isAway(error)) throw error
     log.error({ reason: error.message }, 'A process is left out of the list of plugins')
     return []
   }
