@@ -117,7 +117,9 @@ async function layerOf(file: File, known: Descriptor | undefined, parts: DockerP
   const { blobs, holder, leases, signal } = parts
   if (known && known.digest !== file.digest) {
     await leases.add(holder, { content: known.digest }, signal)
-    return { ...known, mediaType: LAYER_TYPE[await codecAt(blobs.locate(holder.namespace, known.digest).path)] }
+    const isHere = blobs.has(holder.namespace, known.digest) // or collected since
+    if (isHere)
+      return { ...known, mediaType: LAYER_TYPE[await codecAt(blobs.locate(holder.namespace, known.digest).path)] }
   }
   const { path } = blobs.locate(holder.namespace, file.digest)
   const codec = await codecAt(path)

@@ -1,5 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { create, type MessageInitShape } from '@bufbuild/protobuf'
+import { InfoSchema } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { ImageStoreSchema } from '@gantry/api/containerd/types/transfer/imagestore_pb'
 import { MEDIA } from '@gantry/model/descriptor'
 import { parseDigest, sha256Of } from '@gantry/model/digest'
@@ -255,6 +256,16 @@ test('plain layers are compressed when asked, and what is here compressed is use
   await load(await tarOf(docker([IMAGE])))
 
   expect((await manifestOf(records.at(-1))).layers).toEqual(layers)
+})
+
+test('what was here compressed and is collected meanwhile is not counted on', async () => {
+  const labels = { 'containerd.io/uncompressed': sha256Of('one') }
+  vi.spyOn(parts.blobs, 'list').mockReturnValue([create(InfoSchema, { digest: sha256Of('gone'), size: 4n, labels })])
+
+  await load(await tarOf(docker([IMAGE])))
+
+  const { layers } = await manifestOf(records[0])
+  expect(layers.map(({ digest }) => digest)).toEqual([sha256Of('one'), sha256Of('two')])
 })
 
 test('what is here compressed is looked up once, however many images there are, and counts for all of them', async () => {
