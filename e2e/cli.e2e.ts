@@ -264,8 +264,10 @@ onGantry((target) => {
     expect(await gantry('pause', 'frozen')).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot pause') })
     expect(await gantry('unpause', 'frozen')).toEqual({ code: 0, stdout: 'frozen\n', stderr: '' })
     expect((await status()).status).toBe('running')
-    expect(rows((await gantry('top', 'frozen')).stdout)).toEqual([[String(pid)]])
-    expect(JSON.parse((await gantry('top', '--json', 'frozen')).stdout)).toEqual([{ pid }])
+    expect(rows((await gantry('top', 'frozen')).stdout)).toEqual([[String(pid), '0', 'sleep', '1000']])
+    expect(JSON.parse((await gantry('top', '--json', 'frozen')).stdout)).toEqual([
+      { pid, uid: 0, command: ['sleep', '1000'] },
+    ])
     await gantry('kill', 'frozen')
     await until('it has ended', async () => (await gantry('top', 'frozen')).stderr.includes('it is not running'))
     await gantry('rm', 'frozen')

@@ -1,6 +1,7 @@
 import { Fault } from '@gantry/model/fault'
 import { Command, CommanderError } from 'commander'
 import { expect, test } from 'vitest'
+import { parseSide } from './commands/cp.ts'
 import { within } from './commands/events.ts'
 import { statusOf } from './commands/ps.ts'
 import { addGlobals, globalsOf } from './globals.ts'
@@ -102,6 +103,19 @@ test('events start at a sequence, at a time, or some time ago', () => {
   expect(parseSince('2026-01-01T00:00:00Z', now)).toEqual(new Date('2026-01-01T00:00:00Z'))
   for (const text of ['', 'soon', '10x', '2026-99-99', '-1'])
     expect(() => parseSince(text, now)).toThrow('Cannot start')
+})
+
+test.each([
+  ['box:/etc', { container: 'box', path: '/etc' }],
+  ['box:', { container: 'box', path: '' }],
+  ['box:a:b', { container: 'box', path: 'a:b' }],
+  ['/a:b', { path: '/a:b' }],
+  ['./a:b', { path: './a:b' }],
+  ['a/b:c', { container: 'a/b', path: 'c' }],
+  [':a', { path: ':a' }],
+  ['file', { path: 'file' }],
+])('%s is a side of cp', (text, side) => {
+  expect(parseSide(text)).toEqual(side)
 })
 
 test('what is no end of events is told as one', () => {

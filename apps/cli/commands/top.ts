@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Fault } from '@gantry/model/fault'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
@@ -6,10 +7,10 @@ import { table } from '../format/table.ts'
 import { taskOf } from '../run/end-task.ts'
 import { openSession, printJson } from '../session.ts'
 
-/** `gantry top`: the processes of a container, by their pids on the host of the node. */
+/** `gantry top`: the processes of a container, as the host of the node knows them. */
 export function createCommand(context: Context): Command {
   return new Command('top')
-    .description('Lists the processes of a container, by their pids on the host.')
+    .description('Lists the processes of a container, with their pids and users on the host.')
     .argument('<container>')
     .action(async (name: string, _options: unknown, command: Command) => {
       await using session = openSession(command, context)
@@ -17,9 +18,23 @@ export function createCommand(context: Context): Command {
       const task = await taskOf(client, (await findContainer(client, name, signal)).id, signal)
       if (!task || (await task.status(signal)).status === 'stopped')
         throw new Fault('failed-precondition', `Cannot list the processes of "${name}": it is not running`)
-      const pids = await task.pids(signal)
-      if (session.json) return printJson(session, pids)
-      const rows = pids.map(({ pid, execId }) => [String(pid), execId ?? ''])
-      session.stdout.write(table(['PID', 'EXEC'], rows))
+      const isHere = !session.address.startsWith('tcp://')
+      const processes = (await task.pids(signal)).map((one) => ({ ...one, ...(isHere && lookAt(one.pid)) }))
+      if (session.json) return printJson(session, processes)
+      const rows = processes.map(({ pid, execId = '', uid = '', command = [] }) => [
+        ...[String(pid), String(uid), command.join(' '), execId],
+      ])
+      session.stdout.write(table(['PID', 'UID', 'COMMAND', 'EXEC'], rows))
     })
+}
+
+/** Whose it is on this host, and what it was told to run; nothing of one that is gone. */
+function lookAt(pid: number): { readonly uid?: number; readonly command?: readonly string[] } {
+  try {
+    const uid = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/\0$/, '').split('\0')
+    return { uid: Number(uid), command }
+  } catch {
+    return {}
+  }
 }
