@@ -138,7 +138,7 @@ test('a second `up` on the same folders is refused while the first one runs', as
   })
 })
 
-test('a node on a full disk says so, and works again when there is room', async () => {
+test('a node on a full disk says so, lets things go, and works again when there is room', async () => {
   await inFolders(async (dir, namespace) => {
     const [root, state] = [join(dir, 'root'), join(dir, 'state')]
     await run(['mount', '-t', 'tmpfs', '-o', 'size=48m', 'none', root])
@@ -156,6 +156,11 @@ test('a node on a full disk says so, and works again when there is room', async 
       rmSync(join(root, 'ballast'))
       await until('it pulls again', async () => (await gantry('pull', '--plain-http', inject('image'))).code === 0)
       expect((await gantry('run', '--rm', inject('image'), 'echo', 'room')).stdout).toBe('room\n')
+
+      await run(['dd', 'if=/dev/zero', `of=${join(root, 'ballast')}`, 'bs=4k']) // until there is none at all
+      expect(spaceLeft(root)).toBe(0)
+      expect(await gantry('rmi', inject('image'))).toMatchObject({ code: 0, stderr: '' })
+      await until('what the image took is free', () => spaceLeft(root) > 0)
       await daemon.stop()
     } finally {
       await run(['umount', root])
