@@ -10,7 +10,7 @@ const UNAVAILABLE = 14
 const UNTYPED: readonly (readonly [method: RegExp, details: RegExp])[] = [
   [/Diff\/Apply$/, /no processor for media type/],
   [/Tasks\/(Start|Pause|Resume|Delete|DeleteProcess|Exec|ResizePty|Update|Checkpoint)$/, /^(cannot|failed to) /],
-  [/Tasks\/(Create|Start|Exec|Update)$/, /runc|runtime|STDIO scheme/],
+  [/Tasks\/(Create|Start|Exec|Update)$/, /runc|runtime|STDIO scheme|^unsupported checkpoint type/],
   [/Controller\/Create$/, /runc|runtime/],
   [/Controller\/Start$/, /^(failed to start|cannot )/],
 ]
