@@ -1,8 +1,11 @@
 import { setFlagsFromString } from 'node:v8'
+import { Fault } from './fault.ts'
 
 const MAX_PATTERN = 4096 // characters
 const MAX_SPELT = 16_384 // characters, when repetitions are spelt out
 const MAX_TIMES = 1000 // that something is repeated, as RE2 has it
+const BUDGET_MS = 2000
+const SHARE = 0.05 // of the time that has gone by since: a subscription may last for weeks
 const FLAGS = /^\(\?([ims]+)\)/
 const POSIX: Readonly<Record<string, string>> = {
   alnum: 'A-Za-z0-9',
@@ -22,6 +25,8 @@ setFlagsFromString('--enable-experimental-regexp-engine')
 /**
  * Compiles a pattern as containerd's clients write it (RE2), unanchored. It runs in time linear to the text whatever the
  * pattern, because it comes from a client. One that is malformed, too long, or needs look-around or back references matches nothing.
+ *
+ * @throws {Fault} from what it returns: `resource-exhausted` when that has taken seconds altogether, in which nobody else is served
  */
 export function compilePattern(pattern: string): (text: string) => boolean {
   if (pattern.length > MAX_PATTERN) return () => false
@@ -32,9 +37,23 @@ export function compilePattern(pattern: string): (text: string) => boolean {
   const body = translate(spelt, modes.includes('i'))
   try {
     const expression = new RegExp(body, `l${modes.includes('m') ? 'm' : ''}${modes.includes('s') ? 's' : ''}`)
-    return (text) => expression.test(text)
+    return withinBudget((text) => expression.test(text))
   } catch {
     return () => false
+  }
+}
+
+function withinBudget(test: (text: string) => boolean): (text: string) => boolean {
+  const begun = performance.now()
+  let spent = 0
+  return (text) => {
+    const from = performance.now()
+    const found = test(text)
+    const now = performance.now()
+    spent += now - from
+    if (spent > BUDGET_MS + SHARE * (now - begun))
+      throw new Fault('resource-exhausted', 'The pattern of a filter takes too long: make it shorter')
+    return found
   }
 }
 

@@ -128,3 +128,13 @@ test('a pattern made to backtrack takes no time', () => {
 
   expect(performance.now() - started).toBeLessThan(1000)
 })
+
+test('a pattern that takes long with each of many is given up', { timeout: 30_000 }, () => {
+  const matches = parseFilters([`name~="${'(a|b|ab)*'.repeat(300)}c"`])
+  const field = () => 'ab'.repeat(2048)
+  const many = (): void => {
+    for (let count = 0; count < 1000; count++) matches(field)
+  }
+
+  expect(many).toThrow(expect.objectContaining({ code: 'resource-exhausted' }))
+})
