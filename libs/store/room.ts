@@ -10,27 +10,27 @@ const ROOM_BYTES = 8 * 2 ** 20
  * system cannot keep some, there is none.
  *
  * @param file the data file of LMDB, which grows page by page
- * @returns to be called when it may have grown
+ * @returns to be called when it may have grown; never fails
  */
 export function keepRoom(file: string): () => void {
   let kept = 0 // up to this byte
   const look = (): void => {
-    const { size } = statSync(file)
-    if (kept - size < ROOM_BYTES / 2 && extend(file, size)) kept = size + ROOM_BYTES
+    try {
+      const { size } = statSync(file)
+      if (kept - size >= ROOM_BYTES / 2) return
+      extend(file, size)
+      kept = size + ROOM_BYTES
+    } catch {} // the disk is full: tried again with the next commit
   }
   look()
   return look
 }
 
-function extend(file: string, size: number): boolean {
-  let fd: number | undefined
+function extend(file: string, size: number): void {
+  const fd = openSync(file, 'r+')
   try {
-    fd = openSync(file, 'r+')
     reserve(fd, size, ROOM_BYTES)
-    return true
-  } catch {
-    return false // the disk is full: tried again with the next commit
   } finally {
-    if (fd !== undefined) closeSync(fd)
+    closeSync(fd)
   }
 }
