@@ -85,7 +85,7 @@ export interface Containers {
   update(id: string, changes: UpdateContainer, signal: AbortSignal): Promise<void>
   /** Makes an image of what it has written. @throws {Fault} what `commitContainer` says */
   commit(id: string, options: CommitOptions, signal: AbortSignal): Promise<Image>
-  /** What it has written and deleted, sorted by path. Only for who may mount, on the node. @throws {Fault} what `listChanges` says */
+  /** What it has written and deleted, sorted by path; for root on the node. @throws {Fault} what `listChanges` says */
   changes(id: string, signal: AbortSignal): Promise<Change[]>
   /** Copies files into a container, or out of it. @throws {Fault} what `copy` says */
   copy(options: CopyOptions, signal: AbortSignal): Promise<Copied>

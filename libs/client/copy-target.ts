@@ -48,7 +48,8 @@ export interface TargetTree {
  * replaced in one step, but for folders, which are merged and keep what is said of them, and for files that something is mounted
  * on, which are written over. One that is killed leaves at most one file, `.gantry-cp-...`.
  *
- * @throws {Fault} `failed-precondition` for a folder where something else is, and the reverse; `invalid-argument` for a path with `..`
+ * @throws {Fault} `failed-precondition` for a folder where something else is, and the reverse; `invalid-argument` for a path
+ *   with `..`
  */
 export async function writeTree(
   target: TargetTree,

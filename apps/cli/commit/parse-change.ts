@@ -6,7 +6,11 @@ const LAST_PORT = 65_535
 /** `key=value`, `key="a value"`: parts with and without quotes, as a Dockerfile has them. */
 const PAIR = /^\s*([^\s="']+)=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*)(?=\s|$)/s
 
-/** What instructions of a Dockerfile change in the config of an image, the later ones over the earlier ones. @throws {Fault} `invalid-argument` */
+/**
+ * What instructions of a Dockerfile change in the config of an image, the later ones over the earlier ones.
+ *
+ * @throws {Fault} `invalid-argument`
+ */
 export function parseChanges(instructions: readonly string[]): ConfigChange {
   const changes = instructions.map(parseChange)
   const [env, labels, exposedPorts] = [
