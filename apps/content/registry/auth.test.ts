@@ -5,9 +5,10 @@ import { sha256Of } from '@gantry/model/digest'
 import { parseReference } from '@gantry/model/reference'
 import { expect, onTestFinished, test } from 'vitest'
 import { startServer } from '../testing/server.ts'
+import { answerOf } from './answer.ts'
 import type { Hosts } from './hosts.ts'
 import { createRegistry, type Registry } from './registry.ts'
-import { createTransport } from './transport.ts'
+import { createTransport, type Transport } from './transport.ts'
 import { createClientWallet, createServiceWallet, type Wallet } from './wallet.ts'
 
 const BLOB = Buffer.from('some bytes')
@@ -317,4 +318,38 @@ test('who wants the same of the service waits for one answer, also when who aske
 
   expect(await Promise.all(others)).toEqual([ALICE, ALICE])
   expect(asked).toBe(1)
+})
+
+test.each([
+  ['reg.test:443', 'https://reg.test/v2/team/app/blobs/'],
+  ['Reg.Test', 'https://reg.test/v2/team/app/blobs/'],
+])('%s is the host of its reference, and let in by the name that has there', async (host, address) => {
+  const seen: string[] = []
+  const transport: Transport = {
+    async exchange({ url, headers: { authorization = '' } }) {
+      expect(url.href).toContain(address)
+      seen.push(authorization)
+      const headers = { 'www-authenticate': 'Basic realm="x"' }
+      async function* body() {
+        yield BLOB
+      }
+      return answerOf({ url, status: authorization === '' ? 401 : 200, headers, body: body(), drop: () => undefined })
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  }
+  const asked: string[] = []
+  const wallet = createClientWallet(async (name) => {
+    asked.push(name)
+    return ALICE
+  }, nobody)
+  const registry = createRegistry({ transport, now: Date.now, stallMs: 1000, backoffMs: 1 })
+
+  expect(await fetchBlob(registry, host, wallet)).toBe('some bytes')
+
+  expect(seen).toEqual(['', `Basic ${Buffer.from(`alice:${SECRET}`).toString('base64')}`])
+  expect(asked).toEqual([host.toLowerCase()])
+})
+
+test('a host that no address can have is refused in words', async () => {
+  await expect(fetchBlob(openRegistry(), 'reg.test:99999')).rejects.toMatchObject({ code: 'invalid-argument' })
 })

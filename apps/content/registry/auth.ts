@@ -8,7 +8,7 @@ import type { Dial } from './dial.ts'
 import { type HttpLog, logged } from './http-log.ts'
 import { fetchToken, standing } from './token.ts'
 import type { Transport } from './transport.ts'
-import { identityOf, type Wallet } from './wallet.ts'
+import { identityOf, type Owner, type Wallet } from './wallet.ts'
 
 const MAX_TOKENS = 4096 // kept; the oldest goes first
 const BASIC_S = 3600
@@ -18,8 +18,8 @@ const MARGIN_MS = 2000 // a token that ends now would end on the way
 /** Who asks for what: tokens are kept by host, scope and owner, who may be known by a header, and go nowhere else. */
 export interface Access {
   readonly origin: string
-  /** Is it the host that the reference names? */
-  readonly own: boolean
+  /** Whose credentials are wanted. */
+  readonly owner: Owner
   /** Such as `repository:team/app:pull`, the first one first. */
   readonly scopes: readonly string[]
   readonly wallet: Wallet
@@ -87,12 +87,12 @@ export function createAuth(transport: Transport, now: () => number): Auth {
 
   return {
     headerFor(access) {
-      const known = access.wallet.known(ownerOf(access))
+      const known = access.wallet.known(access.owner)
       return known && valid(keyOf(access, known === 'none' ? undefined : known))?.header
     },
     async challenged(access, { answer, refused }, signal) {
       const challenge = choose(answer)
-      const found = await access.wallet.find(ownerOf(access), signal)
+      const found = await access.wallet.find(access.owner, signal)
       const key = keyOf(access, found)
       const kept = valid(key)
       if (kept && kept.header !== refused) return { header: kept.header, fresh: false }
@@ -140,10 +140,6 @@ function basicHeader(found: Found | undefined, host: string): string {
   if (!found?.username || !found.secret)
     throw new Fault('unauthenticated', `Cannot use ${host}: it wants a name and a password; see "gantry login"`)
   return `Basic ${Buffer.from(`${found.username}:${found.secret}`).toString('base64')}`
-}
-
-function ownerOf({ origin, own }: Access): { host: string; own: boolean } {
-  return { host: new URL(origin).host, own }
 }
 
 /** A header that a client sends may let it in as much as a password, and so may a certificate. */

@@ -3,12 +3,13 @@ import { Fault } from '@gantry/model/fault'
 import type { Reference } from '@gantry/model/reference'
 import { type Dial, isLoopback, PLAIN_DIAL } from './dial.ts'
 import { CAPABILITIES, type Capability } from './hosts-file.ts'
+import type { Owner } from './wallet.ts'
 
 /** One place where the API of a registry is. */
 export interface Endpoint {
   /** The host as references name it, for labels and messages. */
   readonly host: string
-  /** Scheme, host and port, such as `https://registry-1.docker.io`. */
+  /** Scheme, host and port as a URL has them, such as `https://registry-1.docker.io`. */
   readonly origin: string
   /** What comes before the repository, such as `/v2`. */
   readonly prefix: string
@@ -26,7 +27,7 @@ export interface Endpoint {
  * machine, and there not on port 443 (behaviour facts, 17.2).
  *
  * @param defaultScheme what the request says, `''` when it says nothing
- * @throws {Fault} `invalid-argument` for a scheme other than http and https
+ * @throws {Fault} `invalid-argument` for a scheme other than http and https, or a host that no address can have
  */
 export function endpointOf(host: string, defaultScheme: string): Endpoint {
   if (!['', 'http', 'https'].includes(defaultScheme))
@@ -37,10 +38,17 @@ export function endpointOf(host: string, defaultScheme: string): Endpoint {
   const port = /:(\d+)$/.exec(host)?.[1] ?? ''
   const plain = isLoopback(host) && port !== '' && port !== '443'
   const scheme = defaultScheme || (plain ? 'http' : 'https')
+  const url = URL.parse(`${scheme}://${dialledHost(host)}`)
+  if (!url) throw new Fault('invalid-argument', `Cannot use ${host}: no host can have that address`)
   return {
-    ...{ host, origin: `${scheme}://${dialledHost(host)}`, prefix: '/v2', own: true },
+    ...{ host, origin: url.origin, prefix: '/v2', own: true },
     ...{ capabilities: CAPABILITIES, headers: {}, dial: PLAIN_DIAL, from: 'default' },
   }
+}
+
+/** Whose credentials are for it: by the name that references have for it, also where a port goes without saying. */
+export function ownerOf({ host, origin, own }: Endpoint): Owner {
+  return { host: own ? dialledHost(host).toLowerCase() : new URL(origin).host, own }
 }
 
 /** Docker's registry has a name that is not its address. */

@@ -1,6 +1,6 @@
 import { Fault } from '@gantry/model/fault'
 import { describe, MANIFEST_TYPES } from './describe.ts'
-import { apiUrlOf, urlOf } from './endpoint.ts'
+import { apiUrlOf, ownerOf, urlOf } from './endpoint.ts'
 import type { Hosts } from './hosts.ts'
 import type { Capability } from './hosts-file.ts'
 import { refusal, type Sender } from './sender.ts'
@@ -40,7 +40,7 @@ export async function explain(parts: ExplainParts, source: Source, signal: Abort
       const site: Site = { endpoint, source, wallet, last: false }
       const asked = errandOf(site)
       const { answer, works } = await ask(parts.sender, site, signal)
-      const found = wallet.known({ host: new URL(endpoint.origin).host, own: endpoint.own })
+      const found = wallet.known(ownerOf(endpoint))
       const credentials = found === undefined ? '' : found === 'none' ? 'none' : found.from
       return {
         url: asked.url.href,

@@ -5,7 +5,7 @@ import { type Access, createAuth } from './auth.ts'
 import { errorText } from './body.ts'
 import type { Courier } from './courier.ts'
 import { PLAIN_DIAL } from './dial.ts'
-import type { Endpoint } from './endpoint.ts'
+import { type Endpoint, ownerOf } from './endpoint.ts'
 import { type HttpLog, logged } from './http-log.ts'
 import { causeOf, type Question, type Transport } from './transport.ts'
 import type { Wallet } from './wallet.ts'
@@ -115,8 +115,8 @@ export function createSender({ transport, now, backoffMs }: SenderParts): Sender
 }
 
 function accessOf({ endpoint, scopes, wallet, headers, log }: Errand): Access {
-  const { origin, own, dial } = endpoint
-  return { origin, own, scopes, wallet, dial, headers, log }
+  const { origin, dial } = endpoint
+  return { origin, owner: ownerOf(endpoint), scopes, wallet, dial, headers, log }
 }
 
 type Outcome =
@@ -162,7 +162,7 @@ export async function refusal(
 
 /** What may have been sent and must not be shown, should the registry send it back. */
 function secretsOf({ headers, wallet, endpoint }: Pick<Errand, 'headers' | 'wallet' | 'endpoint'>): string[] {
-  const known = wallet.known({ host: new URL(endpoint.origin).host, own: endpoint.own })
+  const known = wallet.known(ownerOf(endpoint))
   const given = Object.entries(headers).filter(([name]) => !HARMLESS.includes(name.toLowerCase()))
   const values = given.map(([, value]) => value).filter((value) => value.length >= 8) // shorter ones are words
   if (known === undefined || known === 'none') return values

@@ -8,7 +8,7 @@ const SERVICE_MS = 30_000 // how long the service remembers what its own files s
 
 /** Whose credentials are meant. */
 export interface Owner {
-  /** The host as its certificate names it, with the port when there is one. */
+  /** The host in lower case, with the port when there is one. */
   readonly host: string
   /** Is it the host of the reference? Only that one may be given what a client sends. */
   readonly own: boolean
