@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -111,4 +113,25 @@ test.skipIf(process.getuid?.() !== 0)('plugins know no two containers by the sam
   const names = readFileSync(join(folder, 'said'), 'utf8').trim().split('\n')
   expect(new Set(names).size).toBe(2)
   rmSync(folder, { recursive: true })
+})
+
+test('a plugin that a killed run has left is ended before anything is freed, those of others are not', async () => {
+  const state = mkdtempSync(join(tmpdir(), 'gantry-cni-'))
+  const plugin = (netns: string) =>
+    spawn('sleep', ['1000'], { env: { PATH: '/usr/bin:/bin', CNI_COMMAND: 'ADD', CNI_NETNS: netns }, stdio: 'ignore' })
+  const [ours, theirs] = [
+    plugin(join(state, 'networks/test/box/netns')),
+    plugin(`${state}-other/networks/test/box/netns`),
+  ]
+  const ended = once(ours, 'exit')
+  try {
+    createNetworks({ state, plugins: '', env: { PATH: '' }, config, log: {} as NetworksParts['log'] })
+
+    expect(await ended).toEqual([null, 'SIGKILL'])
+    expect([theirs.exitCode, theirs.signalCode]).toEqual([null, null])
+  } finally {
+    theirs.kill('SIGKILL')
+    ours.kill('SIGKILL')
+    rmSync(state, { recursive: true })
+  }
 })

@@ -4,10 +4,12 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ensureBridge } from '@gantry/linux/bridge'
 import { unmountAll } from '@gantry/linux/mount'
+import { sendSignal } from '@gantry/linux/process'
 import { Fault } from '@gantry/model/fault'
 import type { NetworkRequest } from '@gantry/model/network'
 import type { Process as Service } from '@gantry/service/process'
 import { foldersIn } from '../bundle.ts'
+import { workersWith } from '../workers.ts'
 import { findNetwork, type NetworkConfig, parseDefinition } from './definition.ts'
 import { hostsFile, resolvConf } from './names.ts'
 import { type Attachment, addNetwork, type NetworkResult, type PluginHost, removeNetwork } from './plugins.ts'
@@ -22,6 +24,8 @@ import { checkClaims, checkListeners } from './ports.ts'
 // Freed is: plugins asked to, namespace unmounted, folder gone. A crash before that leaves the folder, and the next start
 // frees it. <state>/leases holds the addresses that are taken, so that a reboot forgets them.
 
+const PASSES = 10 // over what plugins have started meanwhile
+const SIGKILL = 9
 const RETRIES = 3
 const RETRY_MS = 1000
 
@@ -55,6 +59,7 @@ interface Plan extends Attachment {
 export function createNetworks(parts: NetworksParts): Networks {
   const { log } = parts
   const root = join(parts.state, 'networks')
+  endOrphans(root)
   const claims = new Map(listPlans(root).map(({ key, plan }) => [key, plan?.ports ?? []]))
   const inOrder = createQueues()
 
@@ -112,6 +117,15 @@ export function createNetworks(parts: NetworksParts): Networks {
       await Promise.all(stray.map(({ key, namespace, id }) => inOrder(key, () => detach(namespace, id))))
       if (stray.length > 0) log.info({ freed: stray.length }, 'Freed the networks of containers that ended')
     },
+  }
+}
+
+/** Plugins of a run that was killed would go on making what is freed next, and nobody would free that. */
+function endOrphans(root: string): void {
+  for (let left = PASSES; left > 0; left--) {
+    const orphans = workersWith(`CNI_NETNS=${root}/`)
+    if (orphans.length === 0) return
+    for (const orphan of orphans) sendSignal(orphan, SIGKILL)
   }
 }
 
