@@ -50,7 +50,7 @@ export function createRestores({ content, host, folder }: RestoreParts) {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     const restore = { images: mkdtempSync(join(folder, 'restore-')), workPath, owned: true }
     try {
-      await unpack(readBlob(content, digest, call), restore.images)
+      await unpack(readBlob(content, digest, call), restore.images, call.signal)
       return restore
     } catch (error) {
       removeImages(restore)
@@ -86,9 +86,9 @@ async function* readBlob(
   for await (const { data } of content.read({ digest }, call)) yield data
 }
 
-async function unpack(bytes: AsyncIterable<Uint8Array>, folder: string): Promise<void> {
+async function unpack(bytes: AsyncIterable<Uint8Array>, folder: string, signal: AbortSignal): Promise<void> {
   let count = 0
-  for await (const file of readFlatTar(bytes)) {
+  for await (const file of readFlatTar(bytes, signal)) {
     if (++count > MAX_FILES)
       throw new Fault('invalid-argument', `Cannot unpack the checkpoint: it has more than ${MAX_FILES} files`)
     try {
