@@ -17,7 +17,7 @@ const EXITS = Number(process.env.GANTRY_E2E_EXITS ?? 40)
 const VICTIMS = ['tasks', 'gateway', 'nats-server'] as const
 const PAUSE_MS = EXITS > 100 ? 4000 : 1200 // before a kill; a process that lives long is started again at once
 const CLIENTS = 4
-const LATE_MS = 1500 // between the last line of a script and its exit, on a busy machine
+const LATE_MS = 3000 // between the last line of a script and its exit, on a busy machine
 
 /** What became of one process, by the events. */
 interface Told {
