@@ -1,4 +1,5 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, readdirSync, readSync, statfsSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { deviceParts } from '@gantry/linux/file'
 import { O_PATH, openIn } from '@gantry/linux/open-in'
 import { readLink } from '@gantry/linux/read-link'
@@ -43,6 +44,7 @@ export async function* readTree({ fd, name, ids }: SourceTree, signal: AbortSign
   yield* entriesOf(fd, name, 0)
 
   async function* entriesOf(fd: number, path: ByteString, depth: number): AsyncGenerator<CopyEntry> {
+    await setImmediate() // all else waits for nothing: who interrupts a tree without end would not be heard
     signal.throwIfAborted()
     const stat = fstatSync(fd, { bigint: true })
     const kind = kindOf(stat)
@@ -91,6 +93,7 @@ async function* readFile(path: number, size: number): AsyncGenerator<Uint8Array>
   const fd = openSync(here(path), constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     for (let left = size; left > 0; ) {
+      await setImmediate() // as above
       const chunk = Buffer.allocUnsafe(Math.min(left, CHUNK))
       const read = readSync(fd, chunk)
       if (read === 0) chunk.fill(0) // it was cut short meanwhile

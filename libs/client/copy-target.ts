@@ -37,7 +37,7 @@ export interface TargetTree {
   readonly owner: (entry: CopyEntry) => { readonly uid: number; readonly gid: number }
   /** Keep set-user-ID and set-group-ID bits. */
   readonly setIds: boolean
-  /** Make FIFOs and devices. */
+  /** Make FIFOs and devices, and replace them. */
   readonly special: boolean
   /** Is told of what is left out, and why. */
   readonly onSkip: (path: string, why: string) => void
@@ -80,7 +80,9 @@ async function writeEntry(target: TargetTree, entry: CopyEntry, signal: AbortSig
   using parent = openFolder(target, names)
   using there = opened(() => openIn(parent.fd, bytesOf(name), O_PATH | O_NOFOLLOW))
   const stat = there && fstatSync(there.fd)
+  const isSpecial = stat && !stat.isDirectory() && !stat.isFile() && !stat.isSymbolicLink()
   if (stat && stat.isDirectory() !== (entry.kind === 'folder')) throw mismatch(entry)
+  if (isSpecial && !target.special) throw mismatch(entry) // such as /dev/null
   if (entry.kind === 'folder') {
     if (!stat) makeFolder(target, { parent: parent.fd, name }, entry)
     return !stat

@@ -14,6 +14,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -206,6 +207,31 @@ test('a file that grows or shrinks meanwhile has as many bytes as it had', async
       expect(Buffer.concat(await Array.fromAsync(body)).length).toBe(6)
     }
   }
+})
+
+test.each(['a file', 'a folder'])('who copies %s without end may give up', async (what) => {
+  if (what === 'a file') {
+    writeFileSync(join(dir, 'from/file'), '')
+    truncateSync(join(dir, 'from/file'), 2 ** 33)
+  } else for (let at = 0; at < 3000; at++) symlinkSync('nowhere', join(dir, 'from', `${at}`))
+  const stop = new AbortController()
+  const timer = setTimeout(() => stop.abort(), 1)
+
+  const reading = readTree({ fd: open('from'), name: '', ids: SAME_IDS }, stop.signal)
+
+  await expect(writeTree(into(), reading, signal)).rejects.toThrow(expect.objectContaining({ name: 'AbortError' }))
+  clearTimeout(timer)
+})
+
+test('a host keeps its FIFOs, devices and sockets', async () => {
+  mkfifo(join(dir, 'to/null'), 0o600)
+  mkfifo(join(dir, 'to/other'), 0o600)
+
+  for (const hostile of [entry('null'), entry('null', { kind: 'symlink', link: 'x' })])
+    await expect(writeTree(into({ special: false }), these(hostile), signal)).rejects.toThrow('no file')
+  await writeTree(into(), these(entry('other')), signal)
+  expect(lstatSync(join(dir, 'to/null')).isFIFO()).toBe(true)
+  expect(readFileSync(join(dir, 'to/other'), 'utf8')).toBe('hostile')
 })
 
 test('folders in folders without end are refused', async () => {

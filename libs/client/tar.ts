@@ -106,7 +106,10 @@ async function add(tar: ReturnType<typeof pack>, entry: CopyEntry, signal: Abort
   })
   if (kind !== 'file') return
   sink.on('error', () => undefined) // the reader of the tar sees it
-  for await (const chunk of entry.body) if (!sink.write(chunk)) await once(sink, 'drain', { signal })
+  for await (const chunk of entry.body) {
+    signal.throwIfAborted()
+    if (!sink.write(chunk)) await once(sink, 'drain', { signal })
+  }
   const finished = once(sink, 'finish', { signal })
   sink.end(undefined)
   await finished

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readSync } from 'node:fs'
 import { Fault } from '@gantry/model/fault'
 import { Command } from 'commander'
 import type { Context } from '../context.ts'
@@ -6,6 +6,8 @@ import { findContainer } from '../find-container.ts'
 import { table } from '../format/table.ts'
 import { taskOf } from '../run/end-task.ts'
 import { openSession, printJson } from '../session.ts'
+
+const MAX_BYTES = 4096 // of what a process says of itself
 
 /** `gantry top`: the processes of a container, as the host of the node knows them. */
 export function createCommand(context: Context): Command {
@@ -28,13 +30,24 @@ export function createCommand(context: Context): Command {
     })
 }
 
-/** Whose it is on this host, and what it was told to run; nothing of one that is gone. */
-function lookAt(pid: number): { readonly uid?: number; readonly command?: readonly string[] } {
+/** Whose it is on this host, and what it was told to run, as it says itself; nothing of one that is gone. */
+export function lookAt(pid: number): { readonly uid?: number; readonly command?: readonly string[] } {
   try {
-    const uid = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
-    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/\0$/, '').split('\0')
+    const uid = /^Uid:\t(\d+)/m.exec(readStart(`/proc/${pid}/status`))?.[1]
+    const command = readStart(`/proc/${pid}/cmdline`).replace(/\0$/, '').split('\0')
     return { uid: Number(uid), command }
   } catch {
     return {}
+  }
+}
+
+/** A process may say that its command line is as long as its memory: prctl(2), `PR_SET_MM_MAP`. */
+function readStart(path: string): string {
+  const fd = openSync(path, 'r')
+  try {
+    const buffer = Buffer.alloc(MAX_BYTES)
+    return buffer.toString('utf8', 0, readSync(fd, buffer))
+  } finally {
+    closeSync(fd)
   }
 }
