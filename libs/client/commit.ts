@@ -14,7 +14,7 @@ import type { Image, Images } from './images.ts'
 import { openLease } from './lease.ts'
 import type { Wire } from './wire.ts'
 
-const CLEANUP_MS = 10_000 // for letting a container go on, whatever became of the call
+const CLEANUP_MS = 10_000 // for what is not left half done, whatever became of the call
 
 export interface CommitOptions {
   /** The name of the image to be, complete; what had it before loses it. */
@@ -55,7 +55,7 @@ export async function commitContainer(
       throw new Fault('failed-precondition', `Cannot commit "${container.id}": the ids of its files are mapped`)
     return { parent: changes.parent, ...(await changes.pack(MEDIA.ociLayerGzip)) }
   })
-  const base = await baseOf(wire, images, { container, parent }, signal)
+  const base = await baseOf(wire, images, { container, parent, lease }, signal)
   const stack = [...base.diffIds, diffId]
   const name = await unpackLayer(wire, { snapshotter, stack, layer, lease }, signal)
   const { change = {}, author, message: comment, reference } = options
@@ -85,7 +85,9 @@ async function frozen<T>(
   const found = wanted ? await ignoring('not-found', tasks.get(request, wire.call(signal))) : undefined
   if (found?.process?.status !== Status.RUNNING) return work()
   try {
-    await tasks.pause(request, wire.call(signal))
+    // also when it is interrupted: one that is frozen after we have looked whether it is would stay so
+    await tasks.pause(request, wire.call(AbortSignal.timeout(CLEANUP_MS)))
+    signal.throwIfAborted()
     return await work()
   } finally {
     // one that has ended meanwhile cannot
@@ -101,11 +103,13 @@ async function frozen<T>(
 async function baseOf(
   wire: Wire,
   images: Images,
-  { container: { id, image }, parent }: { readonly container: Container; readonly parent: string },
+  { container: { id, image }, parent, lease }: { readonly container: Container; parent: string; lease: string },
   signal: AbortSignal,
 ): Promise<Base> {
   if (image === '') throw new Fault('failed-precondition', `Cannot commit "${id}": it was made of no image`)
   const { manifest } = await images.resolve(image, {}, signal)
+  const resource = { id: manifest.digest, type: 'content' } // with its layers, should its name go meanwhile
+  await wire.services.leases.addResource({ id: lease, resource }, wire.call(signal))
   const { config: descriptor, layers } = parseManifest(await readDocument(wire, manifest, signal))
   const config = await readDocument(wire, descriptor, signal)
   const { diffIds } = parseImageConfig(config)
