@@ -5,6 +5,7 @@ const PORT = /^(\d{1,5})(?:\/(tcp|udp|sctp))?$/
 const LAST_PORT = 65_535
 /** `key=value`, `key="a value"`: parts with and without quotes, as a Dockerfile has them. */
 const PAIR = /^\s*([^\s="']+)=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*)(?=\s|$)/s
+const VARIABLE = /\$[\w{]/
 
 /**
  * What instructions of a Dockerfile change in the config of an image, the later ones over the earlier ones.
@@ -28,6 +29,8 @@ export function parseChanges(instructions: readonly string[]): ConfigChange {
 
 function parseChange(text: string): ConfigChange {
   const [, name = '', value = ''] = /^\s*([a-z]+)\s+(\S.*?)\s*$/is.exec(text) ?? []
+  if (!/^(CMD|ENTRYPOINT)$/i.test(name) && VARIABLE.test(value.replace(/\\.|'[^']*'/gs, '')))
+    throw refuse(text, 'variables are not replaced: write their values')
   switch (name.toUpperCase()) {
     case 'CMD':
       return { cmd: parseCommand(value, text) }

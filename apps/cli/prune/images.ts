@@ -18,8 +18,7 @@ export async function pruneImages(
   const images = await client.images.list([], signal) // before the containers: none is made of an image that is not there yet
   const used = new Set((await client.containers.list([], signal)).map(({ image }) => image))
   const gone: string[] = []
-  for (const image of images) {
-    if (used.has(image.name) || !(all || isDangling(image.name))) continue
+  for (const image of unusedImages(images, used, all)) {
     if (passes && !passes(await labelsOf(client, image, signal))) continue
     const deleted = client.images.delete(image.name, {}, signal).then(() => true)
     if (await ignoring('not-found', deleted)) gone.push(image.name)
@@ -27,8 +26,18 @@ export async function pruneImages(
   return gone
 }
 
-/** Known by its digest alone: what it was called is another image now. */
-export function isDangling(name: string): boolean {
+/**
+ * What may go. A digest goes only with all tags of its image: others, such as the CRI of containerd, find an image by both.
+ *
+ * @param used names of images that containers were made of
+ */
+export function unusedImages(images: readonly Image[], used: ReadonlySet<string>, all: boolean): Image[] {
+  const stays = ({ name }: Image) => used.has(name) || !(all || isByDigest(name))
+  const kept = new Set(images.filter(stays).map(({ target }) => target.digest))
+  return images.filter((image) => !stays(image) && !(isByDigest(image.name) && kept.has(image.target.digest)))
+}
+
+function isByDigest(name: string): boolean {
   return /(^|@)sha\d+:[0-9a-f]{64,}$/.test(name) && familiarName(name).tag === '<none>'
 }
 

@@ -1,9 +1,10 @@
 import type { Container } from '@gantry/client/containers'
+import type { Image } from '@gantry/client/images'
 import type { TaskInfo } from '@gantry/client/tasks'
 import { RESTART_POLICY, RESTART_STATUS } from '@gantry/model/restart'
 import { expect, test } from 'vitest'
 import { isOver } from './containers.ts'
-import { isDangling } from './images.ts'
+import { unusedImages } from './images.ts'
 import { labelFilter } from './label-filter.ts'
 
 const NOW = new Date('2026-01-02T12:00:00Z')
@@ -27,14 +28,22 @@ test.each([
   expect(isOver(of, its, NOW)).toBe(expected)
 })
 
-test.each([
-  [`sha256:${'0'.repeat(64)}`, true],
-  [`docker.io/library/a@sha256:${'0'.repeat(64)}`, true],
-  [`docker.io/library/a:1@sha256:${'0'.repeat(64)}`, false],
-  ['docker.io/library/a:1', false],
-  ['any name', false],
-])('is %s a name without a tag: %s', (name, expected) => {
-  expect(isDangling(name)).toBe(expected)
+test('names of images without a tag go, but for those of an image that has one, or is used', () => {
+  const digest = `sha256:${'0'.repeat(64)}`
+  const named = (at: string, ...names: string[]) => names.map((name) => ({ name, target: { digest: at } }) as Image)
+  const images = [
+    ...named('1', 'docker.io/library/a:1', `docker.io/library/a@${digest}`, digest),
+    ...named('2', 'docker.io/library/b:1', 'docker.io/library/b:2', `docker.io/library/b@${digest}`),
+    ...named('3', `docker.io/library/c@${digest}`, 'any name', `docker.io/library/c:1@${digest}`),
+    ...named('4', `docker.io/library/d@${digest}`, `${digest}0`),
+    ...named('5', `docker.io/library/e@${digest}`),
+  ]
+  const used = new Set(['docker.io/library/b:1', `docker.io/library/e@${digest}`])
+  const unused = (all: boolean) => unusedImages(images, used, all).map(({ name }) => name)
+
+  expect(unused(false)).toEqual([`docker.io/library/d@${digest}`, `${digest}0`])
+  const kept = ['docker.io/library/b:1', `docker.io/library/b@${digest}`, `docker.io/library/e@${digest}`]
+  expect(unused(true)).toEqual(images.map(({ name }) => name).filter((name) => !kept.includes(name)))
 })
 
 test.each([
