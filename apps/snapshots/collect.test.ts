@@ -34,7 +34,7 @@ function openKeeper(mountTable = '', beforeStored = () => {}) {
       table.remove([namespace, name])
       return row
     },
-    takeDown: ({ id }: ActivationRow) => void down.push(busy.has(id) ? fail() : id),
+    takeDown: async ({ id }: ActivationRow) => void down.push(busy.has(id) ? fail() : id),
   }
   const keeper = createSnapshotsKeeper({
     rows,

@@ -136,7 +136,7 @@ export function createSnapshotsKeeper(parts: KeeperParts): Keeper {
         }
       for (const row of ended.splice(0))
         try {
-          activations.takeDown(row)
+          await activations.takeDown(row)
         } catch (error) {
           ended.push(row)
           report(error, row.id)

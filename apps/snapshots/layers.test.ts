@@ -12,7 +12,9 @@ async function withLayers(work: (root: string) => Promise<void>, use: (layers: L
   const syncs = { run: ({ root }: { root: string }) => work(root) } as unknown as Pool
   await using content = connect('/nowhere.sock')
   const processors = {} as Processors // not asked
-  await use(createLayers({ content, pool: syncs, syncs, processors, limits: DEFAULT_LIMITS, mountRoot: '/' }))
+  await use(
+    createLayers({ content, pool: syncs, syncs, processors, limits: DEFAULT_LIMITS, mountRoot: '/', mounters: syncs }),
+  )
 }
 
 test('trees of one driver share a sync that begins after them, those of another driver do not', async () => {

@@ -9,7 +9,7 @@ import { type Channel, clientOf } from '@gantry/rpc/client'
 import { abortable } from '@gantry/service/abortable'
 import { detectsCodec } from './diff/media-type.ts'
 import type { Processors } from './diff/processors.ts'
-import { mergeLayers } from './diff/target.ts'
+import { type Mounting, mergeLayers } from './diff/target.ts'
 import { type Laying, layOutEarly } from './early.ts'
 import type { Applied } from './extract/job.ts'
 import type { Limits } from './extract/limits.ts'
@@ -59,7 +59,7 @@ export interface Layers {
  */
 export type Sync = (signal: AbortSignal) => Promise<void>
 
-interface LayersParts {
+interface LayersParts extends Mounting {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
@@ -67,8 +67,6 @@ interface LayersParts {
   readonly syncs: Pool
   readonly processors: Processors
   readonly limits: Limits
-  /** Folder for temporary mount points. */
-  readonly mountRoot: string
 }
 
 /** How a whole blob is laid out. */
@@ -79,7 +77,7 @@ interface Placing {
   readonly lowers: readonly string[]
 }
 
-export function createLayers({ content, pool, syncs, processors, limits, mountRoot }: LayersParts): Layers {
+export function createLayers({ content, pool, syncs, processors, limits, ...mounting }: LayersParts): Layers {
   const blobs = clientOf(Blobs, content)
   const disks = new Map<string, () => Sync>()
 
@@ -108,7 +106,7 @@ export function createLayers({ content, pool, syncs, processors, limits, mountRo
 
     async layOutOn(lowers, { namespace, blob, root }, signal) {
       const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
-      using below = mergeLayers(lowers, mountRoot)
+      await using below = await mergeLayers(lowers, mounting, signal)
       await pool.run({ kind: 'empty', root }, signal)
       return await layOutProcessed(
         path,

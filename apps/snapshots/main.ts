@@ -47,6 +47,8 @@ import { unpackService } from './unpack-service.ts'
 import { watchPools, watchUnpacking } from './watch.ts'
 import { addressOf } from './wire.ts'
 
+const MOUNTERS = 4 // mounts that may hang before others wait for them
+
 keepHeapSmall()
 const { log, stop, options } = await startProcess('snapshots', process.argv.slice(2))
 goFirst() // this thread answers calls; those that extract would let it wait
@@ -58,6 +60,7 @@ const socket = socketOf(config, 'snapshots')
 await using telemetry = await openTelemetry({ app: 'snapshots', address: socket }, config, { log, env: process.env })
 const { metrics } = telemetry // its socket tells that no other process is at work here
 clearTargets(mountRoot)
+await using mounters = createPool(MOUNTERS) // the last to end: a mount that hangs does not, and holds up nothing else
 await using store = openStore(join(folder, 'records'), metrics)
 await using bus = connectBus(config.nats, log, metrics)
 await using changes = openChanges({ store, bus, log, metrics })
@@ -104,10 +107,10 @@ const processors = createProcessors({
   searchPath: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
 })
 const watch = watchUnpacking(metrics)
-watchPools(metrics, { extract: pool, sync: syncs })
-const apply = watch.apply(createApply({ content, pool, processors, limits, mountRoot, owns }))
-const diff = createDiff({ content, pool, mountRoot })
-const layers = watch.layers(createLayers({ content, pool, syncs, processors, limits, mountRoot }))
+watchPools(metrics, { extract: pool, sync: syncs, mount: mounters })
+const apply = watch.apply(createApply({ content, pool, processors, limits, mountRoot, mounters, owns }))
+const diff = createDiff({ content, pool, mountRoot, mounters })
+const layers = watch.layers(createLayers({ content, pool, syncs, processors, limits, mountRoot, mounters }))
 const sideBySide = createUnpack({ snapshots, layers, leases })
 const stepwise = createStepwise({ content, snapshots, apply, leases })
 const unpack = chooseUnpack(snapshots, { sideBySide, stepwise })
@@ -115,6 +118,7 @@ const mounts = join(config.state, 'mounts')
 const activations = await createActivations({
   table: collection.store.table('activations', jsonCodec<ActivationRow>()),
   write: collection.changes.write,
+  mounters,
   folder: mounts,
   roots: [folder],
   clock: Date.now,

@@ -22,9 +22,11 @@ import { bind } from '@gantry/rpc/service'
 import { jsonCodec } from '@gantry/store/codec'
 import { openStore } from '@gantry/store/store'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { createPool } from './extract/pool.ts'
 import { type ActivationRow, createActivations } from './mounts/activations.ts'
 import { makeImage } from './mounts/prepare.ts'
 import { mountsService } from './mounts-service.ts'
+import { FUSE, mountHanging } from './testing/hanging.ts'
 
 /** On a busy machine. */
 const SOON = { timeout: 30_000 }
@@ -66,6 +68,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       const activations = await createActivations({
         table: table('activations', jsonCodec<ActivationRow>()),
         write,
+        mounters: stack.use(createPool(2)),
         folder,
         roots: [join(base, 'root')],
         clock: () => 5000,
@@ -259,6 +262,26 @@ describe.skipIf(process.getuid?.() !== 0)(
       await expect(mounts.activate({ name: 'x', mounts: list }, call)).rejects.toThrow(fault('failed-precondition'))
       expect(readdirSync('/tmp')).not.toContain('gantry-through-link')
     })
+
+    test.skipIf(!existsSync(FUSE))(
+      'all others are answered while a mount hangs (skipped where the kernel lets nobody serve a file system)',
+      async () => {
+        const list = [bound(join(base, 'point', 'absent')), { ...overlay, options: [] }]
+        let hanging: Promise<unknown>
+        {
+          using _ = mountHanging(join(base, 'point'))
+          hanging = mounts.activate({ name: 'hangs', mounts: list }, call)
+          hanging.catch(() => {}) // heard below
+
+          const other = mounts.activate({ name: 'other', mounts: [tmpfs, { ...overlay, options: [] }] }, call)
+
+          expect(await Promise.race([hanging, other])).toBe(await other)
+          expect((await listed()).map(({ info }) => info?.name)).toEqual(['other'])
+        }
+        await expect(hanging).rejects.toThrow(fault('failed-precondition'))
+        expect(readdirSync(folder)).toHaveLength(1)
+      },
+    )
 
     test('of two under one name the second is told so', async () => {
       const list = [tmpfs, { ...overlay, options: [] }]

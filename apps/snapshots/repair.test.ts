@@ -44,7 +44,7 @@ describe.skipIf(process.getuid?.() !== 0)('repair (skipped without root: it jail
     mountStrays.length = 0
     const activations = {
       strays: () => [...mountStrays],
-      takeDown: ({ id }: { id: string }) => void mountStrays.splice(mountStrays.indexOf(id), 1),
+      takeDown: async ({ id }: { id: string }) => void mountStrays.splice(mountStrays.indexOf(id), 1),
     }
     const run = createRepair({
       rows,

@@ -78,7 +78,7 @@ async function* strayMounts({ activations, mounts }: RepairParts, dryRun: boolea
   for (const id of activations.strays()) {
     const found = { what: 'A mount without a record', of: join(mounts, id) }
     try {
-      if (!dryRun) activations.takeDown({ id })
+      if (!dryRun) await activations.takeDown({ id })
       yield found
     } catch (error) {
       if (!isSystemError(error)) throw error

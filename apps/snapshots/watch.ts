@@ -44,6 +44,6 @@ export function watchPools(metrics: Metrics, pools: Readonly<Record<string, Pool
     metrics.read('gauge', { name, help, labels: ['pool'] }, () =>
       Object.entries(pools).map(([label, pool]) => ({ labels: [label], value: of(pool) })),
     )
-  read('gantry_extract_threads', 'Threads that extract or sync; idle ones too.', (pool) => pool.load().threads)
+  read('gantry_extract_threads', 'Threads that extract, sync or mount; idle ones too.', (pool) => pool.load().threads)
   read('gantry_extract_waiting_jobs', 'Jobs that wait for a thread.', (pool) => pool.load().waiting)
 }

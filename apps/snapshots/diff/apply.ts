@@ -49,7 +49,7 @@ export function createApply({ content, pool, processors, limits, ...targets }: A
     const { path } = await blobs.locate({ digest: blob.digest }, { signal, namespace })
     await using layer = await processors.run({ path, mediaType: blob.mediaType }, payloads, signal)
     const detect = detectsCodec(layer.mediaType)
-    using target = openTarget(mounts, targets)
+    await using target = await openTarget(mounts, targets, signal)
     const { root, overlay, lowers } = target
     const flags = { detect, root, overlay, lowers, limits, sync, measure }
     const applied = await pool.run({ kind: 'apply', blob: layer.path, ...flags }, signal)

@@ -12,6 +12,7 @@ import type { Pool } from '../extract/pool.ts'
 import type { Leased } from '../leases.ts'
 import type { Packed } from './archive-writer.ts'
 import { createBlobWriter } from './blob-writer.ts'
+import type { Mounting } from './target.ts'
 import { type OpenTrees, openTrees } from './trees.ts'
 
 const PIECE_BYTES = 256 * 1024 // of one chunk that an encoder puts out
@@ -40,20 +41,18 @@ export interface Difference {
  */
 export type Diff = (what: Difference, call: Leased) => Promise<Pick<Descriptor, 'mediaType' | 'digest' | 'size'>>
 
-export interface DiffParts {
+export interface DiffParts extends Mounting {
   /** The process that keeps the blobs. */
   readonly content: Channel
   readonly pool: Pool
-  /** Folder for temporary mount points. */
-  readonly mountRoot: string
 }
 
-export function createDiff({ content, pool, mountRoot }: DiffParts): Diff {
+export function createDiff({ content, pool, ...mounting }: DiffParts): Diff {
   const write = createBlobWriter(content)
   return async ({ left, right, latest, ...what }, call) => {
     const mediaType = what.mediaType === '' ? MEDIA.ociLayerGzip : what.mediaType
     const codec = codecFor(mediaType)
-    using trees = await openTrees({ left, right }, { mountRoot, pool }, call.signal)
+    await using trees = await openTrees({ left, right }, { ...mounting, pool }, call.signal)
     using archive = startPacking(pool, { trees, latest, signal: call.signal })
     const isCompressed = codec !== 'none'
     const blob = { ...what, bytes: encoded(codec, archive.bytes), plain: archive.packed, isCompressed }

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { closeSync, constants, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { mount, mountsUnder, unmount } from '@gantry/linux/mount'
-import { openIn } from '@gantry/linux/open-in'
+import { mountsUnder, unmount, unmountWaiting } from '@gantry/linux/mount'
 import { isSystemError } from '@gantry/linux/system'
-import { Fault } from '@gantry/model/fault'
+import { Fault, isFault } from '@gantry/model/fault'
 import type { Mount } from '../drivers/driver.ts'
+import type { Pool } from '../extract/pool.ts'
 
 /** Where and how a layer is laid out. Disposing takes the mounts away again. */
-export interface LayerTarget extends Disposable {
+export interface LayerTarget extends AsyncDisposable {
   /** Absolute folder to be jailed in. */
   readonly root: string
   /** Leave whiteouts as marks of the overlay file system; otherwise they delete. */
@@ -17,9 +17,15 @@ export interface LayerTarget extends Disposable {
   readonly lowers: readonly string[]
 }
 
-export interface TargetParts {
+/** How to mount for the time being. */
+export interface Mounting {
   /** Folder for temporary mount points. */
   readonly mountRoot: string
+  /** Mounts: it takes as long as a disk or a network does. */
+  readonly mounters: Pick<Pool, 'run'>
+}
+
+export interface TargetParts extends Mounting {
   /** Is this a snapshot folder of ours, which nothing else has mounted over? */
   readonly owns: (path: string) => boolean
 }
@@ -31,17 +37,21 @@ export interface TargetParts {
  *
  * @throws {Fault} `invalid-argument` when there is nothing to mount, `failed-precondition` when it cannot be mounted
  */
-export function openTarget(mounts: readonly Mount[], { mountRoot, owns }: TargetParts): LayerTarget {
+export async function openTarget(
+  mounts: readonly Mount[],
+  { owns, ...mounting }: TargetParts,
+  signal: AbortSignal,
+): Promise<LayerTarget> {
   const [only, ...others] = mounts
   if (!only) throw new Fault('invalid-argument', 'Cannot apply the layer: there are no mounts to apply it to')
   if (others.length === 0 && !only.target) {
     const upper = marksWhiteouts(only) ? optionOf(only, 'upperdir') : undefined
     const lowers = (optionOf(only, 'lowerdir') ?? '').split(':').filter(Boolean)
-    if (upper !== undefined && lowers.length > 0) return onTop(upper, lowers, mountRoot)
+    if (upper !== undefined && lowers.length > 0) return await onTop(upper, lowers, mounting, signal)
     if (upper !== undefined) return direct({ root: upper, overlay: true, lowers: [] })
     if (isWritableBind(only) && owns(only.source)) return direct({ root: only.source, overlay: false, lowers: [] })
   }
-  return mounted(mounts, mountRoot)
+  return await mounted(mounts, mounting, signal)
 }
 
 /** At start: takes away the mounts that a crash has left, and their folders. What else lies there stays. */
@@ -67,31 +77,40 @@ function removeIfEmpty(folder: string): void {
   }
 }
 
+/** A folder of mounts. Disposing takes them away. */
+interface Mounted extends AsyncDisposable {
+  readonly root: string
+}
+
 /**
  * Mounts several sets of mounts in one new folder, each at a name of its own, for the time being. A set may be empty.
  * @throws {Fault} `failed-precondition` when one cannot be mounted
  */
-export function mountTogether(
+export async function mountTogether(
   sets: Readonly<Record<string, readonly Mount[]>>,
-  mountRoot: string,
-): Disposable & { readonly root: string } {
-  const root = join(mountRoot, randomUUID())
-  mkdirSync(root, { mode: 0o700 })
-  using undo = new DisposableStack()
-  undo.defer(() => rmdirSync(root))
+  mounting: Mounting,
+  signal: AbortSignal,
+): Promise<Mounted> {
+  await using undo = new AsyncDisposableStack()
+  const root = makeRoot(mounting, undo)
   for (const [name, mounts] of Object.entries(sets)) {
     mkdirSync(join(root, name), { mode: 0o700 })
     undo.defer(() => rmdirSync(join(root, name)))
-    undo.use(mountAll(join(root, name), mounts))
+    await mountAll(join(root, name), mounts, { ...mounting, undo, signal })
   }
-  const kept = undo.move()
-  return { root, [Symbol.dispose]: () => kept.dispose() }
+  return keep({ root }, undo)
 }
 
 /** Hard links into the layers below need them as one tree, as a container sees them. */
-function onTop(upper: string, lowers: readonly string[], mountRoot: string): LayerTarget {
-  const below = mergeLayers(lowers, mountRoot)
-  return { root: upper, overlay: true, lowers: [below.root], [Symbol.dispose]: () => below[Symbol.dispose]() }
+async function onTop(
+  upper: string,
+  lowers: readonly string[],
+  mounting: Mounting,
+  signal: AbortSignal,
+): Promise<LayerTarget> {
+  const below = await mergeLayers(lowers, mounting, signal)
+  const dispose = () => below[Symbol.asyncDispose]()
+  return { root: upper, overlay: true, lowers: [below.root], [Symbol.asyncDispose]: dispose }
 }
 
 /**
@@ -99,57 +118,62 @@ function onTop(upper: string, lowers: readonly string[], mountRoot: string): Lay
  * @param layers folders, nearest first
  * @throws {Fault} `failed-precondition` when they cannot be mounted
  */
-export function mergeLayers(layers: readonly string[], mountRoot: string): Disposable & { readonly root: string } {
+export async function mergeLayers(
+  layers: readonly string[],
+  mounting: Mounting,
+  signal: AbortSignal,
+): Promise<Mounted> {
   const [nearest, ...others] = layers
-  if (nearest !== undefined && others.length === 0) return { root: nearest, [Symbol.dispose]() {} }
+  if (nearest !== undefined && others.length === 0) return { root: nearest, async [Symbol.asyncDispose]() {} }
   const options = [`lowerdir=${layers.join(':')}`, 'ro']
-  const { root, [Symbol.dispose]: dispose } = mountTogether(
-    { below: [{ type: 'overlay', source: 'overlay', options }] },
-    mountRoot,
-  )
-  return { root: join(root, 'below'), [Symbol.dispose]: dispose }
+  const together = await mountTogether({ below: [{ type: 'overlay', source: 'overlay', options }] }, mounting, signal)
+  return { ...together, root: join(together.root, 'below') }
 }
 
-function direct(target: Omit<LayerTarget, typeof Symbol.dispose>): LayerTarget {
-  return { ...target, [Symbol.dispose]() {} }
+function direct(target: Omit<LayerTarget, typeof Symbol.asyncDispose>): LayerTarget {
+  return { ...target, async [Symbol.asyncDispose]() {} }
 }
 
-function mounted(mounts: readonly Mount[], mountRoot: string): LayerTarget {
+async function mounted(mounts: readonly Mount[], mounting: Mounting, signal: AbortSignal): Promise<LayerTarget> {
+  await using undo = new AsyncDisposableStack()
+  const root = makeRoot(mounting, undo)
+  await mountAll(root, mounts, { ...mounting, undo, signal })
+  return keep({ root, overlay: false, lowers: [] }, undo)
+}
+
+function makeRoot({ mountRoot }: Mounting, undo: AsyncDisposableStack): string {
   const root = join(mountRoot, randomUUID())
   mkdirSync(root, { mode: 0o700 })
-  using undo = new DisposableStack()
   undo.defer(() => rmdirSync(root))
-  undo.use(mountAll(root, mounts))
-  const kept = undo.move()
-  return { root, overlay: false, lowers: [], [Symbol.dispose]: () => kept.dispose() }
+  return root
 }
 
-/** Disposing takes the mounts away. */
-function mountAll(root: string, mounts: readonly Mount[]): Disposable {
-  using undo = new DisposableStack()
-  undo.defer(() => {
-    for (const point of mountsUnder(root)) unmount(point, { detach: true })
+/** Disposing is what `undo` was to do. */
+function keep<T extends object>(made: T, undo: AsyncDisposableStack): T & AsyncDisposable {
+  const kept = undo.move()
+  return { ...made, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+}
+
+interface MountingAll extends Mounting {
+  /** Takes the mounts away. */
+  readonly undo: AsyncDisposableStack
+  readonly signal: AbortSignal
+}
+
+async function mountAll(
+  root: string,
+  mounts: readonly Mount[],
+  { mounters, undo, signal }: MountingAll,
+): Promise<void> {
+  if (mounts.length === 0) return
+  undo.defer(async () => {
+    for (const point of mountsUnder(root)) await unmountWaiting(point)
   })
   try {
-    for (const each of mounts) mountAt(root, each)
+    await mounters.run({ kind: 'mount', root, mounts }, signal)
   } catch (error) {
-    if (!isSystemError(error)) throw error
+    if (!isFault(error, 'failed-precondition')) throw error
     throw new Fault('failed-precondition', `Cannot mount the snapshot: ${error.message}`, { cause: error })
-  }
-  return undo.move()
-}
-
-/** A target of its own lies inside what was mounted before, wherever links there lead. */
-function mountAt(root: string, { type, source, target, options }: Mount): void {
-  if (!target) {
-    mount({ type, source, target: root, options })
-    return
-  }
-  const fd = openIn(root, target, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    mount({ type, source, target: `/proc/self/fd/${fd}`, options })
-  } finally {
-    closeSync(fd)
   }
 }
 

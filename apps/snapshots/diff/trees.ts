@@ -1,10 +1,10 @@
 import type { Mount } from '../drivers/driver.ts'
 import type { Pool } from '../extract/pool.ts'
 import type { Trees } from './pack.ts'
-import { mountTogether, optionOf } from './target.ts'
+import { type Mounting, mountTogether, optionOf } from './target.ts'
 
 /** Trees to be packed, and the folder from which they are seen. Disposing takes mounts away. */
-export interface OpenTrees extends Disposable {
+export interface OpenTrees extends AsyncDisposable {
   readonly root: string
   readonly trees: Trees
 }
@@ -22,7 +22,7 @@ interface Sides {
  */
 export async function openTrees(
   { left, right }: Sides,
-  { mountRoot, pool }: { mountRoot: string; pool: Pool },
+  { pool, ...mounting }: Mounting & { readonly pool: Pool },
   signal: AbortSignal,
 ): Promise<OpenTrees> {
   const [upper, ...lowers] = foldersOf(right)
@@ -31,11 +31,10 @@ export async function openTrees(
   if (upper !== undefined && isOnTop) {
     const marks = right[0]?.options.includes('userxattr') ? 'user.overlay.' : 'trusted.overlay.'
     if (await pool.run({ kind: 'look', root: upper, marks }, signal))
-      return { root: upper, trees: { kind: 'upper', marks }, [Symbol.dispose]() {} }
+      return { root: upper, trees: { kind: 'upper', marks }, async [Symbol.asyncDispose]() {} }
   }
   const sets = { lower: left.map(readOnly), upper: right.map(readOnly) }
-  const { root, [Symbol.dispose]: dispose } = mountTogether(sets, mountRoot)
-  return { root, trees: { kind: 'both' }, [Symbol.dispose]: dispose }
+  return { trees: { kind: 'both' }, ...(await mountTogether(sets, mounting, signal)) }
 }
 
 /** The folders that a mount lays on top of each other, the topmost first; none when it is more than that. */

@@ -2,13 +2,25 @@ import type { Digest } from '@gantry/model/digest'
 import type { FaultCode } from '@gantry/model/fault'
 import type { Packed } from '../diff/archive-writer.ts'
 import type { Packing } from '../diff/pack.ts'
+import type { Mount } from '../drivers/driver.ts'
+import type { ActiveMount } from '../mounts/active.ts'
 import type { Limits } from './limits.ts'
 import type { Loose } from './loose.ts'
 import type { Mark } from './mark.ts'
 import type { Usage } from './tree.ts'
 
-/** What a worker can be asked to do, each in a jail of its own. */
-export type Job = ApplyJob | SettleJob | SyncJob | UsageJob | EmptyJob | CopyJob | LookJob | PackJob
+/** What a worker can be asked to do, each in a jail of its own but for mounts and syncs. */
+export type Job =
+  | ApplyJob
+  | SettleJob
+  | SyncJob
+  | UsageJob
+  | EmptyJob
+  | CopyJob
+  | LookJob
+  | PackJob
+  | MountJob
+  | ActivateJob
 
 /** Lays a layer out in `root`. */
 export interface ApplyJob {
@@ -85,6 +97,24 @@ export interface PackJob extends Omit<Packing, 'output'> {
   readonly output: string
 }
 
+/** Mounts for the time being; when it fails, some may be mounted. */
+export interface MountJob {
+  readonly kind: 'mount'
+  readonly root: string
+  /** One after the other, on top of each other or inside. */
+  readonly mounts: readonly Mount[]
+}
+
+/** Mounts one of an activation, or makes its device. */
+export interface ActivateJob {
+  readonly kind: 'activate'
+  /** Of the activation. */
+  readonly folder: string
+  readonly mount: Mount
+  /** Those before it. */
+  readonly active: readonly ActiveMount[]
+}
+
 export interface Applied {
   /** Of the plain bytes, those behind the end of the archive included. */
   readonly digest: Digest
@@ -116,6 +146,9 @@ export interface Results {
   readonly copy: undefined
   readonly look: boolean
   readonly pack: Packed
+  readonly mount: undefined
+  /** The mount point. */
+  readonly activate: string
 }
 
 /** To the worker. `cancelled` is one shared number that turns 1 when the caller gives up. */

@@ -10,6 +10,8 @@ import { Fault, type FaultCode } from '@gantry/model/fault'
 import { standsAlone } from '../diff/changes.ts'
 import { pack } from '../diff/pack.ts'
 import { copyTree } from '../drivers/copy.ts'
+import { carryOut } from '../mounts/carry-out.ts'
+import { mountIn } from '../mounts/mount-in.ts'
 import { applyLayer, type Hooks, openAll, openFolders, openOutput } from './apply-layer.ts'
 import type { Job, Message, Order, Reply, Results } from './job.ts'
 import { settle } from './loose.ts'
@@ -49,6 +51,12 @@ function codeOf(code: string): FaultCode {
 
 /** @param left is called when the thread is out of the jail again, or was never in it */
 async function run(job: Job, hooks: Hooks, left: () => void): Promise<Results[keyof Results]> {
+  if (job.kind === 'mount' || job.kind === 'activate') {
+    left()
+    if (job.kind === 'activate') return carryOut(job.folder, job.mount, job.active)
+    for (const each of job.mounts) mountIn(job.root, each)
+    return undefined
+  }
   using opened = job.kind === 'apply' ? openAll(job) : undefined
   using outside = openFolders(
     job.kind === 'sync' || job.kind === 'copy' ? [job.root] : job.kind === 'settle' ? job.lowers : [],

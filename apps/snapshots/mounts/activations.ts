@@ -7,8 +7,9 @@ import type { Namespace } from '@gantry/model/namespace'
 import type { Store } from '@gantry/store/store'
 import type { Table } from '@gantry/store/table'
 import type { Mount } from '../drivers/driver.ts'
+import type { Pool } from '../extract/pool.ts'
 import type { Activation, ActiveMount } from './active.ts'
-import { carryOut, stands, takeDown } from './carry-out.ts'
+import { stands, takeDown } from './carry-out.ts'
 import { planOf, type Step } from './plan.ts'
 import { makeFolders, makeImage } from './prepare.ts'
 import { fillMount } from './template.ts'
@@ -46,15 +47,17 @@ export interface Activations {
   get(namespace: string, name: string): ActivationRow | undefined
   /** Inside a write: takes the name away. */
   drop(namespace: string, name: string): ActivationRow | undefined
-  /** What lies in the folder of mount points and has no record, nor is being made: ids. */
+  /** What lies in the folder of mount points and has no record, nor is being made or taken down: ids. */
   strays(): string[]
   /** Takes away what was mounted under a name that is gone. */
-  takeDown(row: Pick<ActivationRow, 'id'>): void
+  takeDown(row: Pick<ActivationRow, 'id'>): Promise<void>
 }
 
 export interface ActivationsParts {
   readonly table: Table<ActivationRow>
   readonly write: Store['write']
+  /** Mounts: it takes as long as a disk or a network does. */
+  readonly mounters: Pick<Pool, 'run'>
   /** Absolute folder for mount points; a reboot may clear it. */
   readonly folder: string
   /** Folders may be made below these, beside the mounts of the list itself. */
@@ -69,7 +72,7 @@ export interface ActivationsParts {
 export async function createActivations(parts: ActivationsParts): Promise<Activations> {
   const { table, write, folder } = parts
   await recover(parts)
-  const making = new Set<string>()
+  const changing = new Set<string>()
   return {
     async activate(namespace, activating, signal) {
       const { name, mounts, labels, temporary, lease } = activating
@@ -83,7 +86,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
       check()
       const plan = planOf(mounts, temporary)
       const id = randomUUID()
-      making.add(id)
+      changing.add(id)
       try {
         const done = await perform(plan, { ...parts, folder: join(folder, id) }, signal)
         const last = done.active.at(-1)
@@ -96,17 +99,22 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
         })
         return row
       } catch (error) {
-        tryTakeDown(id, parts)
+        await tryTakeDown(id, parts)
         throw error
       } finally {
-        making.delete(id)
+        changing.delete(id)
       }
     },
 
     async deactivate(namespace, name) {
       const { id } = existing(table, namespace, name)
-      await write(() => table.remove([namespace, name]))
-      tryTakeDown(id, parts)
+      changing.add(id)
+      try {
+        await write(() => table.remove([namespace, name]))
+        await tryTakeDown(id, parts)
+      } finally {
+        changing.delete(id)
+      }
     },
 
     info: (namespace, name) => existing(table, namespace, name),
@@ -130,7 +138,7 @@ export async function createActivations(parts: ActivationsParts): Promise<Activa
     strays() {
       const found = readdirSync(folder)
       const known = new Set(Array.from(table.list(), ({ value }) => value.id))
-      return found.filter((id) => !known.has(id) && !making.has(id))
+      return found.filter((id) => !known.has(id) && !changing.has(id))
     },
 
     takeDown: ({ id }) => takeDown(join(folder, id)),
@@ -159,7 +167,10 @@ async function perform(
     signal.throwIfAborted()
     const mount = await madeReady(step, { ...parts, active }, signal)
     if (place >= plan.mounted) system.push(mount)
-    else active.push({ mount, point: carryOut(parts.folder, mount, active), mountedAt: parts.clock() })
+    else {
+      const point = await parts.mounters.run({ kind: 'activate', folder: parts.folder, mount, active }, signal)
+      active.push({ mount, point, mountedAt: parts.clock() })
+    }
   }
   return { active, system }
 }
@@ -175,10 +186,10 @@ async function madeReady(
   return ready
 }
 
-function tryTakeDown(id: string, { folder, report }: Pick<ActivationsParts, 'folder' | 'report'>): void {
+async function tryTakeDown(id: string, { folder, report }: Pick<ActivationsParts, 'folder' | 'report'>): Promise<void> {
   const path = join(folder, id)
   try {
-    takeDown(path)
+    await takeDown(path)
   } catch (error) {
     report(error, path)
   }
@@ -196,7 +207,7 @@ async function recover(parts: ActivationsParts): Promise<void> {
   await write(() => {
     for (const key of lost) table.remove(key)
   })
-  for (const id of readdirSync(folder)) if (!kept.has(id)) tryTakeDown(id, parts)
+  for (const id of readdirSync(folder)) if (!kept.has(id)) await tryTakeDown(id, parts)
 }
 
 function existing(table: Table<ActivationRow>, namespace: Namespace, name: string): ActivationRow {

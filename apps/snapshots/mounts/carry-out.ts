@@ -1,22 +1,12 @@
-import {
-  closeSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  rmdirSync,
-  symlinkSync,
-  unlinkSync,
-} from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, symlinkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { freeLoop, loopFile, openLoop } from '@gantry/linux/loop'
-import { mount, mountsUnder, unmount } from '@gantry/linux/mount'
-import { O_PATH, openIn } from '@gantry/linux/open-in'
+import { mountsUnder, unmountWaiting } from '@gantry/linux/mount'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
 import type { Mount } from '../drivers/driver.ts'
 import type { ActiveMount } from './active.ts'
+import { mountIn } from './mount-in.ts'
 
 const FILE = '.file'
 
@@ -36,10 +26,12 @@ export function carryOut(folder: string, what: Mount, before: readonly ActiveMou
   const previous = before.at(-1)?.point
   try {
     if (what.type === 'loop') attachLoop(own, what)
-    else if (what.target && previous !== undefined) return mountInside(previous, { ...what, target: what.target })
-    else {
+    else if (what.target && previous !== undefined) {
+      mountIn(previous, what)
+      return previous
+    } else {
       mkdirSync(own, { mode: 0o700 })
-      mount({ ...what, target: own })
+      mountIn(own, { ...what, target: '' })
     }
     return own
   } catch (error) {
@@ -48,16 +40,6 @@ export function carryOut(folder: string, what: Mount, before: readonly ActiveMou
       cause: error,
     })
   }
-}
-
-function mountInside(root: string, what: Mount & { readonly target: string }): string {
-  const fd = openIn(root, what.target, O_PATH | constants.O_DIRECTORY)
-  try {
-    mount({ ...what, target: `/proc/self/fd/${fd}` })
-  } finally {
-    closeSync(fd)
-  }
-  return root
 }
 
 /** A crash before `keep` frees the device, one after it leaves the links that say what to free. */
@@ -77,8 +59,8 @@ export function stands(active: readonly ActiveMount[]): boolean {
  * Takes away what an activation has left in its folder, and the folder; safe to repeat. Whoever still uses a mount keeps it
  * until they let go.
  */
-export function takeDown(folder: string): void {
-  for (const point of mountsUnder(folder)) unmount(point, { detach: true })
+export async function takeDown(folder: string): Promise<void> {
+  for (const point of mountsUnder(folder)) await unmountWaiting(point)
   for (const name of namesIn(folder).sort().reverse()) {
     const path = join(folder, name)
     if (name.endsWith(FILE)) continue // it goes with its device

@@ -78,6 +78,7 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
   const store = stack.use(openStore(join(base, 'records')))
   const pool = stack.use(createPool(2))
   const syncs = stack.use(createPool(1))
+  const mounters = stack.use(createPool(1))
   const root = join(base, 'overlayfs')
   const driver = createOverlayfs({ root, pool, mountOptions: [], slowChown: false, report() {} })
   const native = createNative({ root: join(base, 'native'), pool, report() {} })
@@ -100,10 +101,11 @@ export async function startNode(at?: string, programs: readonly Processor[] = []
     processors,
     limits: DEFAULT_LIMITS,
     mountRoot,
+    mounters,
     owns: (path) => drivers.some(({ owns }) => owns(path)),
   })
-  const diff = createDiff({ content: others.channel, pool, mountRoot })
-  const parts = { content: others.channel, pool, syncs, processors, limits: DEFAULT_LIMITS, mountRoot }
+  const diff = createDiff({ content: others.channel, pool, mountRoot, mounters })
+  const parts = { content: others.channel, pool, syncs, processors, limits: DEFAULT_LIMITS, mountRoot, mounters }
   const layers = createLayers(parts)
   const addressing = addressOf({ drivers: drivers.map(({ name }) => name), exported: { gantry: 'overlayfs' } })
   const unpack = chooseUnpack(snapshots, {
