@@ -284,6 +284,22 @@ test('what is no tar is refused, one that is cut short too', async () => {
   ).toEqual([])
 })
 
+test.each(['to its end', 'not to its end'])('an archive is packed no faster than it is read, %s', async (how) => {
+  let packed = 0
+  async function* many() {
+    for (; packed < 1000; packed++) yield entry(`${packed}`, { kind: packed < 900 ? 'folder' : 'file' })
+  }
+  const chunks = packEntries(many(), signal)
+
+  await chunks.next()
+  await new Promise(setImmediate) // it packs what it may
+
+  expect(packed).toBeLessThan(300)
+  if (how === 'to its end') for await (const _ of chunks);
+  else await chunks.return(undefined)
+  expect(packed === 1000).toBe(how === 'to its end')
+})
+
 test('who waits for an archive that does not come may give up', async () => {
   const stop = new AbortController()
   async function* never(): AsyncGenerator<Uint8Array> {

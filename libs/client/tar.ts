@@ -75,23 +75,36 @@ export async function* unpackEntries(
   }
 }
 
+const MAX_AHEAD = 256 // the packer does not tell when it has enough entries without a body
+
 /** Entries as a tar. A name that is no UTF-8 is not kept byte by byte. */
 export async function* packEntries(entries: AsyncIterable<CopyEntry>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const tar = pack()
   const over = new AbortController()
   const stop = AbortSignal.any([signal, over.signal])
+  let ahead = 0 // entries that are packed and not read; each is a chunk at least
+  let wake = (): void => undefined
   const write = async (): Promise<void> => {
-    for await (const entry of entries) await add(tar, entry, stop)
+    for await (const entry of entries) {
+      ahead++
+      await add(tar, entry, stop)
+      while (ahead > MAX_AHEAD && !stop.aborted) await new Promise<void>((resolve) => (wake = resolve))
+    }
     tar.finalize()
   }
   const writing = write().catch(
     (error: unknown) => void tar.destroy(error instanceof Error ? error : new Error(String(error))),
   )
   try {
-    for await (const chunk of tar) if (chunk instanceof Uint8Array) yield chunk
+    for await (const chunk of tar) {
+      if (chunk instanceof Uint8Array) yield chunk
+      ahead = Math.max(0, ahead - 1)
+      wake()
+    }
   } finally {
     over.abort()
     tar.destroy()
+    wake()
     await writing // it has let go of what it read
   }
 }
