@@ -62,7 +62,8 @@ export async function* readTree({ fd, name, ids }: SourceTree, signal: AbortSign
       const at = openChild(fd, child)
       if (at === undefined) continue
       try {
-        if (!isMadeUp(at, stat)) yield* entriesOf(at, joined(path, child), depth + 1)
+        if (fstatSync(at, { bigint: true }).dev === stat.dev || !isMadeUp(at))
+          yield* entriesOf(at, joined(path, child), depth + 1)
       } finally {
         closeSync(at)
       }
@@ -114,9 +115,8 @@ function openChild(folder: number, name: ByteString): number | undefined {
   }
 }
 
-function isMadeUp(fd: number, parent: BigIntStats): boolean {
-  const stat = fstatSync(fd, { bigint: true })
-  return stat.dev !== parent.dev && MADE_UP.has(statfsSync(here(fd)).type)
+export function isMadeUp(fd: number): boolean {
+  return MADE_UP.has(statfsSync(here(fd)).type)
 }
 
 function kindOf(stat: BigIntStats): CopyKind | undefined {

@@ -22,7 +22,7 @@ import { O_PATH, openIn } from '@gantry/linux/open-in'
 import { isSystemError } from '@gantry/linux/system'
 import { Fault } from '@gantry/model/fault'
 import { type ByteString, type CopyEntry, toText } from './copy-entry.ts'
-import { here } from './copy-source.ts'
+import { here, isMadeUp } from './copy-source.ts'
 
 const { O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY, S_IFCHR, S_IFBLK } = constants
 const SET_IDS = 0o6000
@@ -97,10 +97,11 @@ async function writeEntry(target: TargetTree, entry: CopyEntry, signal: AbortSig
  * Writes over a file. What is said of it stays.
  *
  * @param path a descriptor of it (`O_PATH`): a device, which a container may make, does things when it is opened
- * @throws {Fault} `failed-precondition` unless both are files
+ * @throws {Fault} `failed-precondition` unless both are files, and for one of /proc, to which a container may lead: the kernel
+ *   would do as root what it says
  */
 export async function overwrite(path: number, entry: CopyEntry, signal: AbortSignal): Promise<void> {
-  if (entry.kind !== 'file' || !fstatSync(path).isFile()) throw mismatch(entry)
+  if (entry.kind !== 'file' || !fstatSync(path).isFile() || isMadeUp(path)) throw mismatch(entry)
   using file = taken(openSync(here(path), O_WRONLY | O_NONBLOCK))
   ftruncateSync(file.fd, 0)
   await fill(file.fd, entry, signal)

@@ -23,7 +23,7 @@ import { lutimesNs, mkfifo, mknod } from '@gantry/linux/file'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type CopyEntry, idInContainer, idOnHost, SAME_IDS } from './copy-entry.ts'
 import { readTree } from './copy-source.ts'
-import { type TargetTree, writeTree } from './copy-target.ts'
+import { overwrite, type TargetTree, writeTree } from './copy-target.ts'
 import { packEntries, unpackEntries } from './tar.ts'
 
 const signal = AbortSignal.timeout(20_000)
@@ -196,6 +196,19 @@ test('a folder that becomes a link meanwhile leads nowhere, when it is written a
     for await (const chunk of body) seen.push(`${path}: ${chunk}`)
   }
   expect(seen).toEqual(['folder/inner/file: own'])
+})
+
+test('a file of the kernel is not written over', async () => {
+  const file = '/proc/self/oom_score_adj'
+  const before = readFileSync(file, 'utf8')
+  async function* body() {
+    yield Buffer.from('999')
+  }
+  opened.push(openSync(file, O_PATH))
+
+  await expect(overwrite(opened[0] ?? -1, entry('x', { body: body() }), signal)).rejects.toThrow('no file')
+
+  expect(readFileSync(file, 'utf8')).toBe(before)
 })
 
 test('a file that grows or shrinks meanwhile has as many bytes as it had', async () => {
