@@ -46,6 +46,7 @@ try {
   say(`filled in ${seconds(performance.now() - from)}; load ${loadavg()[0]?.toFixed(1)}\n`)
   for (const app of APPS) await measureStart(app, root, state)
   await using node = await startGantry(root, state)
+  await until('the first collection is over', () => collectionsOf(node).length > 0, { withinMs: 60_000 })
   await measureGets(state)
   await measureCollections(node, state)
   for (const app of APPS) {
@@ -74,7 +75,7 @@ async function measureStart(app: (typeof APPS)[number], root: string, state: str
   row(`start of ${app}`, `${(performance.now() - from).toFixed(0)} ms`)
 }
 
-/** One caller, straight at the owner: how long a call takes, with both ends of the socket. */
+/** One caller, straight at the owner, with no collection beside it: how long a call takes, with both ends of the socket. */
 async function measureGets(state: string): Promise<void> {
   const middle = Math.round(amounts.containers / 2)
   const gets = [
@@ -96,7 +97,6 @@ async function measureGets(state: string): Promise<void> {
 
 /** The one at the start, and one after a part of the images was deleted, with writers beside it. */
 async function measureCollections(node: Running, state: string): Promise<void> {
-  await until('the first collection is over', () => collectionsOf(node).length > 0, { withinMs: 60_000 })
   await using metadata = connect(join(state, 'metadata.sock'))
   await using content = connect(join(state, 'content.sock'))
   await using snapshots = connect(join(state, 'snapshots.sock'))
