@@ -21,6 +21,7 @@ import {
 } from './hop-wire.ts'
 import { createSlabs } from './slabs.ts'
 import { Table } from './table.ts'
+import { createVigil } from './vigil.ts'
 
 /** A connection over which calls hop. */
 export interface Hop {
@@ -53,6 +54,7 @@ export interface HopCall {
 export function openHop(address: string, ready: (hop: Hop) => void, lost: () => void): Disposable {
   const calls = new Table<OpenCall>()
   const slabs = createSlabs()
+  const vigil = createVigil()
   const read = createReader({ data, frame })
   const socket = dial({
     path: address,
@@ -111,6 +113,7 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
     const reply = kind === REPLY ? decodeReply(payload) : undefined
     if (!reply) return false
     calls.delete(id)
+    vigil.came()
     call?.heard.reply(reply)
     return true
   }
@@ -119,6 +122,8 @@ export function openHop(address: string, ready: (hop: Hop) => void, lost: () => 
     last = last === 0xffffffff ? 1 : last + 1
     const call = new OpenCall(last, heard, { send, calls })
     calls.add(last, call)
+    if (calls.size > 1) vigil.cease()
+    else vigil.expect()
     send({ id: last, kind: OPEN, payload: encodeHeaders(headers), body: message })
     return call
   }

@@ -25,6 +25,7 @@ import { Life, STOPPING } from './life.ts'
 import { countStream } from './room.ts'
 import type { CallStatus } from './status.ts'
 import { Table } from './table.ts'
+import { createVigil, type Vigil } from './vigil.ts'
 
 const LAST_WORDS_MS = 300 // for the statuses of calls that are cut
 const MAX_WAITING = 64 * 1024 * 1024 // bytes that a peer may leave unread before it is cut off
@@ -61,7 +62,8 @@ interface Peer {
 function greet(socket: Socket, serve: (path: string, call: Call) => void): Peer {
   const calls = new Table<HopCall>()
   const send = sender(socket)
-  const wire = { send, socket, calls }
+  const vigil = createVigil()
+  const wire = { send, socket, calls, vigil }
   let last = 0
   let leaving = false
 
@@ -70,6 +72,8 @@ function greet(socket: Socket, serve: (path: string, call: Call) => void): Peer 
     if (!opening || calls.get(id)) return false
     if (leaving) return true
     last = id
+    if (calls.size > 0) vigil.cease()
+    else vigil.came()
     const call = new HopCall(id, opening, wire)
     calls.add(id, call)
     serve(call.header(':path') ?? '', call)
@@ -110,6 +114,8 @@ interface Wire {
   readonly send: (frame: Frame) => void
   readonly socket: Socket
   readonly calls: Table<HopCall>
+  /** For the next call. */
+  readonly vigil: Vigil
 }
 
 class HopCall extends Life implements Call {
@@ -193,7 +199,8 @@ class HopCall extends Life implements Call {
   }
 
   #leave(): void {
-    this.#wire.calls.delete(this.#id)
+    const { calls, vigil } = this.#wire
+    if (calls.delete(this.#id) && calls.size === 0) vigil.expect()
     this.#inbox?.close(this.reason)
     this.#room?.()
   }
