@@ -51,6 +51,7 @@ export class ServedCall extends Life implements Call {
       live.delete(number)
       this.hangUp()
       this.#broken?.()
+      stream.removeAllListeners('removeListener') // while somebody hears of it, each goes by itself
       stream.removeAllListeners() // node may keep the stream for a while (see table.ts): not what it leads to
     })
   }
@@ -96,7 +97,7 @@ export class ServedCall extends Life implements Call {
     const last = pieces.pop()
     for (const piece of pieces) stream.write(piece)
     stream.end(last)
-    stream.resume()
+    if (!stream.readableEnded) stream.resume()
   }
 
   end(status: CallStatus): void {
@@ -104,7 +105,7 @@ export class ServedCall extends Life implements Call {
     if (this.#isGone() || !this.close(status.code)) return
     this.#final = status
     if (stream.headersSent) stream.end()
-    else stream.respond({ ...HEAD, ...trailersOf(status) }, ALL)
+    else stream.respond(only(status), ALL)
     stream.resume() // what still comes is nobody's
   }
 
@@ -196,10 +197,15 @@ async function write(stream: ServerHttp2Stream, message: Uint8Array, gone?: () =
 
 const nothing = (): void => undefined
 const OK: CallStatus = { code: 0, details: '' }
-const HEAD = { ':status': 200, 'content-type': 'application/grpc' } as const
+const HEAD = [':status', '200', 'content-type', 'application/grpc']
 /** How a head is sent, without a date, as gRPC does: the trailers follow the messages, or there are none. */
 const MORE = { waitForTrailers: true, sendDate: false } as const
 const ALL = { endStream: true, sendDate: false } as const
+
+/** The whole answer of a call that ends before it has said anything. */
+function only(status: CallStatus): string[] {
+  return [...HEAD, ...Object.entries(trailersOf(status)).flat()]
+}
 
 /** What ends a call on the wire. */
 export function trailersOf({ code, details }: CallStatus): Record<string, string> {
@@ -249,6 +255,6 @@ function drained(stream: ServerHttp2Stream): Promise<void> {
 /** Ends a stream that no handler answers. */
 export function refuse(stream: ServerHttp2Stream, status: CallStatus): void {
   stream.on('error', () => undefined)
-  stream.respond({ ...HEAD, ...trailersOf(status) }, ALL)
+  stream.respond(only(status), ALL)
   stream.resume()
 }
