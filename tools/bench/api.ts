@@ -27,6 +27,7 @@ import { h2load, type Load } from './h2load.ts'
 
 const MIB = 1024 * 1024
 const ROUNDS = Number(process.env.GANTRY_BENCH_ROUNDS ?? 3)
+const WARM_UP = 4 // as many calls as so many rounds have are not counted: a service runs for days, and V8 compiles what is run often
 const BLOB_MIB = Number(process.env.GANTRY_BENCH_MIB ?? 1024)
 const MESSAGE = 1 * MIB // bytes of each message of Write
 const CONTAINERS = 1000
@@ -86,6 +87,7 @@ function call(method: string, message: Uint8Array, { callers, calls }: Pick<Load
 
 async function compare(sides: readonly Side[], what: string, unit: string, load: Load): Promise<void> {
   const results = sides.map(() => [] as number[])
+  for (const { node } of sides) await h2load(node.address, { ...load, calls: WARM_UP * load.calls })
   for (let round = 0; round < ROUNDS; round++)
     for (const [at, { node }] of sides.entries()) results[at]?.push((await h2load(node.address, load)).callsPerSecond)
   print(what, unit, results)
