@@ -7,7 +7,7 @@ import { createMarking, type Marking } from './mark.ts'
 const HOLD_MS = 4000 // how long owners keep names still when nobody tells them to go on
 const DELETE_MS = 600_000 // how long the end waits for bytes to be deleted
 const LAST_WORDS_MS = 500 // how long owners are told to go on when we stop: the others may be gone already, and stay so
-const SWEEP = 500 // things that go in the first pause: writers wait for it, so how many the next one takes is up to this one
+const SWEEP = 250 // things that go in the first pause: writers wait for it, so how many the next one takes is up to this one
 const LONG_MS = 120 // a pause that lasted longer makes the next one smaller, one of less than half of it larger: each costs some syncs
 const MIN_SWEEP = 50
 const MAX_SWEEP = 4000
