@@ -151,8 +151,11 @@ async function feed(source: AsyncIterable<Uint8Array>, tar: ReturnType<typeof ex
   }
 }
 
-/** The tar reader tells what is wrong in plain errors; errors with a code or a name of their own come from elsewhere. */
 function malformed(error: unknown): unknown {
-  if (isFault(error) || !(error instanceof Error) || error.name !== 'Error' || 'code' in error) return error
-  return new Fault('invalid-argument', `Cannot read the archive: ${error.message}`, { cause: error })
+  if (isFault(error) || !(error instanceof Error) || !TAR_ERRORS.test(error.message)) return error
+  const why = `it is no tar, or cut off: ${error.message}`
+  return new Fault('invalid-argument', `Cannot read the archive: ${why}`, { cause: error })
 }
+
+/** What tar-stream says of bytes that make no sense; it has no codes. */
+const TAR_ERRORS = /^(?:Unexpected end of data|Invalid|Header exceeds|Stream was destroyed)/

@@ -1,7 +1,7 @@
-import { once } from 'node:events'
 import { posix } from 'node:path'
-import { Fault, isFault } from '@gantry/model/fault'
-import { extract, type Header } from 'tar-stream'
+import { readTar } from '@gantry/client/tar'
+import { Fault } from '@gantry/model/fault'
+import type { Header } from 'tar-stream'
 
 const MAX_ENTRIES = 100_000
 const MAX_NAME = 4096 // characters of a name or of what a link names
@@ -26,48 +26,15 @@ export interface Entry {
  * @throws {Fault} `invalid-argument` for what is no tar, is cut off, or has names that lead out of it;
  * `resource-exhausted` for too many entries, or too much in their names
  */
-export async function* readEntries(source: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
-  const tar = extract()
-  void feed(source, tar)
+export async function* readEntries(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Entry> {
   let [count, names] = [0, 0]
-  try {
-    for await (const entry of tar) {
-      if (++count > MAX_ENTRIES)
-        throw new Fault('resource-exhausted', `Cannot read the archive: it has more than ${MAX_ENTRIES} entries`)
-      names += entry.header.name.length + (entry.header.linkname ?? '').length
-      if (names > MAX_NAMES)
-        throw new Fault('resource-exhausted', `Cannot read the archive: its names have over ${MAX_NAMES} characters`)
-      yield entryOf(entry.header, bodyOf(entry))
-      entry.resume()
-    }
-  } catch (error) {
-    throw malformed(error)
-  } finally {
-    tar.destroy()
-  }
-}
-
-async function* bodyOf(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const chunk of entry) if (chunk instanceof Uint8Array) yield chunk
-  } catch (error) {
-    throw malformed(error)
-  }
-}
-
-/** Gives the tar reader its bytes, no faster than it takes them. Never fails: the tar reader does. */
-async function feed(source: AsyncIterable<Uint8Array>, tar: ReturnType<typeof extract>): Promise<void> {
-  const closed = new AbortController()
-  tar.once('close', () => closed.abort())
-  tar.on('error', () => undefined) // the reader of the entries sees it
-  try {
-    for await (const chunk of source) {
-      if (closed.signal.aborted) return
-      if (!tar.write(chunk)) await once(tar, 'drain', { signal: closed.signal }).catch(() => undefined)
-    }
-    tar.end(undefined)
-  } catch (error) {
-    tar.destroy(error instanceof Error ? error : new Error(String(error))) // whoever reads the entries gets it
+  for await (const { header, body } of readTar(source, signal)) {
+    if (++count > MAX_ENTRIES)
+      throw new Fault('resource-exhausted', `Cannot read the archive: it has more than ${MAX_ENTRIES} entries`)
+    names += header.name.length + (header.linkname ?? '').length
+    if (names > MAX_NAMES)
+      throw new Fault('resource-exhausted', `Cannot read the archive: its names have over ${MAX_NAMES} characters`)
+    yield entryOf(header, body)
   }
 }
 
@@ -98,12 +65,3 @@ function targetOf(name: string, { type, linkname }: Header): string | undefined 
 function refuse(name: string, why: string): Fault {
   return new Fault('invalid-argument', `Cannot read the archive: entry ${JSON.stringify(name.slice(0, 128))}: ${why}`)
 }
-
-function malformed(error: unknown): unknown {
-  if (isFault(error) || !(error instanceof Error)) return error
-  if (!TAR_ERRORS.test(error.message)) return error
-  return new Fault('invalid-argument', `Cannot read the archive: it is no tar, or cut off: ${error.message}`)
-}
-
-/** What tar-stream says of bytes that make no sense; it has no codes. */
-const TAR_ERRORS = /^(?:Unexpected end of data|Invalid|Header exceeds|Stream was destroyed)/

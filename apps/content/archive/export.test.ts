@@ -60,7 +60,7 @@ async function save(store: MessageInitShape<typeof ImageStoreSchema>, more: Part
 
 async function contents(archive: Buffer): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>()
-  for await (const { name, body } of readEntries(inPieces(archive)))
+  for await (const { name, body } of readEntries(inPieces(archive), AbortSignal.timeout(20_000)))
     files.set(name, Buffer.concat(await Array.fromAsync(body)))
   return files
 }

@@ -42,7 +42,7 @@ export interface Files {
 export async function readArchive(source: AsyncIterable<Uint8Array>, store: Store): Promise<Archive> {
   const documents = new Map<string, Uint8Array>()
   const files = createFiles()
-  for await (const entry of readEntries(source)) {
+  for await (const entry of readEntries(source, store.signal)) {
     const limit = DOCUMENTS.get(entry.name)
     if (limit !== undefined && entry.kind !== 'other') {
       if (documents.has(entry.name) || entry.kind === 'link') throw refuse(`${entry.name} is there twice, or is a link`)
