@@ -2,7 +2,7 @@ import { Fault } from '@gantry/model/fault'
 import { type CallStatus, toStatus } from './status.ts'
 
 const UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
-const MAX_TIMER_MS = 2 ** 31 - 1
+export const MAX_TIMER_MS = 2 ** 31 - 1
 const CANCELLED = 1
 
 /**
@@ -70,7 +70,7 @@ export abstract class Life {
 
 export const HANGUP = new Fault('cancelled', 'The caller hung up')
 export const STOPPING = new Fault('unavailable', 'The service is stopping')
-const LATE = new Fault('deadline-exceeded', 'The deadline has passed')
+export const LATE = new Fault('deadline-exceeded', 'The deadline has passed')
 
 /** `100m` and the like, in ms. */
 function parseTimeout(text: string | string[] | undefined): number | undefined {

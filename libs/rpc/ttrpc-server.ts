@@ -5,6 +5,7 @@ import { create, type DescMethod, fromBinary, toBinary } from '@bufbuild/protobu
 import { type Request, RequestSchema, ResponseSchema } from '@gantry/api/gantry/ttrpc/v1/ttrpc_pb'
 import { Fault } from '@gantry/model/fault'
 import { type CallContext, createContext, NAMESPACE_HEADER } from './context.ts'
+import { LATE, MAX_TIMER_MS } from './life.ts'
 import type { Log } from './log.ts'
 import { decode, decodeAll, encode, encodeAll } from './message.ts'
 import { inScope } from './scope.ts'
@@ -27,6 +28,7 @@ import { createInbox, type Inbox, sendAll } from './ttrpc-stream.ts'
 
 const MAX_CALLS = 16 // of one connection at a time, and as many streams
 const MAX_STREAMS = MAX_CALLS
+const NANOS = 1_000_000n // a millisecond has
 
 export interface TtrpcParts {
   /** Absolute path of the unix socket; it gets the mode 0600. */
@@ -140,7 +142,7 @@ async function stream(parts: TtrpcParts, { socket, streams, signal }: Connection
       if (method.methodKind === 'client_streaming') return encode(method.output, await handler(input as never, context))
       const first = method.methodKind === 'server_streaming' ? await firstOf(input) : input
       const output = handler(first as never, context) as AsyncIterable<unknown>
-      await sendAll(socket, streamId, encodeAll(method.output, output), signal)
+      await sendAll(socket, streamId, encodeAll(method.output, output), context.signal)
       return undefined
     })
     if (single !== undefined) send(socket, streamId, responseOf(single))
@@ -217,9 +219,13 @@ async function callMethod<T>(
   }
   const { scope, end } = telemetry.of(method).begin(header)
   return await inScope(scope, async () => {
+    using deadline = startDeadline(request.timeoutNano, signal)
     try {
-      const context = createContext({ header, signal })
-      const result = await work({ method, handler: binding.handlerOf(method), context })
+      const context = createContext({ header, signal: deadline.signal })
+      const result = await Promise.race([
+        work({ method, handler: binding.handlerOf(method), context }),
+        deadline.passed,
+      ])
       end(0)
       return result
     } catch (error) {
@@ -230,6 +236,23 @@ async function callMethod<T>(
       throw fromStatus(code, details, error)
     }
   })
+}
+
+/** The time that the caller gives a call: its handler is told when it is over, and need not listen. 0 is no end. */
+function startDeadline(timeoutNano: bigint, signal: AbortSignal) {
+  const late = new AbortController()
+  const passed = Promise.withResolvers<never>()
+  const pass = (): void => {
+    late.abort(LATE)
+    passed.reject(LATE)
+  }
+  const ms = Math.min(Number(timeoutNano / NANOS), MAX_TIMER_MS)
+  const timer = timeoutNano > 0n ? setTimeout(pass, ms) : undefined
+  return {
+    signal: AbortSignal.any([signal, late.signal]),
+    passed: passed.promise,
+    [Symbol.dispose]: () => clearTimeout(timer),
+  }
 }
 
 function unknownMethod({ service, method }: Request): Fault {

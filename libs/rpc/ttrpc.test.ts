@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
-import { Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
+import { StateRequestSchema, Task } from '@gantry/api/containerd/runtime/task/v3/shim_pb'
 import { Content } from '@gantry/api/containerd/services/content/v1/content_pb'
 import { Streaming } from '@gantry/api/containerd/services/streaming/v1/streaming_pb'
-import { RequestSchema } from '@gantry/api/gantry/ttrpc/v1/ttrpc_pb'
+import { RequestSchema, ResponseSchema } from '@gantry/api/gantry/ttrpc/v1/ttrpc_pb'
 import { Fault } from '@gantry/model/fault'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { inScope } from './scope.ts'
@@ -21,6 +21,7 @@ let folder: string
 let server: AsyncDisposable
 let connection: TtrpcConnection
 const asked: string[] = []
+const stopped: unknown[] = []
 
 const some: Partial<Implementation<typeof Task>> = {
   async pids({ id }, { namespace }) {
@@ -31,7 +32,8 @@ const some: Partial<Implementation<typeof Task>> = {
     asked.push(`${namespace}/${id} under ${lease}`)
     return {}
   },
-  async state({ id }) {
+  async state({ id }, { signal }) {
+    signal.addEventListener('abort', () => stopped.push(signal.reason))
     if (id === 'slow') await new Promise(() => undefined)
     throw new Fault('not-found', `no ${id}`)
   },
@@ -43,6 +45,7 @@ const task = {
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'gantry-ttrpc-'))
+  stopped.length = 0
   const log = { error: vi.fn() }
   server = await listenTtrpc({ address: join(folder, 's'), bindings: [bind(Task, task)], log } as never)
   connection = await connectTtrpc(join(folder, 's'), 1000)
@@ -126,6 +129,21 @@ test('a call that gets no reply ends with its time, its caller or its connection
   const lost = client.state({ id: 'slow' }, { signal })
   await Promise.all([expect(lost).rejects.toMatchObject({ code: 'unavailable' }), server[Symbol.asyncDispose]()])
   await connection.closed
+})
+
+test('a call whose time is over is answered, and its handler told', async () => {
+  const socket = dial(join(folder, 's'))
+  const replies = readFrames(socket)[Symbol.asyncIterator]()
+  const [service, method, timeoutNano] = [Task.typeName, 'State', 20_000_000n]
+  const payload = toBinary(StateRequestSchema, create(StateRequestSchema, { id: 'slow' }))
+  const request = create(RequestSchema, { service, method, payload, timeoutNano })
+  socket.write(encodeFrame(1, REQUEST, toBinary(RequestSchema, request)))
+
+  const reply = fromBinary(ResponseSchema, (await replies.next()).value.payload)
+
+  expect(reply.status).toMatchObject({ code: 4, message: 'The deadline has passed' })
+  await expect.poll(() => stopped).toMatchObject([{ code: 'deadline-exceeded' }])
+  socket.destroy()
 })
 
 test('a call that was cancelled before is never sent, also over a connection that is lost', async () => {
