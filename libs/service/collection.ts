@@ -1,12 +1,6 @@
 import { setImmediate as breathe } from 'node:timers/promises'
-import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf'
-import type {
-  Bare,
-  Collection,
-  Node as NodeMessage,
-  NodeSchema,
-  NodesSchema,
-} from '@gantry/api/gantry/collection/v1/collection_pb'
+import type { MessageInitShape } from '@bufbuild/protobuf'
+import type { Collection, Node as NodeMessage, NodeSchema } from '@gantry/api/gantry/collection/v1/collection_pb'
 import { Fault } from '@gantry/model/fault'
 import type { Client } from '@gantry/rpc/client'
 import type { Implementation } from '@gantry/rpc/service'
@@ -17,7 +11,7 @@ const RESUME_MS = 600_000 // as long as it may take to delete what was swept
 
 export type { Counts, ThingName } from './barrier.ts'
 
-type Init<S extends DescMessage> = Omit<MessageInitShape<S>, '$typeName' | '$unknown'>
+type NodeInit = Omit<MessageInitShape<typeof NodeSchema>, '$typeName' | '$unknown'>
 
 /** Something that is kept, and what it refers to. */
 export interface Node {
@@ -62,23 +56,12 @@ export interface Keeper {
   clean(): Promise<void>
 }
 
-const NO_LABELS: Node['labels'] = {}
-const NO_REFERENCES: Node['refs'] = []
-
 /** A node with nothing but its name and what is given. */
 export function nodeOf(thing: ThingName, rest: Partial<Omit<Node, 'thing' | 'labels'>> & Pick<Node, 'labels'>): Node {
-  const { refs = NO_REFERENCES, root = '', rootUntilMs = 0, size = 0n, heldBy = NO_REFERENCES } = rest
-  return { thing, labels: collectionLabels(rest.labels), refs, root, rootUntilMs, size, heldBy }
-}
-
-function collectionLabels(all: Node['labels']): Node['labels'] {
-  let found: Record<string, string> | undefined
-  for (const key in all)
-    if (key.startsWith('containerd.io/gc.')) {
-      found ??= {}
-      found[key] = all[key] ?? ''
-    }
-  return found ?? NO_LABELS
+  const { refs = [], root = '', rootUntilMs = 0, size = 0n, heldBy = [] } = rest
+  const labels: Record<string, string> = {}
+  for (const key in rest.labels) if (key.startsWith('containerd.io/gc.')) labels[key] = rest.labels[key] ?? ''
+  return { thing, labels, refs, root, rootUntilMs, size, heldBy }
 }
 
 /** The owner that runs in this process. */
@@ -115,8 +98,7 @@ export function remoteParty(client: Client<typeof Collection>): Party {
   return {
     async *scan(token, signal) {
       const word = createWords()
-      for await (const { nodes, bare } of client.scan({ token }, { signal }))
-        yield [...nodes.map((node) => fromWire(node, word)), ...bare.flatMap((some) => fromBare(some, word))]
+      for await (const { nodes } of client.scan({ token }, { signal })) yield nodes.map((node) => fromWire(node, word))
     },
     async pause(token, holdMs, signal) {
       const touched: Node[] = []
@@ -140,7 +122,7 @@ export function remoteParty(client: Client<typeof Collection>): Party {
 export function collectionService(party: Party): Implementation<typeof Collection> {
   return {
     async *scan({ token }, { signal }) {
-      for await (const nodes of party.scan(parseToken(token), signal)) yield toMessage(nodes)
+      for await (const nodes of party.scan(parseToken(token), signal)) yield { nodes: nodes.map(toWire) }
     },
     async *pause({ token, holdMs }, { signal }) {
       for (const nodes of batched(await party.pause(parseToken(token), holdMs, signal)))
@@ -163,35 +145,12 @@ function parseToken(token: string): string {
   return token
 }
 
-/** Those of which there is nothing to say go together: to make a message of each takes longer than all the rest. */
-function toMessage(nodes: readonly Node[]): Init<typeof NodesSchema> {
-  const told: Init<typeof NodeSchema>[] = []
-  const bare: (Pick<Bare, 'namespace' | 'kind'> & { ids: string[]; sizes: bigint[] })[] = []
-  for (const node of nodes) {
-    const { namespace, kind, id } = node.thing
-    if (!isBare(node)) {
-      told.push(toWire(node))
-      continue
-    }
-    const last = bare.at(-1)
-    if (last?.namespace !== namespace || last.kind !== kind)
-      bare.push({ namespace, kind, ids: [id], sizes: [node.size] })
-    else {
-      last.ids.push(id)
-      last.sizes.push(node.size)
-    }
-  }
-  return { nodes: told, bare }
-}
-
-/** There is nothing to say of it but its size. */
-export function isBare({ labels, refs, root, heldBy }: Node): boolean {
-  return isEmpty(labels) && refs.length === 0 && root === '' && heldBy.length === 0
-}
-
-function toWire({ refs, heldBy, rootUntilMs, labels, ...node }: Node): Init<typeof NodeSchema> {
+function toWire({ refs, heldBy, rootUntilMs, labels, ...node }: Node): NodeInit {
   return { ...node, labels: { ...labels }, refs: [...refs], heldBy: [...heldBy], rootUntilMs: BigInt(rootUntilMs) }
 }
+
+const NO_LABELS: Node['labels'] = {}
+const NO_REFERENCES: Node['refs'] = []
 
 /** There may be half a million of them in memory, most without labels: what says nothing is shared. */
 function fromWire({ thing, labels, refs, root, rootUntilMs, size, heldBy }: NodeMessage, word: Words): Node {
@@ -205,11 +164,6 @@ function fromWire({ thing, labels, refs, root, rootUntilMs, size, heldBy }: Node
     size,
     heldBy: referencesFrom(heldBy, word),
   }
-}
-
-function fromBare({ namespace, kind, ids, sizes }: Bare, word: Words): Node[] {
-  const of = { namespace: word(namespace), kind: word(kind) }
-  return ids.map((id, at) => nodeOf({ ...of, id }, { labels: NO_LABELS, size: sizes[at] ?? 0n }))
 }
 
 function referencesFrom(references: NodeMessage['refs'], word: Words): Node['refs'] {

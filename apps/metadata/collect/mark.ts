@@ -1,4 +1,4 @@
-import { isBare, type Node, nodeOf, type ThingName } from '@gantry/service/collection'
+import type { Node, ThingName } from '@gantry/service/collection'
 import {
   expiryOf,
   isFlat,
@@ -47,25 +47,14 @@ export interface Link {
 
 type Depth = 'flat' | 'full'
 
-/** A thing that says something, and what its labels say, read once. */
-interface Told {
-  readonly node: Node
-  readonly labels: LabelReferences
-}
-
-/**
- * All that is known, by the place of a thing in the index. Lists in place of an object for each thing: of the half a million
- * that may be there most say nothing, and to keep objects of all takes V8 a third of the time.
- */
-interface Things {
-  readonly places: Index
-  /** Those that say nothing are missing. */
-  readonly told: (Told | undefined)[]
-  readonly sizes: number[]
-  readonly marked: (Depth | undefined)[]
+interface Entry {
+  node: Node
+  /** What its labels say, read once. */
+  labels: LabelReferences
+  marked: Depth | undefined
   /** How it came to be marked, and by whom; nobody holds a root. */
-  readonly how: (string | undefined)[]
-  readonly from: number[]
+  how: string | undefined
+  from: Entry | undefined
 }
 
 interface Edge {
@@ -74,146 +63,102 @@ interface Edge {
   readonly how: string
 }
 
-const NOBODY = -1
-const NONE: readonly number[] = []
 const HELD = 'held by the lease'
 const CHANGED = 'changed during the collection'
-const STEP = 2000 // things visited between two turns of others
+const STEP = 2000 // entries visited between two turns of others
 
 /** @param nowMs milliseconds since 1970: what has expired by then is no root */
 export function createMarking(nowMs: number): Marking {
-  const things: Things = { places: createIndex(), told: [], sizes: [], marked: [], how: [], from: [] }
-  const { places, told, marked } = things
-  const back = createBackEdges()
-  const queue: number[] = []
+  const entries = createIndex<Entry>()
+  const backEdges = createIndex<Entry[]>()
+  const queue: Entry[] = []
   let fresh = true
   let next: number | undefined
 
-  function put(node: Node): number {
-    const place = places.add(node.thing.namespace, node.thing)
-    const one = isSilent(node) ? undefined : { node, labels: referencesOf(node.labels) }
-    if (place === told.length) enroll(things)
-    told[place] = one
-    things.sizes[place] = Number(node.size)
-    if (one) back.add(place, one)
-    return place
+  function put(node: Node): Entry {
+    const labels = referencesOf(node.labels)
+    const { namespace, kind, id } = node.thing
+    const entry = entries.add(namespace, { kind, id }, () => newEntry(node, labels))
+    entry.node = node
+    entry.labels = labels
+    for (const holders of [labels.brefs, node.heldBy])
+      for (const holder of holders) backEdges.add(namespace, holder, () => []).push(entry)
+    return entry
   }
 
-  function mark(place: number, depth: Depth, how: string, from = NOBODY): void {
-    if (marked[place] === depth || marked[place] === 'full') return
-    marked[place] = depth
-    things.how[place] = how
-    things.from[place] = from
-    queue.push(place)
+  function mark(entry: Entry, depth: Depth, how: string, from?: Entry): void {
+    if (entry.marked === depth || entry.marked === 'full') return
+    entry.marked = depth
+    entry.how = how
+    entry.from = from
+    queue.push(entry)
   }
 
-  function follow(place: number): void {
-    const one = told[place]
-    if (one)
-      for (const { depth, how, to } of edgesOf(one, marked[place] ?? 'full')) {
-        const found = places.get(one.node.thing.namespace, to)
-        if (found !== undefined) mark(found, depth, how, place)
-      }
-    if (marked[place] !== 'full') return
-    for (const child of back.of(place, places))
-      mark(child, 'full', one?.node.thing.kind === 'leases' ? HELD : 'back reference', place)
-    for (const found of one ? conditionals(one, nowMs, things) : []) mark(found, 'full', 'conditional reference', place)
+  function follow(entry: Entry): void {
+    const { thing } = entry.node
+    const { namespace } = thing
+    for (const { depth, how, to } of edgesOf(entry, entry.marked ?? 'full')) {
+      const found = entries.get(namespace, to)
+      if (found) mark(found, depth, how, entry)
+    }
+    if (entry.marked !== 'full') return
+    for (const child of backEdges.get(namespace, thing) ?? [])
+      mark(child, 'full', isLease(entry) ? HELD : 'back reference', entry)
+    for (const cond of entry.labels.conds) {
+      const found = entries.get(namespace, cond)
+      const usedAt = found && usedAtOf(found.node.labels)
+      if (found && cond.holds(usedAt === undefined ? undefined : nowMs - usedAt))
+        mark(found, 'full', 'conditional reference', entry)
+    }
   }
 
-  function markRoot(one: Told, place: number): void {
-    const root = rootOf(one)
+  function markRoot(entry: Entry): void {
+    const root = rootOf(entry)
     if (!root || root.untilMs <= nowMs) return
     if (root.untilMs < (next ?? Number.POSITIVE_INFINITY)) next = root.untilMs
-    mark(place, 'full', root.how)
+    mark(entry, 'full', root.how)
   }
 
-  const find = (thing: ThingName): number | undefined => places.get(thing.namespace, thing)
+  const find = (thing: ThingName): Entry | undefined => entries.get(thing.namespace, thing)
 
   return {
-    add: (node) => void put(node),
+    add: put,
     *run() {
-      for (let place = 0; fresh && place < places.size(); place++) {
-        const one = told[place]
-        if (one) markRoot(one, place)
-        if (place % STEP === 0) yield
+      let steps = 0
+      for (const entry of fresh ? entries.values() : []) {
+        markRoot(entry)
+        if (++steps % STEP === 0) yield
       }
       fresh = false
-      let steps = 0
-      for (let place = queue.pop(); place !== undefined; place = queue.pop()) {
-        follow(place)
+      for (let entry = queue.pop(); entry; entry = queue.pop()) {
+        follow(entry)
         if (++steps % STEP === 0) yield
       }
     },
     touch(node) {
-      const place = put(node)
-      marked[place] = 'full'
-      things.how[place] ??= node.root || CHANGED
-      queue.push(place)
+      const entry = put(node)
+      entry.marked = 'full'
+      entry.how ??= node.root || CHANGED
+      queue.push(entry)
     },
-    isMarked: (thing) => marked[find(thing) ?? NOBODY] !== undefined,
-    unmarked: () => inOrder(things),
+    isMarked: (thing) => find(thing)?.marked !== undefined,
+    unmarked: () => inOrder(entries),
     *all() {
-      for (let place = 0; place < places.size(); place++) yield nodeAt(place, things)
+      for (const { node } of entries.values()) yield node
     },
-    chain: (thing) => chainTo(find(thing), things),
-    reach: (thing) => reachFrom(find(thing), things),
-    isTouched: (thing) => chainTo(find(thing), things)[0]?.how === CHANGED,
+    chain: (thing) => chainTo(find(thing)),
+    reach: (thing) => reachFrom(find(thing), entries),
+    isTouched: (thing) => chainTo(find(thing))[0]?.how === CHANGED,
     nextExpiry: () => next,
   }
 }
 
-/** Who is held without a word of it by the one who holds: that one may not be there, or come later. */
-function createBackEdges() {
-  const holders = createIndex()
-  const held: number[][] = []
-  return {
-    add(place: number, { node: { thing, heldBy }, labels }: Told): void {
-      for (const by of [labels.brefs, heldBy])
-        for (const holder of by) {
-          const at = holders.add(thing.namespace, holder)
-          held[at] ??= []
-          held[at].push(place)
-        }
-    },
-    of(place: number, places: Index): readonly number[] {
-      if (held.length === 0) return NONE
-      const thing = places.name(place)
-      return held[holders.get(thing.namespace, thing) ?? NOBODY] ?? NONE
-    },
-  }
-}
-
-/** Makes all lists longer by one: with a gap V8 would make them slow. */
-function enroll({ told, sizes, marked, how, from }: Things): void {
-  told.push(undefined)
-  sizes.push(0)
-  marked.push(undefined)
-  how.push(undefined)
-  from.push(NOBODY)
-}
-
-/** It is no root, whatever else is there, and leads nowhere. */
-function isSilent(node: Node): boolean {
-  const { kind } = node.thing
-  return isBare(node) && (kind === 'content' || kind.startsWith('snapshots/'))
-}
-
-function nodeAt(place: number, { places, told, sizes }: Things): Node {
-  return told[place]?.node ?? nodeOf(places.name(place), { labels: {}, size: BigInt(sizes[place] ?? 0) })
-}
-
-/** What it refers to while a condition holds. */
-function conditionals({ node, labels }: Told, nowMs: number, { places, told }: Things): number[] {
-  return labels.conds.flatMap((cond) => {
-    const found = places.get(node.thing.namespace, cond)
-    if (found === undefined) return []
-    const usedAt = usedAtOf(told[found]?.node.labels ?? {})
-    return cond.holds(usedAt === undefined ? undefined : nowMs - usedAt) ? [found] : []
-  })
+function newEntry(node: Node, labels: LabelReferences): Entry {
+  return { node, labels, marked: undefined, how: undefined, from: undefined }
 }
 
 /** Why a thing stays by itself, and until when. */
-function rootOf({ node, labels: said }: Told): { how: string; untilMs: number } | undefined {
+function rootOf({ node, labels: said }: Entry): { how: string; untilMs: number } | undefined {
   const forever = Number.POSITIVE_INFINITY
   const { labels, root, rootUntilMs, heldBy } = node
   const { kind } = node.thing
@@ -227,7 +172,7 @@ function rootOf({ node, labels: said }: Told): { how: string; untilMs: number } 
   return isLabelledRoot(labels) ? { how: 'labelled gc.root', untilMs: forever } : undefined
 }
 
-function edgesOf({ node: { thing, labels, refs }, labels: said }: Told, depth: Depth): Edge[] {
+function edgesOf({ node: { thing, labels, refs }, labels: said }: Entry, depth: Depth): Edge[] {
   if (thing.kind === 'leases') {
     const held = isFlat(labels) ? 'flat' : 'full'
     return refs.map((to) => ({ to, depth: held, how: HELD }))
@@ -237,54 +182,56 @@ function edgesOf({ node: { thing, labels, refs }, labels: said }: Told, depth: D
   return edges
 }
 
+function isLease({ node }: Entry): boolean {
+  return node.thing.kind === 'leases'
+}
+
 function howOf(kind: string): string {
   if (kind === 'images') return 'target of the image'
   if (kind === 'containers') return 'rootfs of the container'
   return kind.startsWith('snapshots/') ? 'parent' : 'needed by it'
 }
 
-function chainTo(last: number | undefined, { places, how, from }: Things): Link[] {
+function chainTo(last: Entry | undefined): Link[] {
   const links: Link[] = []
-  for (let place = last ?? NOBODY; how[place] !== undefined; place = from[place] ?? NOBODY)
-    links.unshift({ thing: places.name(place), how: how[place] ?? '' })
+  for (let entry = last; entry?.how !== undefined; entry = entry.from)
+    links.unshift({ thing: entry.node.thing, how: entry.how })
   return links
 }
 
-function reachFrom(start: number | undefined, things: Things): Node[] {
-  const found = new Set<number>()
-  const next = start === undefined ? [] : [start]
-  for (let place = next.pop(); place !== undefined; place = next.pop()) {
-    if (found.has(place)) continue
-    found.add(place)
-    next.push(...below(place, things))
+function reachFrom(start: Entry | undefined, entries: Index<Entry>): Node[] {
+  const found = new Set<Entry>()
+  const next = start ? [start] : []
+  for (let entry = next.pop(); entry; entry = next.pop()) {
+    if (found.has(entry)) continue
+    found.add(entry)
+    next.push(...below(entry, entries))
   }
-  return Array.from(found, (place) => nodeAt(place, things))
+  return Array.from(found, ({ node }) => node)
 }
 
 /** What is not marked, so that a part from the front leaves nothing that refers to what is gone. */
-function inOrder(things: Things): Node[] {
-  const { places, marked } = things
-  const done = new Set<number>()
+function inOrder(entries: Index<Entry>): Node[] {
+  const done = new Set<Entry>()
   const last: Node[] = []
-  for (let start = 0; start < places.size(); start++) {
-    if (marked[start] || done.has(start)) continue
-    const stack: { place: number; left: number[] }[] = []
-    const enter = (place: number): void => {
-      done.add(place)
-      stack.push({ place, left: below(place, things) })
+  for (const start of entries.values()) {
+    if (start.marked || done.has(start)) continue
+    const stack: { entry: Entry; left: Entry[] }[] = []
+    const enter = (entry: Entry): void => {
+      done.add(entry)
+      stack.push({ entry, left: below(entry, entries) })
     }
     enter(start)
     for (let top = stack.at(-1); top; top = stack.at(-1)) {
       const child = top.left.pop()
-      if (child === undefined) last.push(...stack.splice(-1).map(({ place }) => nodeAt(place, things)))
-      else if (!marked[child] && !done.has(child)) enter(child)
+      if (child === undefined) last.push(...stack.splice(-1).map(({ entry }) => entry.node))
+      else if (!child.marked && !done.has(child)) enter(child)
     }
   }
   return last.reverse()
 }
 
-function below(place: number, { places, told }: Things): number[] {
-  const one = told[place]
-  if (!one) return []
-  return edgesOf(one, 'full').flatMap(({ to }) => places.get(one.node.thing.namespace, to) ?? [])
+function below(entry: Entry, entries: Index<Entry>): Entry[] {
+  const { namespace } = entry.node.thing
+  return edgesOf(entry, 'full').flatMap(({ to }) => entries.get(namespace, to) ?? [])
 }

@@ -1,50 +1,30 @@
-import type { ThingName } from '@gantry/service/collection'
 import type { Reference } from './labels.ts'
 
-/** Gives each thing a place, counted from 0. There may be half a million, so no names are put together. */
-export interface Index {
-  /** How many there are. */
-  size(): number
-  get(namespace: string, to: Reference): number | undefined
-  /** The place that it has, or gets. */
-  add(namespace: string, to: Reference): number
-  name(place: number): ThingName
+/** Something for each thing, in the order in which they came. There may be half a million, so no names are put together. */
+export interface Index<T> {
+  get(namespace: string, to: Reference): T | undefined
+  /** What is there, or what `make` makes. */
+  add(namespace: string, to: Reference, make: () => T): T
+  values(): Iterable<T>
 }
 
-/** All things of one namespace and kind. */
-interface Space {
-  readonly namespace: string
-  readonly kind: string
-  readonly places: Map<string, number>
-}
-
-export function createIndex(): Index {
-  const spaces = new Map<string, Map<string, Space>>()
-  const spaceOf: Space[] = []
-  const ids: string[] = []
-
-  function spaceFor(namespace: string, kind: string): Space {
-    const kinds = spaces.get(namespace) ?? new Map<string, Space>()
-    const space = kinds.get(kind) ?? { namespace, kind, places: new Map<string, number>() }
-    spaces.set(namespace, kinds)
-    kinds.set(kind, space)
-    return space
-  }
-
+export function createIndex<T>(): Index<T> {
+  const spaces = new Map<string, Map<string, Map<string, T>>>()
+  const all: T[] = []
   return {
-    size: () => ids.length,
-    get: (namespace, { kind, id }) => spaces.get(namespace)?.get(kind)?.places.get(id),
-    add(namespace, { kind, id }) {
-      const space = spaceFor(namespace, kind)
-      const known = space.places.get(id)
+    get: (namespace, { kind, id }) => spaces.get(namespace)?.get(kind)?.get(id),
+    add(namespace, { kind, id }, make) {
+      const kinds = spaces.get(namespace) ?? new Map<string, Map<string, T>>()
+      const ids = kinds.get(kind) ?? new Map<string, T>()
+      spaces.set(namespace, kinds)
+      kinds.set(kind, ids)
+      const known = ids.get(id)
       if (known !== undefined) return known
-      space.places.set(id, ids.length)
-      spaceOf.push(space)
-      return ids.push(id) - 1
+      const made = make()
+      ids.set(id, made)
+      all.push(made)
+      return made
     },
-    name(place) {
-      const { namespace = '', kind = '' } = spaceOf[place] ?? {}
-      return { namespace, kind, id: ids[place] ?? '' }
-    },
+    values: () => all,
   }
 }

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gantry/collection/v1/collection.proto.
  */
 export const file_gantry_collection_v1_collection: GenFile = /*@__PURE__*/
-  fileDesc("CiVnYW50cnkvY29sbGVjdGlvbi92MS9jb2xsZWN0aW9uLnByb3RvEhRnYW50cnkuY29sbGVjdGlvbi52MSI0CgVUaGluZxIRCgluYW1lc3BhY2UYASABKAkSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCSKtAgoETm9kZRIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEjYKBmxhYmVscxgCIAMoCzImLmdhbnRyeS5jb2xsZWN0aW9uLnYxLk5vZGUuTGFiZWxzRW50cnkSLQoEcmVmcxgDIAMoCzIfLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlJlZmVyZW5jZRIMCgRyb290GAQgASgJEhUKDXJvb3RfdW50aWxfbXMYBSABKAQSDAoEc2l6ZRgGIAEoBBIwCgdoZWxkX2J5GAcgAygLMh8uZ2FudHJ5LmNvbGxlY3Rpb24udjEuUmVmZXJlbmNlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJQoJUmVmZXJlbmNlEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkiXAoFTm9kZXMSKQoFbm9kZXMYASADKAsyGi5nYW50cnkuY29sbGVjdGlvbi52MS5Ob2RlEigKBGJhcmUYAiADKAsyGi5nYW50cnkuY29sbGVjdGlvbi52MS5CYXJlIkMKBEJhcmUSEQoJbmFtZXNwYWNlGAEgASgJEgwKBGtpbmQYAiABKAkSCwoDaWRzGAMgAygJEg0KBXNpemVzGAQgAygEIhwKC1NjYW5SZXF1ZXN0Eg0KBXRva2VuGAEgASgJIi4KDFBhdXNlUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIPCgdob2xkX21zGAIgASgNIkoKDFN3ZWVwUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIrCgZ0aGluZ3MYAiADKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZyIgCg1Td2VlcFJlc3BvbnNlEg8KB3JlbW92ZWQYASABKA0iLAoNUmVzdW1lUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIMCgRtb3JlGAIgASgIIhAKDlJlc3VtZVJlc3BvbnNlIg4KDFdhdGNoUmVxdWVzdCI1Cg1XYXRjaFJlc3BvbnNlEhEKCWRlbGV0aW9ucxgBIAEoBBIRCgltdXRhdGlvbnMYAiABKAQiIQoOQ29sbGVjdFJlcXVlc3QSDwoHZHJ5X3J1bhgBIAEoCCJBCg9Db2xsZWN0UmVzcG9uc2USLgoHZ2FyYmFnZRgBIAMoCzIdLmdhbnRyeS5jb2xsZWN0aW9uLnYxLkdhcmJhZ2UiUAoHR2FyYmFnZRIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEgwKBHNpemUYAiABKAQSCwoDd2h5GAMgASgJIhgKCldoeVJlcXVlc3QSCgoCaWQYASABKAkiOgoLV2h5UmVzcG9uc2USKwoGY2hhaW5zGAEgAygLMhsuZ2FudHJ5LmNvbGxlY3Rpb24udjEuQ2hhaW4iXgoFQ2hhaW4SKgoFdGhpbmcYASABKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZxIpCgVsaW5rcxgCIAMoCzIaLmdhbnRyeS5jb2xsZWN0aW9uLnYxLkxpbmsiPwoETGluaxIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEgsKA2hvdxgCIAEoCSIOCgxVc2FnZVJlcXVlc3QiOAoNVXNhZ2VSZXNwb25zZRInCgR1c2VzGAEgAygLMhkuZ2FudHJ5LmNvbGxlY3Rpb24udjEuVXNlIocBCgNVc2USKgoFdGhpbmcYASABKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZxIVCg1jb250ZW50X2J5dGVzGAIgASgEEhYKDnNuYXBzaG90X2J5dGVzGAMgASgEEhEKCWlzX29ycGhhbhgEIAEoCBISCgp1bm1lYXN1cmVkGAUgASgNMp0DCgpDb2xsZWN0aW9uEkgKBFNjYW4SIS5nYW50cnkuY29sbGVjdGlvbi52MS5TY2FuUmVxdWVzdBobLmdhbnRyeS5jb2xsZWN0aW9uLnYxLk5vZGVzMAESSgoFUGF1c2USIi5nYW50cnkuY29sbGVjdGlvbi52MS5QYXVzZVJlcXVlc3QaGy5nYW50cnkuY29sbGVjdGlvbi52MS5Ob2RlczABElAKBVN3ZWVwEiIuZ2FudHJ5LmNvbGxlY3Rpb24udjEuU3dlZXBSZXF1ZXN0GiMuZ2FudHJ5LmNvbGxlY3Rpb24udjEuU3dlZXBSZXNwb25zZRJTCgZSZXN1bWUSIy5nYW50cnkuY29sbGVjdGlvbi52MS5SZXN1bWVSZXF1ZXN0GiQuZ2FudHJ5LmNvbGxlY3Rpb24udjEuUmVzdW1lUmVzcG9uc2USUgoFV2F0Y2gSIi5nYW50cnkuY29sbGVjdGlvbi52MS5XYXRjaFJlcXVlc3QaIy5nYW50cnkuY29sbGVjdGlvbi52MS5XYXRjaFJlc3BvbnNlMAEygwIKCUNvbGxlY3RvchJYCgdDb2xsZWN0EiQuZ2FudHJ5LmNvbGxlY3Rpb24udjEuQ29sbGVjdFJlcXVlc3QaJS5nYW50cnkuY29sbGVjdGlvbi52MS5Db2xsZWN0UmVzcG9uc2UwARJKCgNXaHkSIC5nYW50cnkuY29sbGVjdGlvbi52MS5XaHlSZXF1ZXN0GiEuZ2FudHJ5LmNvbGxlY3Rpb24udjEuV2h5UmVzcG9uc2USUAoFVXNhZ2USIi5nYW50cnkuY29sbGVjdGlvbi52MS5Vc2FnZVJlcXVlc3QaIy5nYW50cnkuY29sbGVjdGlvbi52MS5Vc2FnZVJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("CiVnYW50cnkvY29sbGVjdGlvbi92MS9jb2xsZWN0aW9uLnByb3RvEhRnYW50cnkuY29sbGVjdGlvbi52MSI0CgVUaGluZxIRCgluYW1lc3BhY2UYASABKAkSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCSKtAgoETm9kZRIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEjYKBmxhYmVscxgCIAMoCzImLmdhbnRyeS5jb2xsZWN0aW9uLnYxLk5vZGUuTGFiZWxzRW50cnkSLQoEcmVmcxgDIAMoCzIfLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlJlZmVyZW5jZRIMCgRyb290GAQgASgJEhUKDXJvb3RfdW50aWxfbXMYBSABKAQSDAoEc2l6ZRgGIAEoBBIwCgdoZWxkX2J5GAcgAygLMh8uZ2FudHJ5LmNvbGxlY3Rpb24udjEuUmVmZXJlbmNlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJQoJUmVmZXJlbmNlEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkiMgoFTm9kZXMSKQoFbm9kZXMYASADKAsyGi5nYW50cnkuY29sbGVjdGlvbi52MS5Ob2RlIhwKC1NjYW5SZXF1ZXN0Eg0KBXRva2VuGAEgASgJIi4KDFBhdXNlUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIPCgdob2xkX21zGAIgASgNIkoKDFN3ZWVwUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIrCgZ0aGluZ3MYAiADKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZyIgCg1Td2VlcFJlc3BvbnNlEg8KB3JlbW92ZWQYASABKA0iLAoNUmVzdW1lUmVxdWVzdBINCgV0b2tlbhgBIAEoCRIMCgRtb3JlGAIgASgIIhAKDlJlc3VtZVJlc3BvbnNlIg4KDFdhdGNoUmVxdWVzdCI1Cg1XYXRjaFJlc3BvbnNlEhEKCWRlbGV0aW9ucxgBIAEoBBIRCgltdXRhdGlvbnMYAiABKAQiIQoOQ29sbGVjdFJlcXVlc3QSDwoHZHJ5X3J1bhgBIAEoCCJBCg9Db2xsZWN0UmVzcG9uc2USLgoHZ2FyYmFnZRgBIAMoCzIdLmdhbnRyeS5jb2xsZWN0aW9uLnYxLkdhcmJhZ2UiUAoHR2FyYmFnZRIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEgwKBHNpemUYAiABKAQSCwoDd2h5GAMgASgJIhgKCldoeVJlcXVlc3QSCgoCaWQYASABKAkiOgoLV2h5UmVzcG9uc2USKwoGY2hhaW5zGAEgAygLMhsuZ2FudHJ5LmNvbGxlY3Rpb24udjEuQ2hhaW4iXgoFQ2hhaW4SKgoFdGhpbmcYASABKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZxIpCgVsaW5rcxgCIAMoCzIaLmdhbnRyeS5jb2xsZWN0aW9uLnYxLkxpbmsiPwoETGluaxIqCgV0aGluZxgBIAEoCzIbLmdhbnRyeS5jb2xsZWN0aW9uLnYxLlRoaW5nEgsKA2hvdxgCIAEoCSIOCgxVc2FnZVJlcXVlc3QiOAoNVXNhZ2VSZXNwb25zZRInCgR1c2VzGAEgAygLMhkuZ2FudHJ5LmNvbGxlY3Rpb24udjEuVXNlIocBCgNVc2USKgoFdGhpbmcYASABKAsyGy5nYW50cnkuY29sbGVjdGlvbi52MS5UaGluZxIVCg1jb250ZW50X2J5dGVzGAIgASgEEhYKDnNuYXBzaG90X2J5dGVzGAMgASgEEhEKCWlzX29ycGhhbhgEIAEoCBISCgp1bm1lYXN1cmVkGAUgASgNMp0DCgpDb2xsZWN0aW9uEkgKBFNjYW4SIS5nYW50cnkuY29sbGVjdGlvbi52MS5TY2FuUmVxdWVzdBobLmdhbnRyeS5jb2xsZWN0aW9uLnYxLk5vZGVzMAESSgoFUGF1c2USIi5nYW50cnkuY29sbGVjdGlvbi52MS5QYXVzZVJlcXVlc3QaGy5nYW50cnkuY29sbGVjdGlvbi52MS5Ob2RlczABElAKBVN3ZWVwEiIuZ2FudHJ5LmNvbGxlY3Rpb24udjEuU3dlZXBSZXF1ZXN0GiMuZ2FudHJ5LmNvbGxlY3Rpb24udjEuU3dlZXBSZXNwb25zZRJTCgZSZXN1bWUSIy5nYW50cnkuY29sbGVjdGlvbi52MS5SZXN1bWVSZXF1ZXN0GiQuZ2FudHJ5LmNvbGxlY3Rpb24udjEuUmVzdW1lUmVzcG9uc2USUgoFV2F0Y2gSIi5nYW50cnkuY29sbGVjdGlvbi52MS5XYXRjaFJlcXVlc3QaIy5nYW50cnkuY29sbGVjdGlvbi52MS5XYXRjaFJlc3BvbnNlMAEygwIKCUNvbGxlY3RvchJYCgdDb2xsZWN0EiQuZ2FudHJ5LmNvbGxlY3Rpb24udjEuQ29sbGVjdFJlcXVlc3QaJS5nYW50cnkuY29sbGVjdGlvbi52MS5Db2xsZWN0UmVzcG9uc2UwARJKCgNXaHkSIC5nYW50cnkuY29sbGVjdGlvbi52MS5XaHlSZXF1ZXN0GiEuZ2FudHJ5LmNvbGxlY3Rpb24udjEuV2h5UmVzcG9uc2USUAoFVXNhZ2USIi5nYW50cnkuY29sbGVjdGlvbi52MS5Vc2FnZVJlcXVlc3QaIy5nYW50cnkuY29sbGVjdGlvbi52MS5Vc2FnZVJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * What can be referred to. Kinds: containers, content, images, ingests, leases, mounts, sandboxes, snapshots/<snapshotter>,
@@ -133,11 +133,6 @@ export type Nodes = Message<"gantry.collection.v1.Nodes"> & {
    * @generated from field: repeated gantry.collection.v1.Node nodes = 1;
    */
   nodes: Node[];
-
-  /**
-   * @generated from field: repeated gantry.collection.v1.Bare bare = 2;
-   */
-  bare: Bare[];
 };
 
 /**
@@ -146,41 +141,6 @@ export type Nodes = Message<"gantry.collection.v1.Nodes"> & {
  */
 export const NodesSchema: GenMessage<Nodes> = /*@__PURE__*/
   messageDesc(file_gantry_collection_v1_collection, 3);
-
-/**
- * Things of one namespace and kind of which there is nothing to say but their size, as of most blobs: no labels, no
- * references, no root, and nobody who holds them. A size for each id.
- *
- * @generated from message gantry.collection.v1.Bare
- */
-export type Bare = Message<"gantry.collection.v1.Bare"> & {
-  /**
-   * @generated from field: string namespace = 1;
-   */
-  namespace: string;
-
-  /**
-   * @generated from field: string kind = 2;
-   */
-  kind: string;
-
-  /**
-   * @generated from field: repeated string ids = 3;
-   */
-  ids: string[];
-
-  /**
-   * @generated from field: repeated uint64 sizes = 4;
-   */
-  sizes: bigint[];
-};
-
-/**
- * Describes the message gantry.collection.v1.Bare.
- * Use `create(BareSchema)` to create a new message.
- */
-export const BareSchema: GenMessage<Bare> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 4);
 
 /**
  * @generated from message gantry.collection.v1.ScanRequest
@@ -197,7 +157,7 @@ export type ScanRequest = Message<"gantry.collection.v1.ScanRequest"> & {
  * Use `create(ScanRequestSchema)` to create a new message.
  */
 export const ScanRequestSchema: GenMessage<ScanRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 5);
+  messageDesc(file_gantry_collection_v1_collection, 4);
 
 /**
  * @generated from message gantry.collection.v1.PauseRequest
@@ -219,7 +179,7 @@ export type PauseRequest = Message<"gantry.collection.v1.PauseRequest"> & {
  * Use `create(PauseRequestSchema)` to create a new message.
  */
 export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 6);
+  messageDesc(file_gantry_collection_v1_collection, 5);
 
 /**
  * @generated from message gantry.collection.v1.SweepRequest
@@ -241,7 +201,7 @@ export type SweepRequest = Message<"gantry.collection.v1.SweepRequest"> & {
  * Use `create(SweepRequestSchema)` to create a new message.
  */
 export const SweepRequestSchema: GenMessage<SweepRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 7);
+  messageDesc(file_gantry_collection_v1_collection, 6);
 
 /**
  * How many went; what had to stay is found again next time.
@@ -260,7 +220,7 @@ export type SweepResponse = Message<"gantry.collection.v1.SweepResponse"> & {
  * Use `create(SweepResponseSchema)` to create a new message.
  */
 export const SweepResponseSchema: GenMessage<SweepResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 8);
+  messageDesc(file_gantry_collection_v1_collection, 7);
 
 /**
  * @generated from message gantry.collection.v1.ResumeRequest
@@ -284,7 +244,7 @@ export type ResumeRequest = Message<"gantry.collection.v1.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 9);
+  messageDesc(file_gantry_collection_v1_collection, 8);
 
 /**
  * @generated from message gantry.collection.v1.ResumeResponse
@@ -297,7 +257,7 @@ export type ResumeResponse = Message<"gantry.collection.v1.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 10);
+  messageDesc(file_gantry_collection_v1_collection, 9);
 
 /**
  * @generated from message gantry.collection.v1.WatchRequest
@@ -310,7 +270,7 @@ export type WatchRequest = Message<"gantry.collection.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 11);
+  messageDesc(file_gantry_collection_v1_collection, 10);
 
 /**
  * @generated from message gantry.collection.v1.WatchResponse
@@ -332,7 +292,7 @@ export type WatchResponse = Message<"gantry.collection.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 12);
+  messageDesc(file_gantry_collection_v1_collection, 11);
 
 /**
  * @generated from message gantry.collection.v1.CollectRequest
@@ -349,7 +309,7 @@ export type CollectRequest = Message<"gantry.collection.v1.CollectRequest"> & {
  * Use `create(CollectRequestSchema)` to create a new message.
  */
 export const CollectRequestSchema: GenMessage<CollectRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 13);
+  messageDesc(file_gantry_collection_v1_collection, 12);
 
 /**
  * @generated from message gantry.collection.v1.CollectResponse
@@ -366,7 +326,7 @@ export type CollectResponse = Message<"gantry.collection.v1.CollectResponse"> & 
  * Use `create(CollectResponseSchema)` to create a new message.
  */
 export const CollectResponseSchema: GenMessage<CollectResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 14);
+  messageDesc(file_gantry_collection_v1_collection, 13);
 
 /**
  * @generated from message gantry.collection.v1.Garbage
@@ -395,7 +355,7 @@ export type Garbage = Message<"gantry.collection.v1.Garbage"> & {
  * Use `create(GarbageSchema)` to create a new message.
  */
 export const GarbageSchema: GenMessage<Garbage> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 15);
+  messageDesc(file_gantry_collection_v1_collection, 14);
 
 /**
  * @generated from message gantry.collection.v1.WhyRequest
@@ -414,7 +374,7 @@ export type WhyRequest = Message<"gantry.collection.v1.WhyRequest"> & {
  * Use `create(WhyRequestSchema)` to create a new message.
  */
 export const WhyRequestSchema: GenMessage<WhyRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 16);
+  messageDesc(file_gantry_collection_v1_collection, 15);
 
 /**
  * @generated from message gantry.collection.v1.WhyResponse
@@ -431,7 +391,7 @@ export type WhyResponse = Message<"gantry.collection.v1.WhyResponse"> & {
  * Use `create(WhyResponseSchema)` to create a new message.
  */
 export const WhyResponseSchema: GenMessage<WhyResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 17);
+  messageDesc(file_gantry_collection_v1_collection, 16);
 
 /**
  * From the root to the thing; without links nothing keeps it, and the next collection takes it.
@@ -455,7 +415,7 @@ export type Chain = Message<"gantry.collection.v1.Chain"> & {
  * Use `create(ChainSchema)` to create a new message.
  */
 export const ChainSchema: GenMessage<Chain> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 18);
+  messageDesc(file_gantry_collection_v1_collection, 17);
 
 /**
  * @generated from message gantry.collection.v1.Link
@@ -477,7 +437,7 @@ export type Link = Message<"gantry.collection.v1.Link"> & {
  * Use `create(LinkSchema)` to create a new message.
  */
 export const LinkSchema: GenMessage<Link> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 19);
+  messageDesc(file_gantry_collection_v1_collection, 18);
 
 /**
  * @generated from message gantry.collection.v1.UsageRequest
@@ -490,7 +450,7 @@ export type UsageRequest = Message<"gantry.collection.v1.UsageRequest"> & {
  * Use `create(UsageRequestSchema)` to create a new message.
  */
 export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 20);
+  messageDesc(file_gantry_collection_v1_collection, 19);
 
 /**
  * @generated from message gantry.collection.v1.UsageResponse
@@ -509,7 +469,7 @@ export type UsageResponse = Message<"gantry.collection.v1.UsageResponse"> & {
  * Use `create(UsageResponseSchema)` to create a new message.
  */
 export const UsageResponseSchema: GenMessage<UsageResponse> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 21);
+  messageDesc(file_gantry_collection_v1_collection, 20);
 
 /**
  * @generated from message gantry.collection.v1.Use
@@ -550,7 +510,7 @@ export type Use = Message<"gantry.collection.v1.Use"> & {
  * Use `create(UseSchema)` to create a new message.
  */
 export const UseSchema: GenMessage<Use> = /*@__PURE__*/
-  messageDesc(file_gantry_collection_v1_collection, 22);
+  messageDesc(file_gantry_collection_v1_collection, 21);
 
 /**
  * Served by every owner of things that can be collected; metadata, which collects, asks. One collection at a time: a new
