@@ -126,10 +126,10 @@ async function receiveData(inbox: Inbox, { flags, payload }: Frame): Promise<voi
 /** A call with many messages one way or both. It ends with an empty frame, with its one answer, or with what went wrong. */
 async function stream(parts: TtrpcParts, { socket, streams, signal }: Connection, frame: Frame): Promise<void> {
   const { streamId, flags, payload } = frame
+  const inbox = createInbox()
   try {
     if (streams.size >= MAX_STREAMS) throw new Fault('resource-exhausted', `more than ${MAX_STREAMS} streams`)
     if (payload === undefined) throw new Fault('resource-exhausted', 'the message is too large')
-    const inbox = createInbox()
     streams.set(streamId, inbox)
     const request = parseRequest(payload)
     if ((flags & CLOSED) !== 0) {
@@ -147,6 +147,7 @@ async function stream(parts: TtrpcParts, { socket, streams, signal }: Connection
     })
     if (single !== undefined) send(socket, streamId, responseOf(single))
   } catch (error) {
+    inbox.end(error) // a handler that still waits for messages when its time is over gets no more
     send(socket, streamId, failureOf(error, signal))
   } finally {
     streams.delete(streamId)

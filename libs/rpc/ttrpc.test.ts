@@ -13,7 +13,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { inScope } from './scope.ts'
 import { bind, type Implementation, unimplemented } from './service.ts'
 import { connectTtrpc, type TtrpcConnection, ttrpcClient } from './ttrpc-client.ts'
-import { encodeFrame, MAX_FRAME_BYTES, REQUEST, readFrames } from './ttrpc-frame.ts'
+import { encodeFrame, MAX_FRAME_BYTES, OPEN, REQUEST, readFrames } from './ttrpc-frame.ts'
 import { listenTtrpc } from './ttrpc-server.ts'
 
 const signal = new AbortController().signal
@@ -146,6 +146,22 @@ test('a call whose time is over is answered, and its handler told', async () => 
   socket.destroy()
 })
 
+test('a stream whose time is over is answered, and its handler waits for no more', async () => {
+  await using node = await streaming()
+  const socket = dial(join(folder, 'streams'))
+  const replies = readFrames(socket)[Symbol.asyncIterator]()
+  const [service, method, timeoutNano] = [Streaming.typeName, 'Stream', 20_000_000n]
+  const metadata = [{ key: 'containerd-namespace-ttrpc', value: 'ns' }]
+  const request = create(RequestSchema, { service, method, timeoutNano, metadata })
+  socket.write(encodeFrame(1, REQUEST, toBinary(RequestSchema, request), OPEN))
+
+  const reply = fromBinary(ResponseSchema, (await replies.next()).value.payload)
+
+  expect(reply.status).toMatchObject({ code: 4 })
+  await until(() => node.stopped())
+  socket.destroy()
+})
+
 test('a call that was cancelled before is never sent, also over a connection that is lost', async () => {
   const client = ttrpcClient(Task, connection)
   const call = () => client.pids({ id: 'late' }, { signal: AbortSignal.abort(), namespace: 'ns' })
@@ -239,7 +255,11 @@ async function streaming() {
     }
   }
   async function* stream(messages: AsyncIterable<{ typeUrl: string }>, { namespace }: { namespace: string }) {
-    for await (const { typeUrl } of messages) yield { typeUrl: `${namespace}:${typeUrl}`, value: new Uint8Array() }
+    try {
+      for await (const { typeUrl } of messages) yield { typeUrl: `${namespace}:${typeUrl}`, value: new Uint8Array() }
+    } finally {
+      stopped = true
+    }
   }
   const address = join(folder, 'streams')
   const bindings = [

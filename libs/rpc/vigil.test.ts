@@ -53,6 +53,5 @@ test('sleeps for what comes late, and while there is much to do', () => {
   serve(busy, 0.5, 8)
   busy.cease()
   busy.expect()
-  vi.runAllTicks()
   expect(isAwake()).toBe(false)
 })
